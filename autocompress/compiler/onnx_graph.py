@@ -1,0 +1,147 @@
+"""Write an encoder as an ONNX model whose operators ONNX Runtime's CPU provider runs as fused kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from autocompress.compiler.graph import Activation, Array, Weights, emit, groups
+from autocompress.shape import WEIGHT_GROUP, Bits, ModelShape
+
+OPSET = 21
+CONTRIB = "com.microsoft"
+
+
+class OnnxGraph:
+    """Collects nodes and initializers; values are tensor names. Batch and tokens stay dynamic."""
+
+    def __init__(self, weights: Weights) -> None:
+        self.weights = weights
+        self.nodes: list[onnx.NodeProto] = []
+        self.initializers: dict[str, onnx.TensorProto] = {}
+
+    def _node(
+        self, op: str, inputs: Sequence[str], *, outputs: int = 1, domain: str = "", **attributes: object
+    ) -> tuple[str, ...]:
+        stem = f"{op}_{len(self.nodes)}"
+        names = tuple(f"{stem}:{index}" for index in range(outputs))
+        self.nodes.append(helper.make_node(op, inputs, names, name=stem, domain=domain, **attributes))
+        return names
+
+    def _constant(self, name: str, values: Array) -> str:
+        if name not in self.initializers:
+            self.initializers[name] = numpy_helper.from_array(np.asarray(values, order="C"), name)
+        return name
+
+    def _weight(self, name: str) -> str:
+        return self._constant(name, self.weights[name])
+
+    def _integers(self, *values: int) -> str:
+        return self._constant(f"integers_{'_'.join(map(str, values))}", np.array(values, np.int64))
+
+    def embed(self, name: str, bits: Bits) -> str:
+        """See ``Graph.embed``."""
+        rows = self._rows(name, bits)
+        (tokens,) = self._node("Shape", ["input_ids"], start=1, end=2)
+        (positions,) = self._node("Slice", [self._weight(f"{name}.position"), self._integers(0), tokens])
+        return self.add(rows, positions)
+
+    def _rows(self, name: str, bits: Bits) -> str:
+        if bits == 4:
+            table = _pack_int4(self.weights[f"{name}.word"])
+            self.initializers[f"{name}.word"] = helper.make_tensor(
+                f"{name}.word", TensorProto.INT4, self.weights[f"{name}.word"].shape, table, raw=True
+            )
+            inputs = [f"{name}.word", "input_ids", self._weight(f"{name}.scale")]
+            attributes = {"block_size": WEIGHT_GROUP, "gather_axis": 0, "quantize_axis": 1}
+            return self._node("GatherBlockQuantized", inputs, domain=CONTRIB, **attributes)[0]
+        (rows,) = self._node("Gather", [self._weight(f"{name}.word"), "input_ids"])
+        if bits == 32:
+            return rows
+        (scale,) = self._node("Gather", [self._weight(f"{name}.scale"), "input_ids"])
+        (rows,) = self._node("Cast", [rows], to=TensorProto.FLOAT)
+        return self._node("Mul", [rows, scale])[0]
+
+    def norm(self, x: str, name: str, epsilon: float) -> str:
+        """See ``Graph.norm``."""
+        inputs = [x, self._weight(f"{name}.weight"), self._weight(f"{name}.bias")]
+        return self._node("LayerNormalization", inputs, axis=-1, epsilon=epsilon)[0]
+
+    def linear(self, x: str, name: str, bits: Bits, activation: Activation | None = None) -> str:
+        """See ``Graph.linear``."""
+        product = {32: self._product_f32, 8: self._product_int8, 4: self._product_int4}[bits](x, name)
+        (y,) = self._node("Add", [product, self._weight(f"{name}.bias")])
+        if activation is None:
+            return y
+        return self._node({"gelu": "Gelu", "relu": "Relu", "tanh": "Tanh"}[activation], [y])[0]
+
+    def _product_f32(self, x: str, name: str) -> str:
+        return self._node("MatMul", [x, self._weight(f"{name}.weight")])[0]
+
+    def _product_int8(self, x: str, name: str) -> str:
+        quantized, scale, zero = self._node("DynamicQuantizeLinear", [x], outputs=3)
+        weight_zero = self._constant("zero_i8", np.array(0, np.int8))
+        (sums,) = self._node("MatMulInteger", [quantized, self._weight(f"{name}.weight"), zero, weight_zero])
+        (sums,) = self._node("Cast", [sums], to=TensorProto.FLOAT)
+        (scale,) = self._node("Mul", [scale, self._weight(f"{name}.scale")])
+        return self._node("Mul", [sums, scale])[0]
+
+    def _product_int4(self, x: str, name: str) -> str:
+        inputs, outputs = self.weights[f"{name}.weight"].shape
+        packed = self._constant(f"{name}.weight", _pack_blocks(self.weights[f"{name}.weight"]))
+        scale = self._constant(f"{name}.scale", self.weights[f"{name}.scale"].T.reshape(-1))
+        attributes = {"K": inputs, "N": outputs, "bits": 4, "block_size": WEIGHT_GROUP, "accuracy_level": 1}
+        return self._node("MatMulNBits", [x, packed, scale], domain=CONTRIB, **attributes)[0]
+
+    def attention(self, qkv: str, heads: int, head_width: int) -> str:
+        """See ``Graph.attention``."""
+        width = self._integers(heads * head_width, heads * head_width, heads * head_width)
+        q, k, v = self._node("Split", [qkv, width], outputs=3, axis=-1)
+        attributes = {"num_heads": heads, "mask_filter_value": -3.0e38}
+        return self._node("MultiHeadAttention", [q, k, v, "", "mask"], domain=CONTRIB, **attributes)[0]
+
+    def add(self, x: str, y: str) -> str:
+        """See ``Graph.add``."""
+        return self._node("Add", [x, y])[0]
+
+    def first_token(self, x: str) -> str:
+        """See ``Graph.first_token``."""
+        return self._node("Gather", [x, self._constant("zero_i64", np.array(0, np.int64))], axis=1)[0]
+
+
+def write_onnx(shape: ModelShape, weights: Weights, path: Path) -> Path:
+    """Write an ONNX model: ``input_ids``, ``attention_mask`` (batch x tokens, int64) -> ``logits`` (batch x classes)."""
+    graph = OnnxGraph(weights)
+    graph.nodes.append(helper.make_node("Cast", ["attention_mask"], ["mask"], name="mask", to=TensorProto.INT32))
+    logits = emit(graph, shape)
+    graph.nodes.append(helper.make_node("Identity", [logits], ["logits"], name="logits"))
+    inputs = [
+        helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "tokens"])
+        for name in ("input_ids", "attention_mask")
+    ]
+    output = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", shape.classes])
+    body = helper.make_graph(graph.nodes, "encoder", inputs, [output], list(graph.initializers.values()))
+    imports = [helper.make_opsetid("", OPSET), helper.make_opsetid(CONTRIB, 1)]
+    model = helper.make_model(body, opset_imports=imports, ir_version=10, producer_name="autocompress")
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def _pack_int4(values: Array) -> bytes:
+    """Pack int8 values -8..7 two to a byte, low nibble first, in row-major order."""
+    flat = (values.reshape(-1).astype(np.int16) & 0xF).astype(np.uint8)
+    flat = np.append(flat, np.zeros(len(flat) % 2, np.uint8))
+    return bytes((flat[0::2] | (flat[1::2] << 4)).tobytes())
+
+
+def _pack_blocks(values: Array) -> Array:
+    """Pack (inputs x outputs) int8 values -8..7 as MatMulNBits reads them: (outputs x blocks x 16), offset 8."""
+    inputs, outputs = values.shape
+    padded = np.full((outputs, groups(inputs) * WEIGHT_GROUP), 8, np.uint8)
+    padded[:, :inputs] = (values.T.astype(np.int16) + 8).astype(np.uint8)
+    blocks = padded.reshape(outputs, -1, WEIGHT_GROUP)
+    return np.ascontiguousarray(blocks[:, :, 0::2] | (blocks[:, :, 1::2] << 4))

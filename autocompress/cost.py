@@ -1,0 +1,160 @@
+"""What a shape is said to cost, what an artifact was measured to cost, and what the user allows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import TypeAlias
+
+Figures: TypeAlias = Mapping[str, float]
+"""A value for each name of ``LIMITS``, predicted or measured."""
+
+LIMITS: tuple[str, ...] = ("latency_p50_ms", "latency_p95_ms", "peak_memory_bytes", "size_bytes")
+"""What a budget can limit, in the units that the names say."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A predicted value and the interval that should hold the measured one (low <= value <= high)."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Predicted, never measured.
+
+    Attributes:
+        latency_p50_ms: Median time of one inference, in milliseconds.
+        latency_p95_ms: 95th percentile of the same, in milliseconds.
+        peak_memory_bytes: Peak resident memory of a fresh process that runs the model.
+        size_bytes: Size of the exported artifact on disk.
+        calibrated: Whether latency and memory come from measurements on the device. If not, outputs that show
+            them say "estimated, not calibrated".
+        source: Which predictor said so.
+    """
+
+    latency_p50_ms: Estimate
+    latency_p95_ms: Estimate
+    peak_memory_bytes: Estimate
+    size_bytes: Estimate
+    calibrated: bool
+    source: str
+
+    def figures(self) -> dict[str, float]:
+        """Return the central values, by the names of ``LIMITS``."""
+        return {name: getattr(self, name).value for name in LIMITS}
+
+    def upper(self) -> dict[str, float]:
+        """Return the upper interval ends, by the names of ``LIMITS``: what a budget is held against."""
+        return {name: getattr(self, name).high for name in LIMITS}
+
+    def to_dict(self) -> dict[str, object]:
+        """Return plain JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A file that runs somewhere.
+
+    Attributes:
+        path: The ONNX model or TVM library.
+        engine: Key of the engine that runs it (``compiler.ENGINES``).
+        tokens: Sequence length it is timed at (and, for TVM, compiled for).
+    """
+
+    path: Path
+    engine: str
+    tokens: int
+
+    @property
+    def size_bytes(self) -> int:
+        """Size on disk, in bytes."""
+        return self.path.stat().st_size
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Raw samples of one artifact on one device, with where they come from.
+
+    Attributes:
+        samples_ms: Time of each inference after warm-up, in milliseconds, in the order taken.
+        peak_memory_bytes: Peak resident memory of the fresh process that ran it.
+        base_memory_bytes: Resident memory of that process before it loaded the artifact.
+        size_bytes: Size of the artifact on disk.
+        device: Name of the device profile.
+        engine: The engine, e.g. ``onnxruntime``.
+        threads: Threads that the engine was given.
+        provenance: Versions, processor and time, as text values.
+    """
+
+    samples_ms: tuple[float, ...]
+    peak_memory_bytes: int
+    base_memory_bytes: int
+    size_bytes: int
+    device: str
+    engine: str
+    threads: int
+    provenance: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def latency_p50_ms(self) -> float:
+        """Median of the samples, in milliseconds."""
+        return median(self.samples_ms)
+
+    @property
+    def latency_p95_ms(self) -> float:
+        """95th percentile of the samples (nearest rank), in milliseconds."""
+        ordered = sorted(self.samples_ms)
+        return ordered[max(0, -(-95 * len(ordered) // 100) - 1)]
+
+    def figures(self) -> dict[str, float]:
+        """Return the measured values, by the names of ``LIMITS``."""
+        return {name: float(getattr(self, name)) for name in LIMITS}
+
+    def to_dict(self) -> dict[str, object]:
+        """Return plain JSON values, raw samples included."""
+        return {**asdict(self), "provenance": dict(self.provenance)}
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An artifact that could not be measured; counted and reported, never silently dropped."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Limit:
+    """One limit of a budget: absolute, or a multiple of what the teacher needs on the same device."""
+
+    value: float
+    relative: bool = False
+
+    def resolve(self, teacher: float) -> float:
+        """Return the limit in absolute units."""
+        return self.value * teacher if self.relative else self.value
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What the user allows; ``None`` leaves a figure free."""
+
+    latency_p50_ms: Limit | None = None
+    latency_p95_ms: Limit | None = None
+    peak_memory_bytes: Limit | None = None
+    size_bytes: Limit | None = None
+
+    def resolve(self, teacher: Figures) -> dict[str, float]:
+        """Return the absolute limit of each limited figure.
+
+        Relative limits are taken from ``teacher``: predicted figures for a prediction, measured ones for a
+        measurement, so that an error common to both cancels.
+        """
+        limits = {name: getattr(self, name) for name in LIMITS}
+        return {name: limit.resolve(teacher[name]) for name, limit in limits.items() if limit is not None}

@@ -1,0 +1,100 @@
+"""A transformer without its weights: the widths, heads, tokens and bits that decide what it costs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Literal, TypeAlias, get_args
+
+Bits: TypeAlias = Literal[4, 8, 32]
+"""Width of a stored weight. 32: f32 arithmetic. 8: int8 weights times dynamically quantized uint8 activations,
+summed as int32. 4: weights in groups of 32 input channels, arithmetic in f32 (weight-only)."""
+
+BITS: tuple[Bits, ...] = get_args(Bits)
+WEIGHT_GROUP = 32
+"""Input channels that share one scale at 4 bits."""
+
+
+@dataclass(frozen=True)
+class LayerShape:
+    """One transformer layer.
+
+    Attributes:
+        heads: Attention heads that are left (>= 1).
+        head_width: Channels of one head; ``heads * head_width`` need not equal the hidden width.
+        ffn: Neurons of the feed-forward block (>= 1).
+        attention_bits: Bits of the query, key, value and output weights.
+        ffn_bits: Bits of the two feed-forward weights.
+    """
+
+    heads: int
+    head_width: int
+    ffn: int
+    attention_bits: Bits = 32
+    ffn_bits: Bits = 32
+
+    @property
+    def attention(self) -> int:
+        """Inner width of the attention block, in channels."""
+        return self.heads * self.head_width
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """An encoder with a classification head.
+
+    Attributes:
+        family: Key of the adapter that reads such a model (``models.ADAPTERS``).
+        vocabulary: Rows of the token embedding.
+        positions: Rows of the position embedding, i.e. the longest sequence in tokens.
+        embedding: Width of the embeddings; projected to ``hidden`` where the two differ.
+        hidden: Width of the residual stream.
+        layers: The layers, first to last (may be empty only in tests).
+        classes: Outputs of the classifier.
+        activation: Of the feed-forward block.
+        head_activation: Between the dense layer and the classifier of the head.
+        embedding_bits: Bits of the token embedding table.
+        norm_epsilon: Added to the variance in every layer norm.
+    """
+
+    family: str
+    vocabulary: int
+    positions: int
+    embedding: int
+    hidden: int
+    layers: tuple[LayerShape, ...]
+    classes: int
+    activation: Literal["gelu", "relu"] = "gelu"
+    head_activation: Literal["tanh", "relu", "gelu"] = "tanh"
+    embedding_bits: Bits = 32
+    norm_epsilon: float = 1e-12
+
+    def to_dict(self) -> dict[str, object]:
+        """Return plain JSON values; ``from_dict`` reads them back."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, object]) -> ModelShape:
+        """Read what ``to_dict`` wrote."""
+        values = dict(data)
+        layers = values.pop("layers")
+        assert isinstance(layers, list | tuple)
+        return cls(layers=tuple(LayerShape(**layer) for layer in layers), **values)  # type: ignore[arg-type]
+
+    def describe(self) -> str:
+        """Say the shape in one line, for tables and logs."""
+
+        def span(values: list[int]) -> str:
+            return str(values[0]) if len(set(values)) == 1 else f"{min(values)}-{max(values)}"
+
+        if not self.layers:
+            return f"0 layers x {self.hidden}"
+        bits = "/".join(
+            span(values)
+            for values in (
+                [int(layer.attention_bits) for layer in self.layers],
+                [int(layer.ffn_bits) for layer in self.layers],
+                [int(self.embedding_bits)],
+            )
+        )
+        heads, ffn = span([layer.heads for layer in self.layers]), span([layer.ffn for layer in self.layers])
+        return f"{len(self.layers)} layers x {self.hidden}, {heads} heads, ffn {ffn}, bits {bits}"

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 from autocompress.errors import ConfigError
 
-T = TypeVar("T", bool, int, float, str)
+T = TypeVar("T", bound=bool | int | float | str)
 
 
 class Step(Protocol):

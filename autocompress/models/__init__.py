@@ -1,1 +1,1 @@
-"""."""
+"""Read and edit one transformer family through an adapter."""

@@ -1,0 +1,48 @@
+"""The table of methods, and how a plan made of them is drawn, foreseen and applied."""
+
+from __future__ import annotations
+
+import copy
+from typing import cast
+
+from torch import nn
+
+from autocompress.compression import depth, distillation, ffn, heads, quantization
+from autocompress.compression.method import Context, Method, Space
+from autocompress.plan import CompressionPlan, Step, Suggest
+from autocompress.shape import ModelShape
+
+METHODS: dict[str, Method] = {
+    module.STEP.method: cast(Method, module) for module in (depth, heads, ffn, distillation, quantization)
+}
+"""Method name -> method, in the order that composes: depth, widths, training, rounding."""
+
+
+def draw(trial: Suggest, shape: ModelShape, space: Space) -> CompressionPlan:
+    """Ask every method for a step, each for the shape that the steps before it leave."""
+    steps: list[Step] = []
+    for method in METHODS.values():
+        step = method.suggest(trial, shape, space)
+        shape = method.reshape(shape, step)
+        steps.append(step)
+    return CompressionPlan(tuple(steps))
+
+
+def reshape_plan(shape: ModelShape, plan: CompressionPlan) -> ModelShape:
+    """Return the shape of the student that ``apply_plan`` would make."""
+    for step in plan.steps:
+        shape = METHODS[step.method].reshape(shape, step)
+    return shape
+
+
+def apply_plan(teacher: nn.Module, plan: CompressionPlan, context: Context) -> nn.Module:
+    """Return a student made from a copy of ``teacher``."""
+    student = copy.deepcopy(teacher)
+    for step in plan.steps:
+        student = METHODS[step.method].apply(student, step, context)
+    return student.eval()
+
+
+def read_plan(data: list[dict[str, object]]) -> CompressionPlan:
+    """Read a plan from JSON values."""
+    return CompressionPlan.from_json(data, {name: method.STEP for name, method in METHODS.items()})

@@ -1,0 +1,79 @@
+"""What every transformer family offers to the methods that compress it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+from torch import nn
+
+from autocompress.shape import ModelShape
+
+
+@dataclass(frozen=True)
+class LayerModules:
+    """The parts of one layer that methods read and replace, with the dotted path of each below the layer."""
+
+    layer: nn.Module
+    query: str
+    key: str
+    value: str
+    output: str
+    attention_norm: str
+    ffn_in: str
+    ffn_out: str
+    ffn_norm: str
+    head_width: int
+
+    def get(self, path: str) -> nn.Module:
+        """Return the module at ``path``."""
+        return self.layer.get_submodule(path)
+
+    def replace(self, path: str, module: nn.Module) -> None:
+        """Put ``module`` at ``path``."""
+        self.layer.set_submodule(path, module)
+
+    @property
+    def attention_linears(self) -> tuple[str, str, str, str]:
+        """Paths of the four attention projections."""
+        return self.query, self.key, self.value, self.output
+
+    @property
+    def ffn_linears(self) -> tuple[str, str]:
+        """Paths of the two feed-forward projections."""
+        return self.ffn_in, self.ffn_out
+
+
+class ModelAdapter(Protocol):
+    """Reads and edits the models of one family, in place."""
+
+    def shape(self, model: nn.Module) -> ModelShape:
+        """Return what the model is, without its weights.
+
+        Raises:
+            UnsupportedError: The model has a part that the family's graph does not describe.
+        """
+
+    def weights(self, model: nn.Module) -> dict[str, npt.NDArray[np.generic]]:
+        """Return the tensors that ``compiler.graph.weight_specs`` names for the model's shape."""
+
+    def layers(self, model: nn.Module) -> list[LayerModules]:
+        """Return the layers, first to last."""
+
+    def keep_layers(self, model: nn.Module, kept: Sequence[int]) -> None:
+        """Remove every layer whose index is not in ``kept``."""
+
+    def keep_heads(self, model: nn.Module, layer: int, kept: Sequence[int]) -> None:
+        """Keep the attention heads ``kept`` of one layer, in that order, and remove the others."""
+
+    def keep_neurons(self, model: nn.Module, layer: int, kept: Sequence[int]) -> None:
+        """Keep the feed-forward neurons ``kept`` of one layer, in that order, and remove the others."""
+
+    def token_embedding(self, model: nn.Module) -> nn.Module:
+        """Return the token embedding."""
+
+    def replace_token_embedding(self, model: nn.Module, module: nn.Module) -> None:
+        """Put ``module`` in the place of the token embedding."""

@@ -1,0 +1,261 @@
+"""The BERT family: encoders with a classification head on the first token, as transformers lays them out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from autocompress.errors import UnsupportedError
+from autocompress.models.adapter import LayerModules
+from autocompress.models.quantized import QuantizedEmbedding, QuantizedLinear
+from autocompress.shape import Bits, LayerShape, ModelShape
+
+
+@dataclass(frozen=True)
+class BertAdapter:
+    """Where one member of the family keeps its parts; satisfies ``ModelAdapter``.
+
+    Attributes:
+        name: ``model_type`` in the model's config.
+        head_dense: Path of the dense layer before the classifier.
+        classifier: Path of the classifier.
+        head_activation: Between the two.
+        encoder: Path of the list of layers, below the backbone.
+        attention: Path of the self-attention module, below a layer.
+        query, key, value, output, attention_norm, ffn_in, ffn_out, ffn_norm: Paths below a layer.
+        activation_key: The config's key for the feed-forward activation.
+        positions_follow_padding: Whether the first token uses the row after the padding id, not row 0.
+    """
+
+    name: str
+    head_dense: str
+    classifier: str
+    head_activation: Literal["tanh", "relu", "gelu"]
+    encoder: str = "encoder.layer"
+    attention: str = "attention.self"
+    query: str = "attention.self.query"
+    key: str = "attention.self.key"
+    value: str = "attention.self.value"
+    output: str = "attention.output.dense"
+    attention_norm: str = "attention.output.LayerNorm"
+    ffn_in: str = "intermediate.dense"
+    ffn_out: str = "output.dense"
+    ffn_norm: str = "output.LayerNorm"
+    activation_key: str = "hidden_act"
+    positions_follow_padding: bool = False
+
+    def shape(self, model: nn.Module) -> ModelShape:
+        """See ``ModelAdapter.shape``."""
+        config, layers, embeddings = _config(model), self.layers(model), self._embeddings(model)
+        activation = getattr(config, self.activation_key)
+        if activation not in ("gelu", "relu"):
+            raise _unsupported(f"the activation {activation!r}", "gelu or relu")
+        if getattr(config, "is_decoder", False):
+            raise _unsupported("causal attention", "an encoder (is_decoder: false)")
+        dense, table = model.get_submodule(self.head_dense), embeddings.get_submodule("word_embeddings")
+        return ModelShape(
+            family=self.name,
+            vocabulary=_count(table, "num_embeddings"),
+            positions=self._positions(model).shape[0],
+            embedding=_count(table, "embedding_dim"),
+            hidden=_count(dense, "in_features"),
+            layers=tuple(_layer_shape(layer) for layer in layers),
+            classes=_count(model.get_submodule(self.classifier), "out_features"),
+            activation=activation,
+            head_activation=self.head_activation,
+            embedding_bits=_bits(table),
+            norm_epsilon=float(_epsilon(embeddings.get_submodule("LayerNorm"))),
+        )
+
+    def weights(self, model: nn.Module) -> dict[str, npt.NDArray[np.generic]]:
+        """See ``ModelAdapter.weights``."""
+        embeddings, backbone = self._embeddings(model), self._backbone(model)
+        table = embeddings.get_submodule("word_embeddings")
+        found: dict[str, Tensor] = {"embeddings.word": _tensor(table, "weight")}
+        if isinstance(table, QuantizedEmbedding):
+            found["embeddings.scale"] = table.scale
+        found["embeddings.position"] = self._positions(model)
+        found |= _norm(embeddings.get_submodule("LayerNorm"), "embeddings.norm")
+        if hasattr(backbone, "embeddings_project"):
+            found |= _linear([backbone.get_submodule("embeddings_project")], "embeddings.project")
+        for index, layer in enumerate(self.layers(model)):
+            name = f"layers.{index}"
+            found |= _linear([layer.get(path) for path in (layer.query, layer.key, layer.value)], f"{name}.qkv")
+            found |= _linear([layer.get(layer.output)], f"{name}.output")
+            found |= _norm(layer.get(layer.attention_norm), f"{name}.attention_norm")
+            found |= _linear([layer.get(layer.ffn_in)], f"{name}.ffn_in")
+            found |= _linear([layer.get(layer.ffn_out)], f"{name}.ffn_out")
+            found |= _norm(layer.get(layer.ffn_norm), f"{name}.ffn_norm")
+        found |= _linear([model.get_submodule(self.head_dense)], "head.dense")
+        found |= _linear([model.get_submodule(self.classifier)], "head.classifier")
+        return {name: np.ascontiguousarray(tensor.detach().numpy()) for name, tensor in found.items()}
+
+    def layers(self, model: nn.Module) -> list[LayerModules]:
+        """See ``ModelAdapter.layers``."""
+        names = ("query", "key", "value", "output", "attention_norm", "ffn_in", "ffn_out", "ffn_norm")
+        paths = {name: getattr(self, name) for name in names}
+        return [
+            LayerModules(layer, **paths, head_width=_count(layer.get_submodule(self.attention), "attention_head_size"))
+            for layer in self._encoder(model)
+        ]
+
+    def keep_layers(self, model: nn.Module, kept: Sequence[int]) -> None:
+        """See ``ModelAdapter.keep_layers``."""
+        layers = self._encoder(model)
+        path = f"{_prefix(model)}.{self.encoder}"
+        model.set_submodule(path, nn.ModuleList([layers[index] for index in kept]))
+        _config(model).num_hidden_layers = len(kept)
+
+    def keep_heads(self, model: nn.Module, layer: int, kept: Sequence[int]) -> None:
+        """See ``ModelAdapter.keep_heads``."""
+        modules = self.layers(model)[layer]
+        channels = (torch.tensor(kept)[:, None] * modules.head_width + torch.arange(modules.head_width)).reshape(-1)
+        for path in (modules.query, modules.key, modules.value):
+            modules.replace(path, _select(modules.get(path), outputs=channels))
+        modules.replace(modules.output, _select(modules.get(modules.output), inputs=channels))
+
+    def keep_neurons(self, model: nn.Module, layer: int, kept: Sequence[int]) -> None:
+        """See ``ModelAdapter.keep_neurons``."""
+        modules, neurons = self.layers(model)[layer], torch.tensor(kept)
+        modules.replace(modules.ffn_in, _select(modules.get(modules.ffn_in), outputs=neurons))
+        modules.replace(modules.ffn_out, _select(modules.get(modules.ffn_out), inputs=neurons))
+
+    def token_embedding(self, model: nn.Module) -> nn.Module:
+        """See ``ModelAdapter.token_embedding``."""
+        return self._embeddings(model).get_submodule("word_embeddings")
+
+    def replace_token_embedding(self, model: nn.Module, module: nn.Module) -> None:
+        """See ``ModelAdapter.replace_token_embedding``."""
+        self._embeddings(model).set_submodule("word_embeddings", module)
+
+    def _backbone(self, model: nn.Module) -> nn.Module:
+        return model.get_submodule(_prefix(model))
+
+    def _embeddings(self, model: nn.Module) -> nn.Module:
+        return self._backbone(model).get_submodule("embeddings")
+
+    def _encoder(self, model: nn.Module) -> nn.ModuleList:
+        layers = self._backbone(model).get_submodule(self.encoder)
+        assert isinstance(layers, nn.ModuleList)
+        return layers
+
+    def _positions(self, model: nn.Module) -> Tensor:
+        """Return the position rows that tokens 0, 1, ... use, with the first token type added in."""
+        embeddings = self._embeddings(model)
+        rows = _tensor(embeddings.get_submodule("position_embeddings"), "weight")
+        if self.positions_follow_padding:
+            rows = rows[int(_config(model).pad_token_id) + 1 :]
+        if hasattr(embeddings, "token_type_embeddings"):
+            rows = rows + _tensor(embeddings.get_submodule("token_type_embeddings"), "weight")[0]
+        return rows
+
+
+BERT = BertAdapter("bert", head_dense="bert.pooler.dense", classifier="classifier", head_activation="tanh")
+ROBERTA = BertAdapter(
+    "roberta",
+    head_dense="classifier.dense",
+    classifier="classifier.out_proj",
+    head_activation="tanh",
+    positions_follow_padding=True,
+)
+ELECTRA = BertAdapter(
+    "electra", head_dense="classifier.dense", classifier="classifier.out_proj", head_activation="gelu"
+)
+DISTILBERT = BertAdapter(
+    "distilbert",
+    head_dense="pre_classifier",
+    classifier="classifier",
+    head_activation="relu",
+    encoder="transformer.layer",
+    attention="attention",
+    query="attention.q_lin",
+    key="attention.k_lin",
+    value="attention.v_lin",
+    output="attention.out_lin",
+    attention_norm="sa_layer_norm",
+    ffn_in="ffn.lin1",
+    ffn_out="ffn.lin2",
+    ffn_norm="output_layer_norm",
+    activation_key="activation",
+)
+XLM_ROBERTA, CAMEMBERT = (replace(ROBERTA, name=name) for name in ("xlm-roberta", "camembert"))
+
+
+def _config(model: nn.Module) -> Any:
+    return model.config
+
+
+def _prefix(model: nn.Module) -> str:
+    return str(model.base_model_prefix)
+
+
+def _count(module: nn.Module, attribute: str) -> int:
+    return int(getattr(module, attribute))
+
+
+def _epsilon(module: nn.Module) -> float:
+    return float(module.eps)  # type: ignore[arg-type]
+
+
+def _tensor(module: nn.Module, name: str) -> Tensor:
+    tensor = getattr(module, name)
+    assert isinstance(tensor, Tensor)
+    return tensor.detach()
+
+
+def _bits(module: nn.Module) -> Bits:
+    return module.bits if isinstance(module, QuantizedLinear | QuantizedEmbedding) else 32
+
+
+def _layer_shape(layer: LayerModules) -> LayerShape:
+    return LayerShape(
+        heads=_count(layer.get(layer.query), "out_features") // layer.head_width,
+        head_width=layer.head_width,
+        ffn=_count(layer.get(layer.ffn_in), "out_features"),
+        attention_bits=_bits(layer.get(layer.output)),
+        ffn_bits=_bits(layer.get(layer.ffn_in)),
+    )
+
+
+def _norm(module: nn.Module, name: str) -> dict[str, Tensor]:
+    return {f"{name}.weight": _tensor(module, "weight"), f"{name}.bias": _tensor(module, "bias")}
+
+
+def _linear(modules: Sequence[nn.Module], name: str) -> dict[str, Tensor]:
+    """Return linears that share their input as one, outputs side by side, weights as (inputs x outputs)."""
+
+    def joined(part: str) -> Tensor:
+        return torch.cat([_tensor(module, part) for module in modules])
+
+    found = {f"{name}.weight": joined("weight").T, f"{name}.bias": joined("bias")}
+    if _bits(modules[0]) != 32:
+        found[f"{name}.scale"] = joined("scale").T
+    return found
+
+
+def _select(module: nn.Module, *, outputs: Tensor | None = None, inputs: Tensor | None = None) -> nn.Linear:
+    """Return a linear that keeps the given output or input channels; the others are gone."""
+    if not isinstance(module, nn.Linear):
+        raise _unsupported("pruning of weights that are already integers", "pruning before quantization")
+    weight, bias = module.weight.detach(), module.bias.detach()
+    if outputs is not None:
+        weight, bias = weight[outputs], bias[outputs]
+    if inputs is not None:
+        weight = weight[:, inputs]
+    smaller = nn.Linear(weight.shape[1], weight.shape[0])
+    smaller.weight, smaller.bias = nn.Parameter(weight.clone()), nn.Parameter(bias.clone())
+    return smaller.train(module.training)
+
+
+def _unsupported(what: str, right: str) -> UnsupportedError:
+    return UnsupportedError(
+        f"This model needs {what}.",
+        right=f"The BERT family is supported with {right}.",
+        next_step="Choose another model, or add an adapter as docs/how_to_add.md says.",
+    )

@@ -1,0 +1,81 @@
+"""Modules that hold integer weights and compute what the engines compute with them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from autocompress.shape import WEIGHT_GROUP, Bits
+
+
+def quantize_activations(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Quantize each sequence of ``x`` (batch x ... x channels) to uint8 levels over its own range.
+
+    The range always includes 0, scale = (max - min) / 255 and zero = round(-min / scale), as ONNX
+    DynamicQuantizeLinear has it for a batch of one.
+
+    Returns:
+        (levels minus zero point, as floats that hold integers; scale with one value a sequence).
+    """
+    dims = tuple(range(1, x.dim()))
+    low = x.amin(dims, keepdim=True).clamp(max=0.0)
+    high = x.amax(dims, keepdim=True).clamp(min=0.0)
+    scale = ((high - low) / 255.0).clamp(min=torch.finfo(x.dtype).tiny)
+    zero = torch.round(-low / scale).clamp(0, 255)
+    return torch.clamp(torch.round(x / scale) + zero, 0, 255) - zero, scale
+
+
+class QuantizedLinear(nn.Module):
+    """``x @ weight.T + bias`` with integer weights.
+
+    At 8 bits the activations are quantized per sequence as well and the products are sums of integers; at 4 bits the
+    weights are scaled back and the arithmetic is f32.
+
+    Args:
+        weight: (outputs x inputs) int8; -127..127 at 8 bits, -8..7 at 4 bits.
+        scale: (outputs,) at 8 bits; (outputs x groups) at 4 bits, a group being 32 input channels.
+        bias: (outputs,).
+        bits: 8 or 4.
+    """
+
+    def __init__(self, weight: Tensor, scale: Tensor, bias: Tensor, bits: Bits) -> None:
+        super().__init__()
+        self.bits = bits
+        self.out_features, self.in_features = weight.shape
+        self.weight: Tensor
+        self.scale: Tensor
+        self.bias: Tensor
+        self.register_buffer("weight", weight)
+        self.register_buffer("scale", scale)
+        self.register_buffer("bias", bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (batch x ... x inputs) to (batch x ... x outputs)."""
+        if self.bits == 4:
+            return nn.functional.linear(x, expand_groups(self.weight, self.scale), self.bias)
+        levels, scale = quantize_activations(x)
+        # Sums of products of integers: exact in f32 up to 2**24, within 1e-7 of exact above.
+        return nn.functional.linear(levels, self.weight.to(x.dtype)) * scale * self.scale + self.bias
+
+
+class QuantizedEmbedding(nn.Module):
+    """A token table of integers, one scale a row (8 bits) or a group of 32 channels (4 bits)."""
+
+    def __init__(self, weight: Tensor, scale: Tensor, bits: Bits) -> None:
+        super().__init__()
+        self.bits = bits
+        self.num_embeddings, self.embedding_dim = weight.shape
+        self.weight: Tensor
+        self.scale: Tensor
+        self.register_buffer("weight", weight)
+        self.register_buffer("scale", scale)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Look up (batch x tokens) ids: (batch x tokens x channels)."""
+        rows, scale = self.weight[ids], self.scale[ids]
+        return rows * scale if self.bits == 8 else expand_groups(rows, scale)
+
+
+def expand_groups(levels: Tensor, scale: Tensor) -> Tensor:
+    """Return (... x channels) integer levels times the scale (... x groups) of their group of 32 channels."""
+    return levels * scale.repeat_interleave(WEIGHT_GROUP, dim=-1)[..., : levels.shape[-1]]

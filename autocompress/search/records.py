@@ -1,0 +1,103 @@
+"""What a study holds, as plain values: nothing outside this room sees a trial."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+State: TypeAlias = Literal["scored", "over budget", "failed", "running"]
+
+
+@dataclass(frozen=True)
+class Record:
+    """One candidate of the search.
+
+    Attributes:
+        number: Its place in the sequence of candidates, from 0.
+        trial: Its number in the storage; differs from ``number`` after an interruption.
+        state: How far it came.
+        params: What was chosen, by the names that the methods asked for.
+        plan: The plan, as JSON values.
+        cost: The predicted cost, as JSON values (``Cost.to_dict``).
+        label: The shape in one line.
+        violations: By what share each limit is exceeded (<= 0: inside).
+        score: The metric on validation data, 0 to 1; ``None`` if it was not scored.
+        seconds: Time spent on scoring.
+        reason: Why it failed.
+    """
+
+    number: int
+    trial: int
+    state: State
+    params: Mapping[str, object]
+    plan: Sequence[Mapping[str, object]]
+    cost: Mapping[str, Mapping[str, float]]
+    label: str
+    violations: Mapping[str, float]
+    score: float | None = None
+    seconds: float = 0.0
+    reason: str = ""
+
+    @property
+    def latency_ms(self) -> float:
+        """Predicted median latency."""
+        return float(self.cost["latency_p50_ms"]["value"])
+
+
+def counted(study: optuna.Study) -> list[FrozenTrial]:
+    """Return the trials that make the sequence of candidates: all but those that were cut off."""
+    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL))
+    return [trial for trial in trials if not trial.user_attrs.get("interrupted")]
+
+
+def records(study: optuna.Study) -> list[Record]:
+    """Return every candidate so far, in order."""
+    return [_record(number, trial) for number, trial in enumerate(counted(study))]
+
+
+def _record(number: int, trial: FrozenTrial) -> Record:
+    states: dict[TrialState, State] = {TrialState.COMPLETE: "scored", TrialState.PRUNED: "over budget"}
+    attributes = trial.user_attrs
+    return Record(
+        number=number,
+        trial=trial.number,
+        state=states.get(trial.state, "failed"),
+        params=trial.params,
+        plan=attributes.get("plan", []),
+        cost=attributes.get("cost", {}),
+        label=attributes.get("label", ""),
+        violations=dict(trial.constraints),
+        score=trial.values[0] if trial.state == TrialState.COMPLETE else None,
+        seconds=attributes.get("seconds", 0.0),
+        reason=attributes.get("reason", ""),
+    )
+
+
+def front(candidates: Sequence[Record]) -> list[Record]:
+    """Return the scored candidates that no other beats in score without being slower, fastest first."""
+    best: list[Record] = []
+    scored = [record for record in candidates if record.score is not None]
+    for record in sorted(scored, key=lambda record: (record.latency_ms, -(record.score or 0.0))):
+        if not best or (record.score or 0.0) > (best[-1].score or 0.0):
+            best.append(record)
+    return best
+
+
+def finalists(candidates: Sequence[Record], count: int) -> list[Record]:
+    """Return the ``count`` best scored candidates with different plans, the best first; ties go to the faster."""
+    scored = sorted(
+        (record for record in candidates if record.score is not None),
+        key=lambda record: (-(record.score or 0.0), record.latency_ms, record.number),
+    )
+    unique = {str(record.plan): record for record in reversed(scored)}
+    return [record for record in scored if unique[str(record.plan)] is record][:count]
+
+
+def nearest(candidates: Sequence[Record]) -> Record | None:
+    """Return the candidate that exceeds the budget least: what is reachable when nothing fits."""
+    foreseen = [record for record in candidates if record.violations]
+    return min(foreseen, key=lambda record: (max(record.violations.values()), record.number), default=None)

@@ -1,0 +1,53 @@
+"""Tiny models of every family, made on the spot."""
+
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import pytest
+import torch
+from torch import nn
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    DistilBertConfig,
+    DistilBertForSequenceClassification,
+    ElectraConfig,
+    ElectraForSequenceClassification,
+    RobertaConfig,
+    RobertaForSequenceClassification,
+)
+
+WIDTHS = {"hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 96}
+COMMON = {"vocab_size": 60, "max_position_embeddings": 40, "num_labels": 3}
+
+
+def tiny_model(family: str, seed: int = 0) -> nn.Module:
+    """Return a random classifier whose logits differ between inputs by more than rounding errors."""
+    torch.manual_seed(seed)
+    makers = {
+        "bert": lambda: BertForSequenceClassification(BertConfig(**WIDTHS, **COMMON)),
+        "roberta": lambda: RobertaForSequenceClassification(RobertaConfig(**WIDTHS, **COMMON, pad_token_id=1)),
+        "electra": lambda: ElectraForSequenceClassification(ElectraConfig(**WIDTHS, **COMMON, embedding_size=32)),
+        "distilbert": lambda: DistilBertForSequenceClassification(
+            DistilBertConfig(dim=48, n_layers=3, n_heads=4, hidden_dim=96, **COMMON)
+        ),
+    }
+    model = makers[family]().eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.dim() == 2:
+                parameter.mul_(4.0)
+            elif name.endswith("bias"):
+                parameter.add_(torch.randn_like(parameter) * 0.1)
+    return model
+
+
+@pytest.fixture(params=["bert", "distilbert", "roberta", "electra"])
+def family(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def model(family: str) -> nn.Module:
+    return tiny_model(family)

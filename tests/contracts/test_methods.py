@@ -1,0 +1,63 @@
+"""The beam of the house, for every method on every family: users get what the search foresaw."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from autocompress.compression.method import Context, Space
+from autocompress.compression.methods import METHODS, apply_plan, draw, read_plan, reshape_plan
+from autocompress.models.load import adapter_of
+from autocompress.plan import CompressionPlan
+from tests.compression.training_data import context_for
+
+SPACE = Space(depth=(2,), heads_keep=(0.5,), ffn_keep=(0.4,), attention_bits=(8,), ffn_bits=(4,),
+              embedding_bits=(8,), align=8, distill_steps=2)  # fmt: skip
+
+
+class FirstChoice:
+    """A trial that always takes the first choice."""
+
+    def suggest_categorical(self, name, choices):
+        return choices[0]
+
+    def suggest_int(self, name, low, high):
+        return low
+
+    def suggest_float(self, name, low, high, *, log=False):
+        return low
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_apply_leaves_the_shape_that_reshape_foresaw(model, name):
+    before = adapter_of(model).shape(model)
+    method = METHODS[name]
+    step = method.suggest(FirstChoice(), before, SPACE)
+    after = adapter_of(model).shape(method.apply(model, step, context_for(model)))
+    assert after == method.reshape(before, step)
+    assert name == "distill" or after != before
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_step_reads_back_from_json(model, name):
+    step = METHODS[name].suggest(FirstChoice(), adapter_of(model).shape(model), SPACE)
+    plan = CompressionPlan((step,))
+    assert read_plan(json.loads(json.dumps(plan.to_json()))) == plan
+
+
+def test_a_whole_plan_leaves_the_teacher_alone(model):
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    shape = adapter_of(model).shape(model)
+    plan = draw(FirstChoice(), shape, SPACE)
+    student = apply_plan(model, plan, context_for(model))
+    assert adapter_of(student).shape(student) == reshape_plan(shape, plan)
+    assert adapter_of(model).shape(model) == shape
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_a_plan_is_applied_the_same_way_twice(model):
+    plan = draw(FirstChoice(), adapter_of(model).shape(model), replace(SPACE, distill_steps=3))
+    context: Context = context_for(model)
+    first, second = (apply_plan(model, plan, context).state_dict() for _ in range(2))
+    assert all(torch.equal(first[name], second[name]) for name in first)

@@ -1,0 +1,213 @@
+"""The two plots of the page, as figures. Hollow marks are predicted, filled ones are measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from html import escape
+from typing import Any, TypeAlias
+
+import plotly.graph_objects as go
+
+from autocompress.report.units import figure, interval, percent
+from autocompress.report.values import BaselineRow, CandidateRow, Pair, RunReport
+
+Figure: TypeAlias = Any
+"""``plotly.graph_objects.Figure``; plotly carries no types."""
+
+LATENCY = "latency_p50_ms"
+GREEN, GREY, RED, BLUE, ORANGE = "#1a9b6c", "#8a8f98", "#d4493f", "#3b82d6", "#d98a1c"
+
+
+def pareto(report: RunReport) -> Figure:
+    """Plot score over median latency: every candidate, what was measured, and the region that budget and goal leave.
+
+    Candidates that were predicted over budget and so never scored have no score; they stand as ticks on the axis.
+    """
+    plot = _figure("median latency (ms)", "score (%)", height=460)
+    unscored = [row for row in report.candidates if row.score is None]
+    scored = [row for row in report.candidates if row.score is not None]
+    for name, rows, colour in (
+        ("candidate within budget", [row for row in scored if row.feasible], BLUE),
+        ("candidate over budget", [row for row in scored if not row.feasible], GREY),
+    ):
+        if rows:
+            plot.add_trace(_candidates(name, rows, colour))
+    for name, role, symbol, size, colour in (
+        ("baseline", "baseline", "diamond", 11, ORANGE),
+        ("teacher", "teacher", "square", 12, RED),
+        ("chosen student", "student", "star", 18, GREEN),
+    ):
+        measured = [row for row in report.baselines if row.role == role and row.score is not None]
+        if measured:
+            plot.add_trace(_measured(name, measured, {"symbol": symbol, "size": size, "color": colour}))
+    if unscored:
+        plot.add_trace(_rug(unscored))
+        plot.update_layout(yaxis2={"overlaying": "y", "range": [-0.03, 1], "visible": False, "fixedrange": True})
+    _bounds(plot, report)
+    return plot
+
+
+def reliability(pairs: Sequence[Pair]) -> Figure:
+    """Plot predicted over measured latency, with the interval of each prediction and the line where both agree."""
+    plot = _figure("measured (ms)", "predicted (ms)", height=420)
+    ends = [value for pair in pairs for value in (pair.measured, pair.predicted.low, pair.predicted.high)]
+    span = [0.9 * min(ends), 1.06 * max(ends)] if ends else [0, 1]
+    plot.add_trace(_line("exact", span, span, GREY, "solid"))
+    for name, covered, colour in (("interval holds the measurement", True, BLUE), ("interval misses it", False, RED)):
+        rows = [pair for pair in pairs if pair.covered is covered]
+        if rows:
+            plot.add_trace(_intervals(name, rows, colour))
+    return plot
+
+
+def _figure(x: str, y: str, *, height: int) -> Figure:
+    axis = {"zeroline": False, "automargin": True, "ticks": "outside"}
+    layout = {
+        "template": "none",
+        "height": height,
+        "margin": {"l": 8, "r": 8, "t": 12, "b": 8},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "xaxis": {**axis, "title": {"text": x, "standoff": 8}},
+        "yaxis": {**axis, "title": {"text": y, "standoff": 8}},
+        "legend": {"orientation": "h", "x": 0, "y": -0.2, "yanchor": "top"},
+        "hoverlabel": {"align": "left"},
+        "hovermode": "closest",
+    }
+    return go.Figure(layout=layout)
+
+
+def _candidates(name: str, rows: Sequence[CandidateRow], colour: str) -> Figure:
+    """Measured latency where there is one, else predicted."""
+    return go.Scatter(
+        name=name,
+        mode="markers",
+        x=[row.measured_p50_ms or row.latency_p50_ms.value for row in rows],
+        y=[100 * (row.score or 0.0) for row in rows],
+        marker={
+            "size": 9,
+            "color": colour,
+            "symbol": ["circle-open" if row.measured_p50_ms is None else "circle" for row in rows],
+            "line": {"width": 1.6, "color": colour},
+        },
+        hoverinfo="text",
+        hovertext=[_hover_candidate(row) for row in rows],
+    )
+
+
+def _measured(name: str, rows: Sequence[BaselineRow], marker: dict[str, object]) -> Figure:
+    def hover(row: BaselineRow) -> str:
+        memory, size = figure("peak_memory_bytes", row.peak_memory_bytes), figure("size_bytes", row.size_bytes)
+        return _lines(
+            f"<b>{escape(row.name)}</b>",
+            f"{percent(row.score, 2)}, {figure(LATENCY, row.latency_p50_ms)} measured",
+            f"peak memory {memory}, size {size}",
+        )
+
+    return go.Scatter(
+        name=name,
+        mode="markers",
+        x=[row.latency_p50_ms for row in rows],
+        y=[100 * (row.score or 0.0) for row in rows],
+        marker=marker,
+        hoverinfo="text",
+        hovertext=[hover(row) for row in rows],
+    )
+
+
+def _rug(rows: Sequence[CandidateRow]) -> Figure:
+    return go.Scatter(
+        name="predicted over budget, never scored",
+        mode="markers",
+        x=[row.latency_p50_ms.value for row in rows],
+        y=[0.0] * len(rows),
+        yaxis="y2",
+        marker={"symbol": "line-ns-open", "size": 12, "color": GREY},
+        hoverinfo="text",
+        hovertext=[_hover_candidate(row) for row in rows],
+    )
+
+
+def _hover_candidate(row: CandidateRow) -> str:
+    title = f"<b>#{row.number}</b> {escape(row.label)}".rstrip()
+    measured = "" if row.measured_p50_ms is None else f", {figure(LATENCY, row.measured_p50_ms)} measured"
+    violated = "over " + ", ".join(escape(name) for name in row.violated) if row.violated else ""
+    score = "never scored" if row.score is None else percent(row.score, 2)
+    return _lines(
+        title,
+        escape(row.plan_summary),
+        f"{score}; {interval(LATENCY, row.latency_p50_ms)} predicted{measured}",
+        violated,
+    )
+
+
+def _lines(*lines: str) -> str:
+    return "<br>".join(line for line in lines if line)
+
+
+def _bounds(plot: Figure, report: RunReport) -> None:
+    """Draw the latency limit, the lowest score that the goal allows and the corner that both leave."""
+    budget, goal = report.limit(LATENCY), report.goal
+    lowest = None if goal is None else 100 * goal.teacher - goal.max_drop_points
+    left, right = _span([x for trace in plot.data for x in trace.x] + ([] if budget is None else [budget]))
+    scores = [y for trace in plot.data if trace.yaxis is None for y in trace.y]
+    bottom, top = _span(scores + ([] if lowest is None else [lowest]))
+    plot.update_layout(xaxis_range=[max(0.0, left), right], yaxis_range=[bottom, top])
+    note = {"font": {"size": 12}, "showarrow": False}
+    if budget is not None:
+        plot.add_vline(x=budget, line={"dash": "dash", "width": 1.5, "color": GREEN})
+        text = f"budget {figure(LATENCY, budget)}"
+        plot.add_annotation(x=budget, y=1, yref="paper", yanchor="top", xanchor="left", xshift=4, text=text, **note)
+    if lowest is not None:
+        plot.add_hline(y=lowest, line={"dash": "dot", "width": 1.5, "color": GREEN})
+        text = f"lowest allowed {lowest:.1f} %"
+        plot.add_annotation(x=1, xref="paper", xanchor="right", y=lowest, yanchor="top", text=text, **note)
+    if budget is not None and lowest is not None:
+        corner = {"x0": 0, "x1": budget, "y0": lowest, "y1": top, "line": {"width": 0}, "layer": "below"}
+        plot.add_shape(type="rect", fillcolor=GREEN, opacity=0.09, **corner)
+
+
+def _span(values: Sequence[float]) -> tuple[float, float]:
+    """Return a range that leaves a little room on both sides of ``values``."""
+    low, high = min(values, default=0.0), max(values, default=100.0)
+    room = 0.06 * (high - low) or 0.06 * abs(high) or 1.0
+    return low - room, high + room
+
+
+def _line(name: str, x: Sequence[float], y: Sequence[float], colour: str, dash: str) -> Figure:
+    return go.Scatter(
+        name=name,
+        mode="lines",
+        x=list(x),
+        y=list(y),
+        hoverinfo="skip",
+        line={"color": colour, "width": 1.5, "dash": dash},
+    )
+
+
+def _intervals(name: str, rows: Sequence[Pair], colour: str) -> Figure:
+    def hover(pair: Pair) -> str:
+        told = f"{interval(LATENCY, pair.predicted)} predicted, {figure(LATENCY, pair.measured)} measured"
+        return _lines(f"<b>{escape(pair.label)}</b>", told)
+
+    def reach(end: Callable[[Pair], float]) -> list[float]:
+        return [abs(end(pair) - pair.predicted.value) for pair in rows]
+
+    bars = {
+        "type": "data",
+        "symmetric": False,
+        "array": reach(lambda pair: pair.predicted.high),
+        "arrayminus": reach(lambda pair: pair.predicted.low),
+        "thickness": 1.4,
+        "width": 4,
+    }
+    return go.Scatter(
+        name=name,
+        mode="markers",
+        x=[pair.measured for pair in rows],
+        y=[pair.predicted.value for pair in rows],
+        error_y=bars,
+        marker={"size": 8, "color": colour},
+        hoverinfo="text",
+        hovertext=[hover(pair) for pair in rows],
+    )

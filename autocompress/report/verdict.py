@@ -1,0 +1,72 @@
+"""The verdict as lines of plain text, for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from autocompress.report.units import ABSENT, TITLES, figure, interval, percent, points, ratio
+from autocompress.report.values import GoalRow, LimitRow, RunReport
+
+UNCALIBRATED = "estimated, not calibrated"
+WORDS = {"pass": "PASS", "fail": "FAIL", "infeasible": "INFEASIBLE"}
+SENTENCES = {
+    "pass": "Every limit is met, as measured on the device.",
+    "fail": "The exported model breaks a limit or the goal.",
+    "infeasible": "No candidate fits the budget; the closest attempt is kept.",
+}
+
+
+def verdict_text(report: RunReport) -> str:
+    """Return the verdict: one line a limit with outcome, measurement, budget and prediction, then the goal."""
+    lines = [f"{WORDS[report.verdict]}  {report.title}", SENTENCES[report.verdict], where(report), ""]
+    header = ("", "", "measured", "budget", "predicted")
+    lines += _aligned([header, *(limit_cells(row) for row in report.limits)])
+    if report.goal is not None:
+        lines += ["", goal_line(report.goal)]
+    lines += ([gain] if (gain := gains(report)) else []) + [line for line in (report.blocked, report.reachable) if line]
+    if not report.predictor.calibrated:
+        lines.append(f"Predictions are {UNCALIBRATED}: {report.predictor.source}.")
+    return "\n".join(lines)
+
+
+def where(report: RunReport) -> str:
+    """Say on what everything was measured."""
+    threads = "1 thread" if report.threads == 1 else f"{report.threads} threads"
+    return f"{report.device}, {report.engine}, {threads}"
+
+
+def outcome(passed: bool | None) -> str:
+    """Say in one word how a limit went; ``None`` is a row that has no limit or no measurement."""
+    return ABSENT if passed is None else "pass" if passed else "FAIL"
+
+
+def limit_cells(row: LimitRow) -> tuple[str, str, str, str, str]:
+    """Return figure, outcome, measurement, budget and prediction of one limit."""
+    budget = "no limit" if row.budget is None else f"≤ {figure(row.name, row.budget)}"
+    measured = "not measured" if row.measured is None else figure(row.name, row.measured)
+    return TITLES[row.name], outcome(row.passed), measured, budget, interval(row.name, row.predicted)
+
+
+def goal_line(goal: GoalRow) -> str:
+    """Say how the student's score compares with the teacher's."""
+    change = "loses" if goal.drop_points >= 0 else "gains"
+    return (
+        f"{goal.metric}: teacher {percent(goal.teacher, 2)}, student {percent(goal.student, 2)}"
+        f" ± {100 * goal.standard_error:.2f} on {goal.examples:,} examples;"
+        f" {change} {points(abs(goal.drop_points))} of {points(goal.max_drop_points)} allowed: {outcome(goal.passed)}"
+    )
+
+
+def gains(report: RunReport) -> str:
+    """Say how much faster and smaller the measured student is than the measured teacher; empty without both."""
+    teacher, student = report.only("teacher"), report.only("student")
+    if teacher is None or student is None:
+        return ""
+    faster = ratio(teacher.latency_p50_ms, student.latency_p50_ms)
+    smaller = ratio(teacher.size_bytes, student.size_bytes)
+    return f"{faster} faster and {smaller} smaller than the teacher, both measured."
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

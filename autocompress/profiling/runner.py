@@ -1,0 +1,203 @@
+"""Measure artifacts, each in a fresh process, so that crashes are values and peak memory is the artifact's own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from statistics import median
+from typing import Any, Protocol
+
+from autocompress.cost import Artifact, Failure, Measurement
+from autocompress.profiling.drift import reference_ms
+from autocompress.profiling.worker import Request
+
+WORKER = (sys.executable, "-m", "autocompress.profiling.worker")
+_KILLED = -9  # Windows has no name for it.
+_MEMORY_WORDS = ("MemoryError", "bad_alloc", "bad allocation", "Failed to allocate", "Cannot allocate memory")
+
+
+class Runner(Protocol):
+    """A way to run artifacts on a device."""
+
+    def run(
+        self,
+        artifact: Artifact,
+        *,
+        threads: int,
+        vocabulary: int,
+        warmup: int = 3,
+        repeats: int = 50,
+        cap_s: float = 2.0,
+        seed: int = 0,
+        provenance: Mapping[str, str] | None = None,
+    ) -> Measurement | Failure:
+        """Time ``artifact`` on one sequence of random ids below ``vocabulary``.
+
+        Args:
+            artifact: What is run.
+            threads: Threads of the engine.
+            vocabulary: Rows of the token embedding.
+            warmup: Runs before the first sample.
+            repeats: Most samples.
+            cap_s: Seconds after which no further sample is taken.
+            seed: Of the input ids.
+            provenance: Text values that are added to the measurement's own, e.g. the date.
+        """
+
+
+@dataclass(frozen=True)
+class LocalRunner:
+    """Runs artifacts on this machine.
+
+    Attributes:
+        device: Name of the profile that this machine is measured as.
+        timeout_s: Seconds after which a run counts as hung.
+        command: The worker; a prefix such as ``("taskset", "-c", "3")`` may be put before ``WORKER``.
+    """
+
+    device: str
+    timeout_s: float = 120.0
+    command: tuple[str, ...] = WORKER
+
+    def run(
+        self,
+        artifact: Artifact,
+        *,
+        threads: int,
+        vocabulary: int,
+        warmup: int = 3,
+        repeats: int = 50,
+        cap_s: float = 2.0,
+        seed: int = 0,
+        provenance: Mapping[str, str] | None = None,
+    ) -> Measurement | Failure:
+        """See ``Runner.run``. A crash, a hang, or a wrong result is a ``Failure``, whose reason begins with its kind.
+
+        Kinds: ``crash``, ``time-out``, ``out of memory``, ``wrong result``, ``refused``, ``error``.
+        """
+        request = Request(
+            path=str(artifact.path),
+            engine=artifact.engine,
+            tokens=artifact.tokens,
+            threads=threads,
+            vocabulary=vocabulary,
+            warmup=warmup,
+            repeats=repeats,
+            cap_s=None if cap_s == float("inf") else cap_s,
+            seed=seed,
+        )
+        answer = self._ask(request)
+        if isinstance(answer, Failure):
+            return answer
+        return Measurement(
+            samples_ms=tuple(answer["samples_ms"]),
+            peak_memory_bytes=answer["peak_memory_bytes"],
+            base_memory_bytes=answer["base_memory_bytes"],
+            size_bytes=answer["size_bytes"],
+            device=self.device,
+            engine=artifact.engine,
+            threads=threads,
+            provenance={**answer["provenance"], **(provenance or {})},
+        )
+
+    def _ask(self, request: Request) -> dict[str, Any] | Failure:
+        try:
+            done = subprocess.run(
+                self.command,
+                input=request.to_json(),
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=self.timeout_s,
+                env=os.environ | _threads(request.threads),
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return Failure(f"time-out: no answer within {self.timeout_s:g} s")
+        except OSError as error:
+            return Failure(f"error: the worker cannot start: {error}")
+        if done.returncode != 0:
+            return Failure(classify(done.returncode, done.stderr))
+        try:
+            answer: dict[str, Any] = json.loads(done.stdout)
+        except json.JSONDecodeError:
+            return Failure(f"error: the worker answered {done.stdout[:80]!r}")
+        return Failure(str(answer["failure"])) if "failure" in answer else answer
+
+
+def _threads(threads: int) -> dict[str, str]:
+    # numpy is only the reference kernel here: one thread. The others are read by engines when they start.
+    numpy = dict.fromkeys(("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1")
+    return numpy | dict.fromkeys(("OMP_NUM_THREADS", "TVM_NUM_THREADS"), str(threads))
+
+
+def classify(status: int, stderr: str) -> str:
+    """Say in one line why a worker ended with ``status`` (negative: the signal that ended it)."""
+    last = next((line.strip() for line in reversed(stderr.splitlines()) if line.strip()), "no message")
+    if any(word in stderr for word in _MEMORY_WORDS):
+        return f"out of memory: {last}"
+    if status == _KILLED:
+        return "out of memory: killed by SIGKILL, as the system does when memory runs out"
+    if status < 0:
+        return f"crash: {signal.Signals(-status).name}"
+    return f"error: exit status {status}: {last}"
+
+
+def measure_alternating(
+    runner: Runner,
+    artifacts: Mapping[str, Artifact],
+    *,
+    threads: int,
+    vocabulary: int,
+    rounds: int = 3,
+    warmup: int = 3,
+    repeats: int = 50,
+    cap_s: float = 2.0,
+    provenance: Mapping[str, str] | None = None,
+) -> dict[str, Measurement | Failure]:
+    """Measure artifacts in turn, A B A B, each time in a fresh process, so that drift of the machine hits all alike.
+
+    Returns:
+        For each name all its samples in the order taken and the highest peak memory; a name that fails once is a
+        failure and is not run again.
+    """
+    taken: dict[str, list[Measurement]] = {name: [] for name in artifacts}
+    failed: dict[str, Failure] = {}
+    for _ in range(rounds):
+        for name, artifact in artifacts.items():
+            if name in failed:
+                continue
+            result = runner.run(
+                artifact,
+                threads=threads,
+                vocabulary=vocabulary,
+                warmup=warmup,
+                repeats=repeats,
+                cap_s=cap_s,
+                provenance=provenance,
+            )
+            if isinstance(result, Failure):
+                failed[name] = result
+            else:
+                taken[name].append(result)
+    return {name: failed[name] if name in failed else pool(runs) for name, runs in taken.items()}
+
+
+def pool(runs: list[Measurement]) -> Measurement:
+    """Join measurements of one artifact: samples in order, highest peak with its base, median reference kernel."""
+    highest = max(runs, key=lambda run: run.peak_memory_bytes)
+    references = [reference_ms(run) for run in runs]
+    return replace(
+        highest,
+        samples_ms=tuple(sample for run in runs for sample in run.samples_ms),
+        provenance={
+            **runs[0].provenance,
+            "reference_ms": f"{median(references):.6f}",
+            "rounds": str(len(runs)),
+        },
+    )

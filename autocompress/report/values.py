@@ -252,7 +252,7 @@ class RunReport:
 
     def to_dict(self) -> dict[str, object]:
         """Return plain JSON values; ``from_dict`` reads them back."""
-        return asdict(self)
+        return {**asdict(self), "versions": dict(self.versions)}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, object]) -> RunReport:

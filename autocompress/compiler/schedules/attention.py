@@ -1,0 +1,141 @@
+"""softmax(Q K^T / sqrt(width) + mask) V, one head a task, scores kept in the cache."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tvm import tirx
+from tvm.script.ir_builder import tirx as ir
+
+from autocompress.compiler.schedules.elementwise import exp
+from autocompress.compiler.schedules.vectors import (
+    Buffer,
+    Expr,
+    Kernel,
+    Register,
+    argument,
+    first_row,
+    fold,
+    kernel,
+    load,
+    multiply,
+    spans,
+    splat,
+    store,
+    tile_rows,
+)
+
+_MASKED = -3.0e38
+_OUTSIDE = -3.4e38
+"""Below a masked score, so that a row whose tokens are all masked still spreads over its tokens alone."""
+_ROWS = 8
+_VECTORS = 2
+"""Vectors of a register tile."""
+
+
+@dataclass(frozen=True)
+class Heads:
+    """Dimensions of the kernel: ``padded`` is ``tokens`` rounded up to whole tiles of scores."""
+
+    tokens: int
+    heads: int
+    width: int
+    lanes: int
+
+    @property
+    def block(self) -> int:
+        """Columns of a tile of scores."""
+        return self.lanes * min(_VECTORS, -(-self.tokens // self.lanes))
+
+    @property
+    def padded(self) -> int:
+        """Columns of the score buffer."""
+        return -(-self.tokens // self.block) * self.block
+
+
+def attention(name: str, *, tokens: int, heads: int, width: int, lanes: int) -> Kernel:
+    """Return the kernel (qkv (tokens x 3 * heads * width), mask (1 x tokens) int64, y (tokens x heads * width))."""
+    size = Heads(tokens, heads, width, lanes)
+
+    def write() -> None:
+        qkv = argument("qkv", (tokens, 3 * heads * width))
+        mask = argument("mask", (1, tokens), "int64")
+        y = argument("y", (tokens, heads * width))
+        offset = ir.alloc_buffer((size.padded,), "float32")
+        with ir.serial(0, size.padded) as token:
+            inside = tirx.Select(mask[0, ir.min(token, tokens - 1)] == ir.int64(0), ir.float32(_MASKED), ir.float32(0))
+            ir.buffer_store(offset, tirx.Select(token < tokens, inside, ir.float32(_OUTSIDE)), [token])
+        height = tile_rows(tokens, _ROWS)
+        with ir.parallel(0, heads) as head:
+            keys = ir.alloc_buffer((width, size.padded), "float32")
+            _transpose_keys(size, qkv, keys, head)
+            scores = ir.alloc_buffer((height, size.padded), "float32")
+            totals = ir.alloc_buffer((height,), "float32")
+            with ir.serial(0, -(-tokens // height)) as tile:
+                row = first_row(tile, tokens, height)
+                _score(size, qkv, keys, scores, head, row, height)
+                with ir.serial(0, height) as index:
+                    _softmax(size, offset, scores, totals, index)
+                _mix(size, qkv, scores, totals, y, head, row, height)
+
+    return kernel(name, write)
+
+
+def _transpose_keys(size: Heads, qkv: Buffer, keys: Buffer, head: Expr) -> None:
+    first = (size.heads + head) * size.width
+    with ir.serial(0, size.width) as channel:
+        with ir.serial(0, size.tokens) as token:
+            ir.buffer_store(keys, qkv[token, first + channel], [channel, token])
+        for start, lanes in spans(size.padded - size.tokens, size.lanes):
+            store(keys, splat(ir.float32(0), lanes), channel, start=size.tokens + start, lanes=lanes)
+
+
+def _score(size: Heads, qkv: Buffer, keys: Buffer, scores: Buffer, head: Expr, row: Expr, height: int) -> None:
+    with ir.serial(0, size.padded // size.block) as block:
+        sums = multiply(
+            height,
+            spans(size.block, size.lanes),
+            size.width,
+            lambda index, k: load(qkv, row + index, start=head * size.width + k, lanes=1),
+            lambda span, k: load(keys, k, start=block * size.block + span[0], lanes=span[1]),
+        )
+        for index, line in enumerate(sums):
+            for (start, lanes), total in zip(spans(size.block, size.lanes), line, strict=True):
+                store(scores, total.get(), index, start=block * size.block + start, lanes=lanes)
+
+
+def _softmax(size: Heads, offset: Buffer, scores: Buffer, totals: Buffer, index: Expr) -> None:
+    lanes, scale = size.lanes, splat(ir.float32(size.width**-0.5), size.lanes)
+    highest = Register(ir.float32(_OUTSIDE), lanes=lanes)
+    with ir.serial(0, size.padded // lanes) as at:
+        score = load(scores, index, start=at * lanes, lanes=lanes) * scale + load(offset, start=at * lanes, lanes=lanes)
+        store(scores, score, index, start=at * lanes, lanes=lanes)
+        highest.set(ir.max(highest.get(), load(scores, index, start=at * lanes, lanes=lanes)))
+    peak = Register(ir.float32(0))
+    peak.set(fold(highest.get(), lanes, ir.max))
+    total = Register(ir.float32(0), lanes=lanes)
+    with ir.serial(0, size.padded // lanes) as at:
+        value = exp(load(scores, index, start=at * lanes, lanes=lanes) - splat(peak.get(), lanes), lanes)
+        store(scores, value, index, start=at * lanes, lanes=lanes)
+        total.set(total.get() + load(scores, index, start=at * lanes, lanes=lanes))
+    ir.buffer_store(totals, ir.float32(1) / fold(total.get(), lanes, lambda a, b: a + b), [index])
+
+
+def _mix(
+    size: Heads, qkv: Buffer, scores: Buffer, totals: Buffer, y: Buffer, head: Expr, row: Expr, height: int
+) -> None:
+    first = (2 * size.heads + head) * size.width
+    columns = spans(size.width, size.lanes)
+    for at in range(0, len(columns), _VECTORS):
+        part = columns[at : at + _VECTORS]
+        sums = multiply(
+            height,
+            part,
+            size.tokens,
+            lambda index, k: load(scores, index, start=k, lanes=1),
+            lambda span, k: load(qkv, k, start=first + span[0], lanes=span[1]),
+        )
+        for index, line in enumerate(sums):
+            for (start, lanes), total in zip(part, line, strict=True):
+                value = total.get() * splat(totals[index], lanes)
+                store(y, value, row + index, start=head * size.width + start, lanes=lanes)

@@ -1,0 +1,101 @@
+"""Activations on vectors, with polynomials in place of calls into the C library, and the elementwise sum."""
+
+from __future__ import annotations
+
+from tvm import tirx
+from tvm.script.ir_builder import tirx as ir
+
+from autocompress.compiler.graph import Activation
+from autocompress.compiler.schedules.vectors import (
+    Expr,
+    Kernel,
+    argument,
+    for_spans,
+    kernel,
+    load,
+    splat,
+    store,
+    typed,
+)
+
+_LOG2_E = 1.44269504088896341
+_LN2_HIGH, _LN2_LOW = 0.693359375, -2.12194440e-4
+_EXP = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1)
+"""exp(r) - 1 - r over r^2 for |r| <= ln(2)/2 (Cephes ``expf``)."""
+_ERF = (1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592)
+_ERF_P = 0.3275911
+"""Abramowitz and Stegun 7.1.26: |error| <= 1.5e-7."""
+
+
+def exp(x: Expr, lanes: int) -> Expr:
+    """Return the exponential for x up to 88, with a relative error below 3e-7; e^-87 for anything below -87."""
+
+    def f(value: float) -> Expr:
+        return splat(ir.float32(value), lanes)
+
+    x = ir.max(ir.min(x, f(88.0)), f(-87.0))
+    power = ir.floor(x * f(_LOG2_E) + f(0.5))
+    r = x - power * f(_LN2_HIGH) - power * f(_LN2_LOW)
+    series = f(_EXP[0])
+    for factor in _EXP[1:]:
+        series = series * r + f(factor)
+    shifted = (ir.cast(power, typed("int32", lanes)) + splat(ir.int32(127), lanes)) << splat(ir.int32(23), lanes)
+    return (series * (r * r) + r + f(1.0)) * ir.reinterpret(shifted, dtype=typed("float32", lanes))
+
+
+def erf(x: Expr, lanes: int) -> Expr:
+    """Return the error function, with an absolute error below 5e-7 (A&S 7.1.26 in f32)."""
+
+    def f(value: float) -> Expr:
+        return splat(ir.float32(value), lanes)
+
+    size = ir.max(x, f(0.0) - x)
+    t = f(1.0) / (f(1.0) + f(_ERF_P) * size)
+    series = f(_ERF[0])
+    for factor in _ERF[1:]:
+        series = series * t + f(factor)
+    value = f(1.0) - series * t * exp(f(0.0) - size * size, lanes)
+    return tirx.Select(x < f(0.0), f(0.0) - value, value)
+
+
+def activate(x: Expr, activation: Activation, lanes: int) -> Expr:
+    """Return the activation of a vector; the absolute error of gelu (erf form) and tanh is below 2e-6."""
+
+    def f(value: float) -> Expr:
+        return splat(ir.float32(value), lanes)
+
+    if activation == "relu":
+        return ir.max(x, f(0.0))
+    if activation == "tanh":
+        return f(1.0) - f(2.0) / (exp(x + x, lanes) + f(1.0))
+    return f(0.5) * x * (f(1.0) + erf(x * f(0.5**0.5), lanes))
+
+
+def add(name: str, *, rows: int, width: int, lanes: int) -> Kernel:
+    """Write z = x + y."""
+
+    def write() -> None:
+        x, y, z = (argument(part, (rows, width)) for part in "xyz")
+        with ir.parallel(0, rows) as row:
+
+            def body(start: Expr, count: int) -> None:
+                value = load(x, row, start=start, lanes=count) + load(y, row, start=start, lanes=count)
+                store(z, value, row, start=start, lanes=count)
+
+            for_spans(width, lanes, body)
+
+    return kernel(name, write)
+
+
+def first_row(name: str, *, rows: int, width: int, lanes: int) -> Kernel:
+    """Write y = x[:1]."""
+
+    def write() -> None:
+        x, y = argument("x", (rows, width)), argument("y", (1, width))
+        for_spans(
+            width,
+            lanes,
+            lambda start, count: store(y, load(x, 0, start=start, lanes=count), 0, start=start, lanes=count),
+        )
+
+    return kernel(name, write)

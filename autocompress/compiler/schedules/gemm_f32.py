@@ -1,0 +1,119 @@
+"""y = activation(x @ W + bias) in f32, with W in column panels and a tile of y kept in vector registers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from tvm.script.ir_builder import tirx as ir
+
+from autocompress.compiler.graph import Activation, Array
+from autocompress.compiler.schedules.elementwise import activate
+from autocompress.compiler.schedules.vectors import (
+    Buffer,
+    Expr,
+    Kernel,
+    Register,
+    argument,
+    for_spans,
+    kernel,
+    load,
+    multiply,
+    parallel_tiles,
+    spans,
+    store,
+    tile_rows,
+)
+
+
+@dataclass(frozen=True)
+class Tile:
+    """What one panel of a matrix product looks like.
+
+    Attributes:
+        rows: Most rows of a tile.
+        panel: Columns of a panel, a multiple of ``lanes``.
+        lanes: 32-bit values in one vector register.
+    """
+
+    rows: int
+    panel: int
+    lanes: int
+
+
+def panels(values: Array, panel: int) -> Array:
+    """Reorder (depth x columns) into (panels x depth x panel), zeros in the columns that are missing."""
+    depth, columns = values.shape
+    count = -(-columns // panel)
+    padded = np.zeros((depth, count * panel), values.dtype)
+    padded[:, :columns] = values
+    return np.ascontiguousarray(padded.reshape(depth, count, panel).transpose(1, 0, 2))
+
+
+def row_panels(values: Array, panel: int) -> Array:
+    """Pad one value a column to (panels x panel)."""
+    return panels(values.reshape(1, -1), panel)[:, 0]
+
+
+@dataclass(frozen=True)
+class Epilogue:
+    """What happens to a finished tile: to f32, plus bias, activation, into the columns of y that exist."""
+
+    y: Buffer
+    bias: Buffer
+    columns: int
+    activation: Activation | None
+    tile: Tile
+
+    def write(self, values: list[list[Expr]], row: Expr, panel: Expr) -> None:
+        """Store ``values`` (f32 vectors, one list a row) at the tile of (row, panel)."""
+        lanes, width = self.tile.lanes, self.tile.panel
+        done = ir.alloc_buffer((len(values), width), "float32", scope="local")
+        for index, line in enumerate(values):
+            for at, value in enumerate(line):
+                store(done, value, index, start=at * lanes, lanes=lanes)
+        full = self.columns // width
+        if full:
+            with ir.If(panel < full), ir.Then():
+                self._finish(done, len(values), row, panel, width)
+        if self.columns % width:
+            with ir.If(panel == full), ir.Then():
+                self._finish(done, len(values), row, panel, self.columns % width)
+
+    def _finish(self, done: Buffer, rows: int, row: Expr, panel: Expr, width: int) -> None:
+        with ir.serial(0, rows) as index:
+
+            def body(start: Expr, lanes: int) -> None:
+                value = load(done, index, start=start, lanes=lanes) + load(self.bias, panel, start=start, lanes=lanes)
+                if self.activation is not None:
+                    value = activate(value, self.activation, lanes)
+                store(self.y, value, row + index, start=panel * self.tile.panel + start, lanes=lanes)
+
+            for_spans(width, self.tile.lanes, body)
+
+
+def gemm_f32(name: str, *, rows: int, depth: int, columns: int, activation: Activation | None, tile: Tile) -> Kernel:
+    """Return the kernel (x, W panels, bias panels, y)."""
+
+    def write() -> None:
+        count, height = -(-columns // tile.panel), tile_rows(rows, tile.rows)
+        x = argument("x", (rows, depth))
+        w = argument("w", (count, depth, tile.panel))
+        bias = argument("bias", (count, tile.panel))
+        epilogue = Epilogue(argument("y", (rows, columns)), bias, columns, activation, tile)
+        with parallel_tiles(rows, height, count) as (panel, row):
+            sums = multiply(
+                height,
+                spans(tile.panel, tile.lanes),
+                depth,
+                lambda index, k: load(x, row + index, start=k, lanes=1),
+                lambda span, k: load(w, panel, k, start=span[0], lanes=span[1]),
+            )
+            epilogue.write(finished(sums), row, panel)
+
+    return kernel(name, write)
+
+
+def finished(sums: list[list[Register]]) -> list[list[Expr]]:
+    """Return the values of the registers of a tile."""
+    return [[total.get() for total in line] for line in sums]

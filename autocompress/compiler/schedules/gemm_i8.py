@@ -1,0 +1,152 @@
+"""Dynamic quantization of activations to uint8, and the integer product with int8 weights."""
+
+from __future__ import annotations
+
+import numpy as np
+from tvm import tirx
+from tvm.script.ir_builder import tirx as ir
+
+from autocompress.compiler.graph import Activation, Array
+from autocompress.compiler.intrinsics.dot import Dot
+from autocompress.compiler.schedules.gemm_f32 import Epilogue, Tile, finished, panels
+from autocompress.compiler.schedules.vectors import (
+    Buffer,
+    Expr,
+    Kernel,
+    Reduction,
+    Register,
+    argument,
+    for_spans,
+    kernel,
+    load,
+    parallel_tiles,
+    spans,
+    splat,
+    store,
+    tile_rows,
+    typed,
+)
+
+
+def dot_panels(values: Array, tile: Tile, group: int) -> Array:
+    """Reorder int8 (depth x columns) into (panels x depth / group x panel * group): a group's neighbours together."""
+    depth, columns = values.shape
+    steps, count = -(-depth // group), -(-columns // tile.panel)
+    padded = np.zeros((steps * group, count * tile.panel), np.int8)
+    padded[:depth, :columns] = values
+    split = padded.reshape(steps, group, count, tile.panel).transpose(2, 0, 3, 1)
+    return np.ascontiguousarray(split).reshape(count, steps, tile.panel * group)
+
+
+def column_sums(values: Array, panel: int) -> Array:
+    """Return the int32 sum of each column, in panels: what a zero point of 1 would add."""
+    return panels(values.astype(np.int32).sum(axis=0, dtype=np.int32).reshape(1, -1), panel)[:, 0]
+
+
+def quantize(name: str, *, rows: int, width: int, dot: Dot, lanes: int) -> Kernel:
+    """Return the kernel (x, q (rows x width padded to groups), scale (1,), zero (1,) int32).
+
+    ONNX DynamicQuantizeLinear: the range of the whole tensor, widened to hold 0, in 255 steps, half to even.
+    """
+    padded = -(-width // dot.group) * dot.group
+
+    def write() -> None:
+        x = argument("x", (rows, width))
+        q = argument("q", (rows, padded), dot.stored)
+        scale, zero = argument("scale", (1,)), argument("zero", (1,), "int32")
+        low, high = (ir.alloc_buffer((rows,), "float32") for _ in range(2))
+        with ir.parallel(0, rows) as row:
+            _extremes(x, low, high, row, width, lanes)
+        _parameters(low, high, scale, zero, rows)
+        with ir.parallel(0, rows) as row:
+
+            def body(start: Expr, count: int) -> None:
+                steps = ir.nearbyint(load(x, row, start=start, lanes=count) / splat(scale[0], count))
+                whole = ir.cast(steps, typed("int32", count)) + splat(zero[0], count)
+                whole = ir.max(ir.min(whole, splat(ir.int32(255), count)), splat(ir.int32(0), count))
+                whole = ir.cast(whole - splat(ir.int32(dot.shift), count), typed(dot.stored, count))
+                store(q, whole, row, start=start, lanes=count)
+
+            for_spans(width, lanes, body)
+            for start, count in spans(padded - width, lanes):
+                store(q, splat(tirx.const(0, dot.stored), count), row, start=width + start, lanes=count)
+
+    return kernel(name, write)
+
+
+def _extremes(x: Buffer, low: Buffer, high: Buffer, row: Expr, width: int, lanes: int) -> None:
+    smallest, largest = Reduction(0.0, lanes, ir.min), Reduction(0.0, lanes, ir.max)
+
+    def body(start: Expr, count: int) -> None:
+        smallest.take(load(x, row, start=start, lanes=count), count)
+        largest.take(load(x, row, start=start, lanes=count), count)
+
+    for_spans(width, lanes, body)
+    ir.buffer_store(low, smallest.result(), [row])
+    ir.buffer_store(high, largest.result(), [row])
+
+
+def _parameters(low: Buffer, high: Buffer, scale: Buffer, zero: Buffer, rows: int) -> None:
+    smallest, largest = Register(ir.float32(0)), Register(ir.float32(0))
+    with ir.serial(0, rows) as row:
+        smallest.set(ir.min(smallest.get(), low[row]))
+        largest.set(ir.max(largest.get(), high[row]))
+    step = (largest.get() - smallest.get()) / ir.float32(255)
+    ir.buffer_store(scale, tirx.Select(smallest.get() == largest.get(), ir.float32(1), step), [0])
+    offset = ir.cast(ir.nearbyint((ir.float32(0) - smallest.get()) / scale[0]), "int32")
+    ir.buffer_store(zero, ir.max(ir.min(offset, ir.int32(255)), ir.int32(0)), [0])
+
+
+def gemm_i8(
+    name: str, *, rows: int, depth: int, columns: int, activation: Activation | None, tile: Tile, dot: Dot
+) -> Kernel:
+    """Return the kernel (q, scale, zero, W, W scale, W column sums, bias, y); W and the rest in panels.
+
+    The int32 sums are exact; y = activation(f32(sums) * (scale * W scale) + bias).
+    """
+    steps, count, height = -(-depth // dot.group), -(-columns // tile.panel), tile_rows(rows, tile.rows)
+
+    def write() -> None:
+        q = argument("q", (rows, steps * dot.group), dot.stored)
+        scale, zero = argument("scale", (1,)), argument("zero", (1,), "int32")
+        w = argument("w", (count, steps, tile.panel * dot.group), "int8")
+        w_scale = argument("w_scale", (count, tile.panel))
+        w_sums = argument("w_sums", (count, tile.panel), "int32")
+        bias = argument("bias", (count, tile.panel))
+        epilogue = Epilogue(argument("y", (rows, columns)), bias, columns, activation, tile)
+        with parallel_tiles(rows, height, count) as (panel, row):
+            sums = _multiply(q, w, row, panel, height, steps, tile, dot)
+            back = [
+                [
+                    _rescale(value, scale, zero, w_scale, w_sums, panel, at * dot.lanes, dot)
+                    for at, value in enumerate(line)
+                ]
+                for line in finished(sums)
+            ]
+            epilogue.write(back, row, panel)
+
+    return kernel(name, write)
+
+
+def _multiply(
+    q: Buffer, w: Buffer, row: Expr, panel: Expr, height: int, steps: int, tile: Tile, dot: Dot
+) -> list[list[Register]]:
+    columns = range(0, tile.panel, dot.lanes)
+    sums = [[Register(ir.int32(0), dtype="int32", lanes=dot.lanes) for _ in columns] for _ in range(height)]
+    with ir.serial(0, steps) as step:
+        for index in range(height):
+            a = load(q, row + index, start=step * dot.group, lanes=dot.group)
+            for start, total in zip(columns, sums[index], strict=True):
+                b = load(w, panel, step, start=start * dot.group, lanes=dot.lanes * dot.group)
+                total.set(dot.accumulate(total.get(), a, b))
+    return sums
+
+
+def _rescale(
+    value: Expr, scale: Buffer, zero: Buffer, w_scale: Buffer, w_sums: Buffer, panel: Expr, start: int, dot: Dot
+) -> Expr:
+    lanes = dot.lanes
+    offset = splat(zero[0] - ir.int32(dot.shift), lanes)
+    exact = value - offset * load(w_sums, panel, start=start, lanes=lanes)
+    step = splat(scale[0], lanes) * load(w_scale, panel, start=start, lanes=lanes)
+    return ir.cast(exact, typed("float32", lanes)) * step

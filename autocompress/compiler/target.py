@@ -1,0 +1,119 @@
+"""The processor a library is compiled for: what LLVM calls it, and what the kernels need to know about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tvm.target import Target as LlvmTarget
+from tvm.target import codegen
+
+from autocompress.compiler.intrinsics.dot import Dot, pmaddwd, sdot, usdot, vnni, widening
+from autocompress.compiler.schedules.gemm_f32 import Tile
+from autocompress.errors import UnsupportedError
+
+
+@dataclass(frozen=True)
+class Target:
+    """A processor and, where it is not the host's, how to link for it.
+
+    Attributes:
+        cpu: LLVM's name of the processor, e.g. ``znver4`` or ``cortex-a72``.
+        triple: LLVM's name of the platform; empty for the host's.
+        features: LLVM features to add or take away, e.g. ``+dotprod``.
+        linker: Command that links object files into a shared library; empty for the host's compiler.
+    """
+
+    cpu: str
+    triple: str = ""
+    features: tuple[str, ...] = ()
+    linker: str = ""
+
+    @classmethod
+    def host(cls) -> Target:
+        """Return the processor that this process runs on."""
+        return cls(str(codegen.llvm_get_system_cpu()))
+
+    @classmethod
+    def read(cls, description: Mapping[str, object]) -> Target:
+        """Read a description with the keys of ``tvm.target.Target``: kind, mcpu, mtriple, mattr, num-cores, linker.
+
+        Raises:
+            UnsupportedError: A key is unknown, the kind is not llvm, or there is no mcpu.
+        """
+        known = ("kind", "mcpu", "mtriple", "mattr", "num-cores", "linker")
+        unknown = sorted(set(description) - set(known))
+        if unknown or description.get("kind", "llvm") != "llvm" or not description.get("mcpu"):
+            raise UnsupportedError(
+                f"The target {dict(description)!r} cannot be compiled for.",
+                right=f"A target has the kind llvm, an mcpu, and no keys but {', '.join(known)}.",
+                next_step='Describe it like {"mcpu": "cortex-a72", "mtriple": "aarch64-linux-gnu"}.',
+            )
+        features = description.get("mattr", ())
+        names = tuple(features) if isinstance(features, list | tuple) else (str(features),)
+        text = {key: str(description.get(key, "")) for key in known}
+        return cls(text["mcpu"], text["mtriple"], tuple(str(name) for name in names if name), text["linker"])
+
+    def llvm(self) -> LlvmTarget:
+        """Return TVM's target.
+
+        Raises:
+            UnsupportedError: LLVM knows neither such a platform nor such a processor on it.
+        """
+        platform: dict[str, Any] = {"kind": "llvm"} | ({"mtriple": self.triple} if self.triple else {})
+        architecture = (self.triple or str(codegen.llvm_get_system_triple())).split("-")[0]
+        known = [str(name) for name in codegen.llvm_get_targets()]
+        if {"arm64": "aarch64"}.get(architecture, architecture) not in known:
+            raise UnsupportedError(
+                f"The compiler cannot produce code for the platform {self.triple!r}.",
+                right=f"Architectures are {', '.join(known)}.",
+                next_step='Set mtriple, for example to "aarch64-linux-gnu".',
+            )
+        processors = sorted(str(name) for name in codegen.llvm_get_cpu_archlist(LlvmTarget(platform)))
+        if self.cpu not in processors:
+            raise UnsupportedError(
+                f"LLVM does not know the processor {self.cpu!r} on {architecture}.",
+                right=f"Processors are {', '.join(processors)}.",
+                next_step="Set mcpu to one of them, or leave the target out to compile for this machine.",
+            )
+        extra = {"mattr": list(self.features)} if self.features else {}
+        return LlvmTarget(platform | {"mcpu": self.cpu} | extra)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What kernels depend on.
+
+    Attributes:
+        lanes: f32 values in a vector register.
+        registers: Vector registers.
+        dot: The integer dot product.
+    """
+
+    lanes: int
+    registers: int
+    dot: Dot
+
+    def tile(self, columns: int) -> Tile:
+        """Return the register tile of a product with ``columns`` columns."""
+        vectors = min(2, -(-columns // self.lanes))
+        return Tile(rows=8 if self.registers >= 32 else 6, panel=vectors * self.lanes, lanes=self.lanes)
+
+
+def machine_of(target: LlvmTarget) -> Machine:
+    """Return what the kernels need to know about ``target``."""
+
+    def has(feature: str) -> bool:
+        return bool(codegen.target_has_features(feature, target))
+
+    triple = str(target.attrs.get("mtriple", "") or codegen.llvm_get_system_triple())
+    if triple.startswith(("aarch64", "arm64")):
+        return Machine(4, 32, usdot() if has("i8mm") else sdot() if has("dotprod") else widening(4))
+    if not triple.startswith(("x86_64", "i386", "i686")):
+        return Machine(4, 16, widening(4))
+    if has("avx512bw"):
+        return Machine(16, 32, vnni(16) if has("avx512vnni") else pmaddwd(16))
+    if has("avx2"):
+        return Machine(8, 16, vnni(8) if has("avxvnni") else pmaddwd(8))
+    return Machine(4, 16, pmaddwd(4))

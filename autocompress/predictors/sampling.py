@@ -22,13 +22,12 @@ DIMENSIONS = 6
 def sample_shapes(teacher: ModelShape, count: int, seed: int) -> tuple[ModelShape, ...]:
     """Return ``count`` different shapes that are nested within ``teacher``; equal arguments give equal shapes.
 
-    First come the corners (the teacher at 32, 8 and 4 bits, and the smallest shape), so that the range of every
-    cost feature is covered; then a scrambled Sobol sequence (Sobol 1967, Owen 1998) over depth, heads, neurons and
-    bits, in which every layer may differ.
+    First come the ``corners``, so that the range of every cost feature is covered; then a scrambled Sobol sequence
+    (Sobol 1967, Owen 1998) over depth, heads, neurons and bits, in which every layer may differ.
 
     Args:
         teacher: The largest shape.
-        count: How many (>= 4 to have all corners).
+        count: How many (>= 8 to have all corners).
         seed: Of the sequence and of the differences between layers.
     """
     shapes = dict.fromkeys(corners(teacher))
@@ -40,10 +39,15 @@ def sample_shapes(teacher: ModelShape, count: int, seed: int) -> tuple[ModelShap
 
 
 def corners(teacher: ModelShape) -> tuple[ModelShape, ...]:
-    """Return the teacher at each bit width, and the smallest shape."""
-    layer = teacher.layers[0]
-    smallest = replace(layer, heads=1, ffn=min(FFN_ALIGN, layer.ffn), attention_bits=32, ffn_bits=32)
-    return (*(_at(teacher, bits) for bits in sorted(BITS, reverse=True)), replace(teacher, layers=(smallest,)))
+    """Return the teacher, the narrowest shape of its depth (each at 32, 8, 4 bits), and the smallest at 4 and 32.
+
+    They hold the least and the most of every cost feature, and most of what a linear fit can learn; the small ones
+    tell what a layer costs however little it computes, twice, so that no fit hangs on one sample.
+    """
+    layers = tuple(replace(layer, heads=1, ffn=min(FFN_ALIGN, layer.ffn)) for layer in teacher.layers)
+    narrow, smallest = replace(teacher, layers=layers), replace(teacher, layers=layers[:1])
+    wide, small = ([_at(shape, bits) for bits in (32, 8, 4)] for shape in (teacher, narrow))
+    return (*wide, *small, _at(smallest, 4), _at(smallest, 32))
 
 
 def _at(teacher: ModelShape, bits: Bits) -> ModelShape:

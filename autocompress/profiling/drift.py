@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
 import numpy as np
 
 from autocompress.cost import Failure, Measurement
-from autocompress.profiling.timing import time_calls
+from autocompress.profiling.timing import never_waits, time_calls
 
 REFERENCE_WIDTH = 256
 TOLERANCE = 0.15
@@ -33,7 +35,8 @@ class Reference:
 
     def __call__(self) -> None:
         """Take a few times and keep them."""
-        self.times_ms += time_calls(lambda: np.matmul(self._a, self._b, out=self._out), warmup=1, repeats=3)
+        times = time_calls(lambda: np.matmul(self._a, self._b, out=self._out), warmup=1, repeats=3)
+        self.times_ms += times.samples_ms
 
     @property
     def median_ms(self) -> float:
@@ -41,9 +44,12 @@ class Reference:
         return median(self.times_ms)
 
 
-def waited_s() -> float:
-    """Return how long this process's main thread was ready to run but did not, in seconds (NaN where unknown)."""
-    return int(_SCHEDSTAT.read_text().split()[1]) / 1e9 if _SCHEDSTAT.exists() else float("nan")
+def waiting_clock() -> Callable[[], float]:
+    """Return a clock of how long the calling thread was ready to run but did not, in seconds (0 where unknown)."""
+    if not _SCHEDSTAT.exists():
+        return never_waits
+    descriptor = os.open(_SCHEDSTAT, os.O_RDONLY)  # Read anew through one descriptor: about a microsecond.
+    return lambda: int(os.pread(descriptor, 64, 0).split()[1]) / 1e9
 
 
 def reference_ms(measurement: Measurement) -> float:
@@ -51,13 +57,34 @@ def reference_ms(measurement: Measurement) -> float:
     return float(measurement.provenance.get("reference_ms", "nan"))
 
 
+def waited_ms(measurement: Measurement) -> tuple[float, ...]:
+    """Return of each sample how long it waited for a processor, in milliseconds (empty if not recorded)."""
+    text = measurement.provenance.get("waited_ms", "")
+    return tuple(map(float, text.split())) if text else ()
+
+
 def waited_share(measurement: Measurement) -> float:
-    """Return the share of the sampling time in which the engine waited for a processor (NaN if not known)."""
-    return float(measurement.provenance.get("waited_share", "nan"))
+    """Return the share of all samples' time that was spent waiting for a processor."""
+    return sum(waited_ms(measurement)) / sum(measurement.samples_ms)
+
+
+def without_waiting(measurement: Measurement) -> Measurement:
+    """Return the same measurement with the waiting of each sample taken off its time.
+
+    What other processes on a busy machine take is no property of the model: fit predictors on this. A verdict
+    shows the raw samples. Only the waiting of the engine's calling thread is known.
+    """
+    waits = waited_ms(measurement)
+    if not waits:
+        return measurement
+    samples_ms = tuple(sample - wait for sample, wait in zip(measurement.samples_ms, waits, strict=True))
+    kept = {key: value for key, value in measurement.provenance.items() if key != "waited_ms"}
+    share = f"{waited_share(measurement):.4f}"
+    return replace(measurement, samples_ms=samples_ms, provenance={**kept, "waiting_taken_off": share})
 
 
 def drifted(results: Mapping[str, Measurement | Failure], *, tolerance: float = TOLERANCE) -> tuple[str, ...]:
-    """Return the names whose measurement was disturbed.
+    """Return the names whose measurement was disturbed, the most disturbed first.
 
     These are those whose reference kernel was more than ``tolerance`` slower than the median of all, or which waited
     for a processor for more than ``WAITED`` of the time.
@@ -65,42 +92,41 @@ def drifted(results: Mapping[str, Measurement | Failure], *, tolerance: float = 
     measured = {name: result for name, result in results.items() if isinstance(result, Measurement)}
     if not measured:
         return ()
-    usual_ms = median(reference_ms(result) for result in measured.values())
-    return tuple(
+    usual_ms = median(map(reference_ms, measured.values()))
+    disturbed = [
         name
         for name, result in measured.items()
         if reference_ms(result) > (1 + tolerance) * usual_ms or waited_share(result) > WAITED
-    )
+    ]
+    return tuple(sorted(disturbed, key=lambda name: -_disturbance(measured[name])))
+
+
+def _disturbance(measurement: Measurement) -> float:
+    """Return the time of the reference kernel, stretched by the share of the time that was spent waiting."""
+    return reference_ms(measurement) * (1 + waited_share(measurement))
 
 
 def remeasure_drifted(
     results: Mapping[str, Measurement | Failure],
     measure: Callable[[str], Measurement | Failure],
     *,
-    attempts: int = 2,
+    at_most: int,
     tolerance: float = TOLERANCE,
 ) -> dict[str, Measurement | Failure]:
-    """Measure again what was measured while the machine was slow or busy.
+    """Measure again what was measured while the machine was slow or busy, the most disturbed first.
 
     Of two measurements of one name the less disturbed is kept.
 
     Args:
         results: What was measured, by name.
         measure: Measures one name again.
-        attempts: Rounds of measuring again; what still drifts after them stays as it is.
+        at_most: Most measurements that are made again; what still drifts after them stays as it is.
         tolerance: See ``drifted``.
     """
     kept = dict(results)
-    for _ in range(attempts):
-        for name in drifted(kept, tolerance=tolerance):
-            again, before = measure(name), kept[name]
-            assert isinstance(before, Measurement)
-            if isinstance(again, Measurement) and _disturbance(again) < _disturbance(before):
-                kept[name] = again
+    for name in drifted(results, tolerance=tolerance)[:at_most]:
+        again, before = measure(name), kept[name]
+        assert isinstance(before, Measurement)
+        if isinstance(again, Measurement) and _disturbance(again) < _disturbance(before):
+            kept[name] = again
     return kept
-
-
-def _disturbance(measurement: Measurement) -> float:
-    """Return the time of the reference kernel, stretched by the share of the time that was spent waiting."""
-    waited = waited_share(measurement)
-    return reference_ms(measurement) * (1 + (waited if waited == waited else 0.0))

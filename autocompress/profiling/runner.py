@@ -198,6 +198,7 @@ def pool(runs: list[Measurement]) -> Measurement:
         provenance={
             **runs[0].provenance,
             "reference_ms": f"{median(references):.6f}",
+            "waited_ms": " ".join(run.provenance.get("waited_ms", "") for run in runs),
             "rounds": str(len(runs)),
         },
     )

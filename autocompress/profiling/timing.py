@@ -5,10 +5,23 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable
 from time import perf_counter
+from typing import NamedTuple
 
 FEWEST_SAMPLES = 5
 """Samples that are taken even when the time cap is passed: fewer make no median."""
 BLOCK_S = 0.05
+
+
+class Times(NamedTuple):
+    """Of each call, in the order made: its milliseconds, and how many of them it waited for a processor."""
+
+    samples_ms: tuple[float, ...]
+    waited_ms: tuple[float, ...]
+
+
+def never_waits() -> float:
+    """Stand in for ``drift.waiting_clock`` where the system does not tell."""
+    return 0.0
 
 
 def time_calls(
@@ -19,8 +32,9 @@ def time_calls(
     cap_s: float = float("inf"),
     between: Callable[[], object] | None = None,
     clock: Callable[[], float] = perf_counter,
-) -> tuple[float, ...]:
-    """Return the milliseconds of each of up to ``repeats`` calls, in the order taken.
+    waited: Callable[[], float] = never_waits,
+) -> Times:
+    """Time up to ``repeats`` calls.
 
     Args:
         call: What is timed.
@@ -29,6 +43,7 @@ def time_calls(
         cap_s: Stop after this many seconds, warm-up included, once ``FEWEST_SAMPLES`` are there.
         between: Called about every ``BLOCK_S`` seconds between two samples, e.g. to time a reference kernel.
         clock: Seconds, monotonic.
+        waited: Seconds so far in which this thread was ready to run but another held the processor.
     """
     start_s = clock()
     for _ in range(warmup):
@@ -38,7 +53,7 @@ def time_calls(
     collecting = gc.isenabled()
     gc.disable()
     try:
-        return _samples(call, repeats, start_s + cap_s, between, clock)
+        return _samples(call, repeats, start_s + cap_s, between, clock, waited)
     finally:
         if collecting:
             gc.enable()
@@ -50,18 +65,21 @@ def _samples(
     end_s: float,
     between: Callable[[], object] | None,
     clock: Callable[[], float],
-) -> tuple[float, ...]:
-    samples_ms: list[float] = []
+    waited: Callable[[], float],
+) -> Times:
+    samples_s: list[float] = []
+    waits_s: list[float] = []
     block_s = clock()
-    while len(samples_ms) < repeats:
-        before_s = clock()
+    while len(samples_s) < repeats:
+        waited_s, before_s = waited(), clock()
         call()
         after_s = clock()
-        samples_ms.append((after_s - before_s) * 1e3)
-        if after_s > end_s and len(samples_ms) >= FEWEST_SAMPLES:
+        samples_s.append(after_s - before_s)
+        waits_s.append(waited() - waited_s)
+        if after_s > end_s and len(samples_s) >= FEWEST_SAMPLES:
             break
         if between is not None and after_s - block_s > BLOCK_S:
             between()
             call()  # What ran in between has emptied the caches.
             block_s = clock()
-    return tuple(samples_ms)
+    return Times(tuple(1e3 * time_s for time_s in samples_s), tuple(1e3 * time_s for time_s in waits_s))

@@ -12,7 +12,6 @@ import sys
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from time import perf_counter
 from typing import TextIO
 
 import numpy as np
@@ -20,7 +19,7 @@ import numpy as np
 from autocompress.cost import Artifact
 from autocompress.engines import open_artifact
 from autocompress.errors import AutoCompressError
-from autocompress.profiling.drift import Reference, waited_s
+from autocompress.profiling.drift import Reference, waiting_clock
 from autocompress.profiling.memory import peak_resident_bytes, resident_bytes
 from autocompress.profiling.timing import time_calls
 
@@ -80,25 +79,24 @@ def measure(request: Request) -> dict[str, object]:
     logits = run(ids, mask)
     if not np.isfinite(logits).all():
         raise ArithmeticError(f"{np.count_nonzero(~np.isfinite(logits))} of {logits.size} logits are not finite")
-    start_s, waited_before_s = perf_counter(), waited_s()
-    samples_ms = time_calls(
+    times = time_calls(
         lambda: run(ids, mask),
         warmup=request.warmup,
         repeats=request.repeats,
         cap_s=float("inf") if request.cap_s is None else request.cap_s,
         between=reference,
+        waited=waiting_clock(),
     )
-    waited_share = (waited_s() - waited_before_s) / (perf_counter() - start_s)
     reference()
     return {
-        "samples_ms": samples_ms,
+        "samples_ms": times.samples_ms,
         "peak_memory_bytes": peak_resident_bytes(),
         "base_memory_bytes": base_bytes,
         "size_bytes": artifact.size_bytes,
         "provenance": {
             **_host(request.engine),
             "reference_ms": f"{reference.median_ms:.6f}",
-            "waited_share": f"{waited_share:.4f}",
+            "waited_ms": " ".join(f"{wait_ms:.3f}" for wait_ms in times.waited_ms),
         },
     }
 

@@ -1,0 +1,119 @@
+"""The one place where a shape becomes numbers: fitting and predicting both read these columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from autocompress.compiler.graph import weight_specs
+from autocompress.shape import BITS, Bits, LayerShape, ModelShape
+
+Row = npt.NDArray[np.float64]
+
+LATENCY: tuple[str, ...] = (
+    "constant",
+    "layers",
+    *(f"gemm_macs_{bits}" for bits in BITS),
+    *(f"gemm_weights_{bits}" for bits in BITS),
+    "quantized_elements",
+    "dequantized_elements",
+    "attention_macs",
+    "softmax_elements",
+    "heads",
+    "channel_elements",
+    "attention_elements",
+    "ffn_elements",
+    *(f"embedding_elements_{bits}" for bits in BITS),
+)
+"""Columns that explain time, summed over layers: multiply-accumulates, weights read, elements touched, calls."""
+MEMORY: tuple[str, ...] = (
+    "constant",
+    "layers",
+    *(f"linear_bytes_{bits}" for bits in BITS),
+    *(f"embedding_bytes_{bits}" for bits in BITS),
+    "activation_bytes",
+)
+"""Columns that explain resident memory: bytes of weights by kind, bytes of the widest layer's activations."""
+SIZE: tuple[str, ...] = ("constant", "layers", "stored_bytes")
+"""Columns that explain bytes on disk: weights as packed, and what the container adds to each."""
+FEATURES: tuple[str, ...] = tuple(dict.fromkeys((*LATENCY, *MEMORY, *SIZE, "tokens", "hidden")))
+"""Every column, in the order of ``features``; the last two only bound what a predictor may be asked."""
+
+
+def features(shape: ModelShape, tokens: int) -> Row:
+    """Return the (``len(FEATURES)``,) numbers of a model that reads one sequence of ``tokens`` tokens.
+
+    Multiply-accumulates and elements are those of one inference, all of them as the encoder graph runs them
+    (``compiler.graph.emit``); bytes are bytes.
+    """
+    columns = dict.fromkeys(FEATURES, 0.0)
+    for name, value in (*_work(shape, tokens), *_bytes(shape, tokens)):
+        columns[name] += value
+    return np.array([columns[name] for name in FEATURES])
+
+
+def features_many(shapes: Iterable[ModelShape], tokens: int) -> npt.NDArray[np.float64]:
+    """Return ``features`` of each shape as the rows of one array (shapes x ``len(FEATURES)``)."""
+    return np.array([features(shape, tokens) for shape in shapes]).reshape(-1, len(FEATURES))
+
+
+def columns(rows: npt.NDArray[np.float64], names: tuple[str, ...]) -> npt.NDArray[np.float64]:
+    """Return the columns ``names`` of rows that ``features`` made."""
+    return rows[..., [FEATURES.index(name) for name in names]]
+
+
+def _work(shape: ModelShape, tokens: int) -> Iterator[tuple[str, float]]:
+    yield "constant", 1.0
+    yield "tokens", tokens
+    yield "hidden", shape.hidden
+    yield "layers", len(shape.layers)
+    yield f"embedding_elements_{shape.embedding_bits}", tokens * shape.embedding
+    yield "channel_elements", tokens * shape.embedding
+    if shape.embedding != shape.hidden:
+        yield from _gemm(tokens, shape.embedding, shape.hidden, 32)
+    for layer in shape.layers:
+        yield from _layer_work(layer, shape.hidden, tokens)
+    yield from _gemm(1, shape.hidden, shape.hidden + shape.classes, 32)
+
+
+def _layer_work(layer: LayerShape, hidden: int, tokens: int) -> Iterator[tuple[str, float]]:
+    yield from _gemm(tokens, hidden, 3 * layer.attention, layer.attention_bits)
+    yield from _gemm(tokens, layer.attention, hidden, layer.attention_bits)
+    yield from _gemm(tokens, hidden, layer.ffn, layer.ffn_bits)
+    yield from _gemm(tokens, layer.ffn, hidden, layer.ffn_bits)
+    yield "attention_macs", 2 * tokens * tokens * layer.attention
+    yield "softmax_elements", layer.heads * tokens * tokens
+    yield "heads", layer.heads
+    yield "channel_elements", tokens * hidden
+    yield "attention_elements", tokens * layer.attention
+    yield "ffn_elements", tokens * layer.ffn
+
+
+def _gemm(rows: int, inputs: int, outputs: int, bits: Bits) -> Iterator[tuple[str, float]]:
+    yield f"gemm_macs_{bits}", rows * inputs * outputs
+    yield f"gemm_weights_{bits}", inputs * outputs
+    if bits == 8:
+        yield "quantized_elements", rows * inputs
+        yield "dequantized_elements", rows * outputs
+
+
+def _bytes(shape: ModelShape, tokens: int) -> Iterator[tuple[str, float]]:
+    for name, spec in weight_specs(shape).items():
+        yield "stored_bytes", spec.size_bytes
+        if name in ("embeddings.word", "embeddings.scale"):
+            yield f"embedding_bytes_{shape.embedding_bits}", spec.size_bytes
+        elif name.endswith(".weight") and len(spec.dimensions) == 2:
+            yield f"linear_bytes_{_STORED_BITS[spec.dtype]}", spec.size_bytes
+    widest = max((_live_elements(layer, shape.hidden, tokens) for layer in shape.layers), default=0)
+    yield "activation_bytes", 4 * widest
+
+
+_STORED_BITS = {"f32": 32, "i8": 8, "i4": 4}
+
+
+def _live_elements(layer: LayerShape, hidden: int, tokens: int) -> int:
+    """Return the elements that are alive at once in the wider half of ``layer``."""
+    attention = 4 * tokens * layer.attention + layer.heads * tokens * tokens
+    return tokens * hidden + max(attention, 2 * tokens * layer.ffn)

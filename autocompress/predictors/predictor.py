@@ -1,0 +1,162 @@
+"""Say what a shape costs without running it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from autocompress.cost import Cost, Estimate, Measurement
+from autocompress.errors import OutOfRangeError
+from autocompress.predictors.features import FEATURES, Row, features
+from autocompress.predictors.intervals import HeldOut
+from autocompress.predictors.linear import Linear
+from autocompress.shape import ModelShape
+
+FIGURES = ("latency_p50_ms", "latency_p95_ms", "peak_memory_bytes", "size_bytes")
+_ROUNDING = 1e-9
+
+
+class Predictor(Protocol):
+    """A way to know costs before they are measured."""
+
+    def predict(self, shape: ModelShape, tokens: int) -> Cost:
+        """Return what one inference of ``shape`` on ``tokens`` tokens costs.
+
+        Raises:
+            OutOfRangeError: The predictor knows nothing about such a shape.
+        """
+
+
+def predict_many(predictor: Predictor, shapes: Iterable[ModelShape], tokens: int) -> tuple[Cost, ...]:
+    """Return the cost of each shape."""
+    return tuple(predictor.predict(shape, tokens) for shape in shapes)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What one shape was measured to cost."""
+
+    shape: ModelShape
+    tokens: int
+    latency_p50_ms: float
+    latency_p95_ms: float
+    peak_memory_bytes: int
+    base_memory_bytes: int
+    size_bytes: int
+
+    @classmethod
+    def of(cls, shape: ModelShape, tokens: int, measurement: Measurement) -> Sample:
+        """Take from ``measurement`` what a fit needs."""
+        return cls(
+            shape=shape,
+            tokens=tokens,
+            latency_p50_ms=measurement.latency_p50_ms,
+            latency_p95_ms=measurement.latency_p95_ms,
+            peak_memory_bytes=measurement.peak_memory_bytes,
+            base_memory_bytes=measurement.base_memory_bytes,
+            size_bytes=measurement.size_bytes,
+        )
+
+
+@dataclass(frozen=True)
+class FittedPredictor:
+    """Costs fitted on measured samples of one engine at one thread count on one device.
+
+    Attributes:
+        device: Name of the device profile.
+        engine: Key of ``engines.ENGINES``.
+        threads: Threads of the engine.
+        models: A fit for each of ``FIGURES``.
+        ranges: Lowest and highest value of each of ``features.FEATURES`` among the samples.
+        samples: What was measured.
+        provenance: Engine version, processor, date and the like, as text.
+    """
+
+    device: str
+    engine: str
+    threads: int
+    models: Mapping[str, Linear]
+    ranges: Mapping[str, tuple[float, float]]
+    samples: tuple[Sample, ...]
+    provenance: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def source(self) -> str:
+        """Which predictor this is, in a few words."""
+        return f"{self.device}, {self.engine}, {self.threads} threads, fitted on {len(self.samples)} samples"
+
+    @property
+    def held_out(self) -> dict[str, HeldOut]:
+        """Errors of each figure on samples that were left out of the fit."""
+        return {name: model.held_out for name, model in self.models.items()}
+
+    def predict(self, shape: ModelShape, tokens: int, *, extrapolate: bool = False) -> Cost:
+        """Return the cost of ``shape`` on one sequence of ``tokens`` tokens, with 90 % intervals.
+
+        Args:
+            shape: What is asked about.
+            tokens: Length of the sequence.
+            extrapolate: Answer outside the fitted range too. The source then says so, and both interval ends move
+                out by the factor 1 + overrun: how far the farthest feature lies outside, in widths of its range.
+
+        Raises:
+            OutOfRangeError: A feature is outside its range, unless ``extrapolate``.
+        """
+        row = features(shape, tokens)
+        name, overrun = self._overrun(row)
+        if overrun > _ROUNDING and not extrapolate:
+            raise self._refusal(name, row)
+        outside = overrun > _ROUNDING
+        figures = {figure: _widen(model.estimate(row), overrun) for figure, model in self.models.items()}
+        return Cost(**figures, calibrated=True, source=self.source + (", extrapolated" if outside else ""))
+
+    def _overrun(self, row: Row) -> tuple[str, float]:
+        """Return the feature farthest outside its range, and how far, in widths of the range (0: inside)."""
+        low, high = np.array([self.ranges[name] for name in FEATURES]).T
+        width = np.where(high > low, high - low, np.maximum(np.abs(high), 1.0))
+        beyond = np.maximum(low - row, row - high) / width
+        farthest = int(np.argmax(beyond))
+        return FEATURES[farthest], max(0.0, float(beyond[farthest]))
+
+    def _refusal(self, name: str, row: Row) -> OutOfRangeError:
+        low, high = self.ranges[name]
+        return OutOfRangeError(
+            f"The shape has {name} = {row[FEATURES.index(name)]:g}, which this predictor never saw ({self.source}).",
+            right=f"It was fitted on {name} from {low:g} to {high:g}.",
+            next_step="Profile the device around this model (autocompress profile), or allow extrapolation.",
+        )
+
+    def to_dict(self) -> dict[str, object]:
+        """Return plain JSON values; ``from_dict`` reads them back."""
+        return {
+            "device": self.device,
+            "engine": self.engine,
+            "threads": self.threads,
+            "provenance": dict(self.provenance),
+            "held_out": {name: asdict(errors) for name, errors in self.held_out.items()},
+            "ranges": {name: list(ends) for name, ends in self.ranges.items()},
+            "models": {name: model.to_dict() for name, model in self.models.items()},
+            "samples": [asdict(sample) for sample in self.samples],
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> FittedPredictor:
+        """Read what ``to_dict`` wrote."""
+        return cls(
+            device=data["device"],
+            engine=data["engine"],
+            threads=data["threads"],
+            models={name: Linear.from_dict(data["models"][name]) for name in FIGURES},
+            ranges={name: (data["ranges"][name][0], data["ranges"][name][1]) for name in FEATURES},
+            samples=tuple(
+                Sample(**{**sample, "shape": ModelShape.from_dict(sample["shape"])}) for sample in data["samples"]
+            ),
+            provenance=data["provenance"],
+        )
+
+
+def _widen(estimate: Estimate, overrun: float) -> Estimate:
+    return Estimate(estimate.value, estimate.low / (1 + overrun), estimate.high * (1 + overrun))

@@ -1,0 +1,141 @@
+"""Estimate costs from a device's data sheet, for devices that nobody has measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from autocompress.cost import Cost, Estimate
+from autocompress.errors import UnsupportedError
+from autocompress.predictors.features import FEATURES, features
+from autocompress.shape import ModelShape
+
+LABEL = "estimated, not calibrated"
+
+LATENCY_FACTORS = (0.5, 3.0)
+"""Interval of a latency, as multiples of the estimate. Wider above: data sheets know no throttling, no neighbours
+and no missing kernels, and these only make things slower."""
+MEMORY_FACTORS = (0.7, 1.5)
+SIZE_FACTORS = (0.98, 1.02)
+TAIL = 1.15
+"""95th percentile over median on a quiet device."""
+
+KERNELS_PER_LAYER = {32: 16, 8: 36, 4: 16}
+"""Kernel launches of one layer by bits: at 8 bits each of four linear maps quantizes, multiplies and scales."""
+BYTES_PER_ELEMENT = 8
+"""An elementwise kernel reads and writes four bytes."""
+PASSES = {"channel_elements": 12, "attention_elements": 12, "ffn_elements": 4}
+"""Elementwise passes (bias, activation, residual, norm, split, transpose) over these elements of a layer."""
+
+
+@dataclass(frozen=True)
+class Peak:
+    """What the data sheet says of a device's processor.
+
+    Attributes:
+        cores: Cores that the engine may use.
+        ghz: Sustained clock.
+        f32_flops_per_cycle: Of one core, a multiply-add counted as two (NEON 2 x 128 bit: 16; AVX2 2 x FMA: 32).
+        int8_ops_per_cycle: Of one core, counted alike (without dot-product instructions about the f32 number).
+        bandwidth_gb_s: Memory bandwidth of all cores together.
+    """
+
+    cores: int
+    ghz: float
+    f32_flops_per_cycle: float
+    int8_ops_per_cycle: float
+    bandwidth_gb_s: float
+
+
+@dataclass(frozen=True)
+class Efficiency:
+    """What an engine usually reaches of a processor's peak on encoder-sized kernels.
+
+    Attributes:
+        f32: Share of the f32 peak in matrix products.
+        int8: Share of the int8 peak in matrix products.
+        bandwidth: Share of the memory bandwidth.
+        kernel_us: Time to start one kernel, in microseconds at 1 GHz.
+        unpack_cycles: Cycles to turn one stored 4-bit weight into f32.
+        process_bytes: Resident memory of a process with the engine but no model.
+    """
+
+    f32: float
+    int8: float
+    bandwidth: float
+    kernel_us: float
+    unpack_cycles: float
+    process_bytes: float
+
+
+EFFICIENCY: dict[str, Efficiency] = {
+    "onnxruntime": Efficiency(0.65, 0.4, 0.6, kernel_us=5.0, unpack_cycles=1.5, process_bytes=70e6),
+    "tvm": Efficiency(0.5, 0.3, 0.5, kernel_us=2.0, unpack_cycles=1.5, process_bytes=120e6),
+}
+"""Engine -> typical shares; the intervals are wide because these vary between processors."""
+
+
+@dataclass(frozen=True)
+class Roofline:
+    """The slower of arithmetic and memory traffic (Williams, Waterman, Patterson 2009), plus starting the kernels.
+
+    Attributes:
+        device: Name of the device profile.
+        engine: Key of ``EFFICIENCY``.
+        threads: Threads of the engine; more than the cores bring nothing.
+        peak: The processor.
+    """
+
+    device: str
+    engine: str
+    threads: int
+    peak: Peak
+
+    def __post_init__(self) -> None:
+        if self.engine not in EFFICIENCY:
+            raise UnsupportedError(
+                f"Nothing is known about how fast the engine {self.engine!r} is.",
+                right=f"Engines are {', '.join(EFFICIENCY)}.",
+                next_step="Set device.engine to one of them.",
+            )
+
+    def predict(self, shape: ModelShape, tokens: int) -> Cost:
+        """Return the estimated cost of ``shape`` on one sequence of ``tokens`` tokens; ``calibrated`` is false."""
+        row = dict(zip(FEATURES, features(shape, tokens).tolist(), strict=True))
+        latency_ms = self._latency_s(shape, row) * 1e3
+        return Cost(
+            latency_p50_ms=_between(latency_ms, LATENCY_FACTORS),
+            latency_p95_ms=_between(latency_ms * TAIL, LATENCY_FACTORS),
+            peak_memory_bytes=_between(self._memory_bytes(row), MEMORY_FACTORS),
+            size_bytes=_between(row["stored_bytes"] + 2e3 + 2.7e3 * row["layers"], SIZE_FACTORS),
+            calibrated=False,
+            source=f"{self.device}, {self.engine}, roofline: {LABEL}",
+        )
+
+    def _latency_s(self, shape: ModelShape, row: Mapping[str, float]) -> float:
+        peak, engine = self.peak, EFFICIENCY[self.engine]
+        hz = min(self.threads, peak.cores) * peak.ghz * 1e9
+        f32_macs = row["gemm_macs_32"] + row["gemm_macs_4"] + row["attention_macs"]
+        arithmetic_s = (
+            2 * f32_macs / (hz * peak.f32_flops_per_cycle * engine.f32)
+            + 2 * row["gemm_macs_8"] / (hz * peak.int8_ops_per_cycle * engine.int8)
+            + row["gemm_weights_4"] * engine.unpack_cycles / hz
+        )
+        traffic = sum(passes * row[name] for name, passes in PASSES.items()) + 2 * row["softmax_elements"]
+        weights = sum(row[f"linear_bytes_{bits}"] for bits in (32, 8, 4))
+        bytes_per_s = peak.bandwidth_gb_s * 1e9 * engine.bandwidth
+        kernels = sum(
+            (KERNELS_PER_LAYER[layer.attention_bits] + KERNELS_PER_LAYER[layer.ffn_bits]) / 2 for layer in shape.layers
+        )
+        starting_s = kernels * engine.kernel_us * 1e-6 / peak.ghz
+        return max(arithmetic_s, weights / bytes_per_s) + traffic * BYTES_PER_ELEMENT / bytes_per_s + starting_s
+
+    def _memory_bytes(self, row: Mapping[str, float]) -> float:
+        # Engines keep one copy of packed linear weights; the embedding is there twice while the file is read.
+        linear = sum(row[f"linear_bytes_{bits}"] for bits in (32, 8, 4))
+        embedding = sum(row[f"embedding_bytes_{bits}"] for bits in (32, 8, 4))
+        return EFFICIENCY[self.engine].process_bytes + 1.1 * linear + 2 * embedding + 2 * row["activation_bytes"]
+
+
+def _between(value: float, factors: tuple[float, float]) -> Estimate:
+    return Estimate(value, value * factors[0], value * factors[1])

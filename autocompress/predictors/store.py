@@ -1,0 +1,67 @@
+"""Keep fitted predictors as JSON files, one a device, engine and thread count; never as pickles."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from autocompress.errors import StorageError
+from autocompress.predictors.predictor import FittedPredictor
+
+FORMAT_VERSION = 1
+
+
+def file_name(device: str, engine: str, threads: int) -> str:
+    """Return the name under which such a predictor is kept."""
+    return f"{device}-{engine}-{threads}t.json"
+
+
+def save(predictor: FittedPredictor, folder: Path) -> Path:
+    """Write ``predictor`` into ``folder`` (made if needed), in place of an older one, and return the path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / file_name(predictor.device, predictor.engine, predictor.threads)
+    draft = path.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        draft.write_text(json.dumps({"format_version": FORMAT_VERSION, **predictor.to_dict()}, indent=1) + "\n")
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+    return path
+
+
+def load(path: Path) -> FittedPredictor:
+    """Read what ``save`` wrote.
+
+    Raises:
+        StorageError: The file is missing, no predictor, damaged, or of another format version.
+    """
+    again = "Profile the device again (autocompress profile), or restore the file."
+    try:
+        data = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise StorageError(
+            f"The predictor {path} cannot be read: {error}.", right="It is a JSON file.", next_step=again
+        ) from None
+    version = data.get("format_version") if isinstance(data, dict) else None
+    if version != FORMAT_VERSION:
+        raise StorageError(
+            f"The predictor {path} has format version {version!r}.",
+            right=f"This version of AutoCompress reads format version {FORMAT_VERSION}.",
+            next_step=again,
+        )
+    try:
+        return FittedPredictor.from_dict(data)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise StorageError(
+            f"The predictor {path} is damaged: {type(error).__name__} {error}.",
+            right="It holds models, ranges and samples as they were saved.",
+            next_step=again,
+        ) from None
+
+
+def find(folders: Iterable[Path], device: str, engine: str, threads: int) -> Path | None:
+    """Return the predictor file of the first of ``folders`` that has one, or ``None``."""
+    paths = (folder / file_name(device, engine, threads) for folder in folders)
+    return next((path for path in paths if path.is_file()), None)

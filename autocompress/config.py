@@ -217,7 +217,7 @@ class RunConfig(Section):
 
     name: str = Field(
         default="run",
-        pattern=r"^[\w][\w.-]*$",
+        pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$",
         description="Name of the run's folder, of letters, digits, '.', '_' and '-'; by default the file's name.",
     )
     runs_folder: str = Field(default="runs", min_length=1, description="Folder that holds the runs.")
@@ -259,7 +259,7 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
     data = read_mapping(path)
     for override in overrides:
         _override(data, override)
-    data.setdefault("name", re.sub(r"[^\w.-]", "-", path.stem).lstrip(".-") or "run")
+    data.setdefault("name", re.sub(r"[^A-Za-z0-9_.-]", "-", path.stem).lstrip(".-") or "run")
     try:
         return RunConfig.model_validate(data)
     except ValidationError as error:

@@ -101,7 +101,7 @@ def did_you_mean(name: str, choices: Sequence[str]) -> str | None:
 def _problem(details: ErrorDetails, model: type[BaseModel]) -> tuple[str, str]:
     location = details["loc"]
     key = ".".join(str(part) for part in location)
-    shown = f"{key} is {details['input']!r}"
+    shown = f"{key} is {'empty' if details['input'] is None else repr(details['input'])}"
     cause = details.get("ctx", {}).get("error")
     if isinstance(cause, MisfitError):
         return cause.wrong, cause.right
@@ -128,12 +128,13 @@ def _right_key(location: Sequence[int | str], model: type[BaseModel]) -> str:
     *parents, last = location
     section = _model_at(parents, model) or model
     prefix = "".join(f"{part}." for part in parents)
-    close = did_you_mean(str(last), list(section.model_fields))
-    if close:
-        return f"Did you mean {prefix}{close}?"
-    elsewhere = [key for key in dotted_keys(model) if key.rsplit(".", 1)[-1] == str(last)]
-    if elsewhere:
-        return f"Did you mean {elsewhere[0]}?"
+    everywhere: dict[str, list[str]] = {}
+    for dotted in dotted_keys(model):
+        everywhere.setdefault(dotted.rsplit(".", 1)[-1], []).append(dotted)
+    close, far = did_you_mean(str(last), list(section.model_fields)), did_you_mean(str(last), list(everywhere))
+    meant = everywhere.get(str(last)) or ([prefix + close] if close else everywhere[far] if far else [])
+    if meant:
+        return f"Did you mean {' or '.join(meant)}?"
     return f"Keys of {prefix.rstrip('.') or 'the file'} are {', '.join(section.model_fields)}."
 
 

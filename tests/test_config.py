@@ -1,0 +1,315 @@
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from autocompress.config import SCHEMA_FILE, RunConfig, dump_config, json_schema, load_config
+from autocompress.cost import Budget, Limit
+from autocompress.devices import load_profile
+from autocompress.errors import ConfigError
+
+ROOT = Path(__file__).parents[1]
+EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
+MINIMAL = "model: {source: teacher}\ntask: {data: {source: documents}}\nbudget: {latency_p50: 60 ms}\n"
+
+
+@pytest.fixture
+def run_file(tmp_path: Path) -> Path:
+    path = tmp_path / "run.yaml"
+    path.write_text(MINIMAL)
+    return path
+
+
+def refused(path: Path, *overrides: str) -> ConfigError:
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, overrides)
+    assert "pydantic" not in str(caught.value)
+    assert caught.value.next_step
+    return caught.value
+
+
+def test_three_keys_make_a_run(run_file: Path) -> None:
+    config = load_config(run_file)
+    assert config.name == "run"
+    assert (config.device.profile, config.device.engine, config.device.threads) == ("host", "onnxruntime", 1)
+    assert config.model.finetune is None
+    assert config.budget.to_budget() == Budget(latency_p50_ms=Limit(60.0))
+
+
+def test_the_file_names_the_run_unless_it_has_a_name(tmp_path: Path) -> None:
+    path = tmp_path / "my first run!.yaml"
+    path.write_text(MINIMAL)
+    assert load_config(path).name == "my-first-run-"
+    assert load_config(path, ["name=night"]).name == "night"
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "limit"),
+    [
+        ("latency_p50", "60 ms", Limit(60.0)),
+        ("latency_p95", "0.075 s", Limit(0.075 * 1000)),
+        ("latency_p50", "0.4x", Limit(0.4, relative=True)),
+        ("peak_memory", "250 MiB", Limit(250 * 2**20)),
+        ("size", "80 MB", Limit(80e6)),
+        ("size", "0.3 x", Limit(0.3, relative=True)),
+    ],
+)
+def test_a_limit_is_read_in_milliseconds_bytes_or_teachers(run_file: Path, key: str, text: str, limit: Limit) -> None:
+    config = load_config(run_file, [f"budget={{{key}: {text}}}"])
+    unit = "ms" if key.startswith("latency") else "bytes"
+    assert config.budget.to_budget() == Budget(**{f"{key}_{unit}": limit})
+
+
+@pytest.mark.parametrize(
+    ("override", "right"),
+    [
+        ("budget.latency_p50=60 MiB", "one of us, ms, s, x"),
+        ("budget.latency_p50=60", "one of us, ms, s, x"),
+        ("budget.latency_p50=0 ms", "above 0"),
+        ("budget.latency_p50=-1x", "above 0"),
+        ("budget.size=60 ms", "one of B, KB, MB, GB, KiB, MiB, GiB, x"),
+        ("goal.max_drop=2%", "one of points"),
+        ("goal.max_drop=0.02", "one of points"),
+        ("goal.max_drop=-1 points", "greater than or equal to 0"),
+        ("search.hours=3 days", "one of s, min, h"),
+        ("search.hours=0", "greater than 0"),
+        ("search.trials=many", "valid integer"),
+        ("search.trials=0", "greater than 0"),
+        ("search.space.ffn_bits=[8,5]", "4, 8 or 32"),
+        ("search.space.depth=[]", "at least 1 item"),
+        ("search.space.depth=[2,2]", "each choice once"),
+        ("search.space.heads_keep=[1.5]", "less than or equal to 1"),
+        ("search.storage=study.db", "sqlite:///PATH or journal:PATH"),
+        ("device.engine=onnx", "'onnxruntime' or 'tvm'"),
+        ("device.threads=0", "greater than 0"),
+        ("task.kind=translation", "'text-classification'"),
+        ("task.validation_fraction=0.5", "less than 0.5"),
+        ("task.data.skip_rows=-1", "greater than or equal to 0"),
+        ("model.sha256=abc", "64 hexadecimal digits"),
+        ("name=a/b", "letters, digits"),
+        ("budget=null", "latency_p50, latency_p95, peak_memory, size"),
+        ("export=tvm", "formats, parity"),
+    ],
+)
+def test_a_wrong_value_is_answered_with_its_key_and_what_is_right(run_file: Path, override: str, right: str) -> None:
+    error = refused(run_file, override)
+    assert override.split("=")[0] in error.wrong
+    assert str(run_file) in error.wrong
+    assert right in error.right
+
+
+@pytest.mark.parametrize(
+    ("override", "wrong", "right"),
+    [
+        ("search.trails=3", "search.trails", "Did you mean search.trials?"),
+        ("search.space.depht=[2]", "search.space.depht", "Did you mean search.space.depth?"),
+        ("serach.trials=3", "serach", "Did you mean search?"),
+        ("trials=3", "trials", "Did you mean search.trials?"),
+        ("task.data.zzz=3", "task.data.zzz", "Keys of task.data are source, sha256"),
+    ],
+)
+def test_an_unknown_key_is_answered_with_the_one_that_was_meant(
+    run_file: Path, override: str, wrong: str, right: str
+) -> None:
+    error = refused(run_file, override)
+    assert f"{wrong} is not a known key" in error.wrong
+    assert error.right.startswith(right)
+
+
+def test_a_missing_section_is_named_with_what_it_is_for(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("task: {data: {}}\n")
+    error = refused(path)
+    for key in ("model is missing", "task.data.source is missing", "budget is missing"):
+        assert key in error.wrong
+    assert "model.source names it" in error.right
+
+
+def test_all_problems_of_a_file_are_told_at_once(run_file: Path) -> None:
+    error = refused(run_file, "search.trails=3", "budget.size=3 ms", "device.engine=x")
+    assert "3 problems" in error.wrong
+
+
+def test_a_budget_that_limits_nothing_is_refused(run_file: Path) -> None:
+    error = refused(run_file, "budget={}")
+    assert "budget limits nothing" in error.wrong
+    assert "latency_p50" in error.right
+
+
+def test_two_metrics_are_one_too_many(run_file: Path) -> None:
+    assert load_config(run_file, ["task.metric=macro_f1", "goal.metric=macro_f1"]).task.metric == "macro_f1"
+    error = refused(run_file, "goal.metric=macro_f1")
+    assert "goal.metric is 'macro_f1', task.metric is 'accuracy'" in error.wrong
+
+
+def test_what_is_measured_must_be_exported(run_file: Path) -> None:
+    error = refused(run_file, "device.engine=tvm", "export.formats=[onnxruntime]")
+    assert "not among export.formats" in error.wrong
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "models/teacher",
+        "./a b",
+        "/models/x",
+        "C:\\models\\x",
+        "hub:bert-base-uncased",
+        "hub:glue/sst2@main",
+        "wheel:a-b==1.0/c/d",
+    ],
+)
+def test_a_source_is_a_folder_a_hub_name_or_a_wheel(run_file: Path, source: str) -> None:
+    assert load_config(run_file, [f"model.source={json.dumps(source)}"]).model.source == source
+
+
+@pytest.mark.parametrize("source", ["", "http://x.org/y", "hub:", "wheel:a", "wheel:a==1.0", "wheel:a>=1/b", "s3:x"])
+def test_other_sources_are_refused_with_the_three_forms(run_file: Path, source: str) -> None:
+    error = refused(run_file, f"model.source={json.dumps(source)}")
+    assert "wheel:NAME==VERSION/path/inside" in error.right
+
+
+def test_points_are_percentage_points_of_the_metric(run_file: Path) -> None:
+    goal = load_config(run_file, ["goal.max_drop=1.5 points"]).goal
+    assert goal.max_drop_points == 1.5
+    assert goal.max_drop_fraction == 1.5 / 100
+
+
+def test_hours_are_a_number_or_another_time(run_file: Path) -> None:
+    assert load_config(run_file, ["search.hours=8"]).search.hours == 8
+    assert load_config(run_file, ["search.hours=90 min"]).search.hours == pytest.approx(90 / 60)
+
+
+def test_numbers_may_be_written_with_an_exponent(run_file: Path) -> None:
+    assert load_config(run_file, ["search.learning_rate=2e-4"]).search.learning_rate == 2e-4
+
+
+def test_an_override_is_yaml_and_the_last_wins(run_file: Path) -> None:
+    config = load_config(run_file, ["search.trials=3", "search.space.depth=[2, 3]", "search.trials=7"])
+    assert config.search.trials == 7
+    assert config.search.space.depth == (2, 3)
+
+
+def test_an_override_keeps_the_rest_of_its_section(run_file: Path) -> None:
+    config = load_config(run_file, ["budget.size=80 MB"])
+    assert config.budget.to_budget() == Budget(latency_p50_ms=Limit(60.0), size_bytes=Limit(80e6))
+
+
+@pytest.mark.parametrize("override", ["search", "=3", "search.=3", ".trials=3", "search.trials=[1"])
+def test_an_override_that_cannot_be_read_is_shown_how(run_file: Path, override: str) -> None:
+    error = refused(run_file, override)
+    assert repr(override) in error.wrong
+    assert "for example search." in error.right
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_is_right_and_names_its_schema(path: Path) -> None:
+    config = load_config(path)
+    assert load_profile(config.device.profile).core_count >= 1
+    first = path.read_text().splitlines()[0]
+    schema = re.fullmatch(r"# yaml-language-server: \$schema=(.+)", first)
+    assert schema is not None
+    assert (path.parent / schema[1]).resolve() == SCHEMA_FILE.resolve()
+
+
+def test_there_are_the_promised_examples() -> None:
+    assert {"quickstart", "sst2-hub", "raspberry-pi-4"} <= {path.stem for path in EXAMPLES}
+
+
+def test_the_shipped_schema_is_the_one_of_the_code() -> None:
+    """Write it anew with ``python -c "from autocompress.config import write_json_schema as w; w()"``."""
+    assert json.loads(SCHEMA_FILE.read_text()) == json_schema()
+
+
+def fields(schema: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    sections = [("", schema), *schema["$defs"].items()]
+    return [(f"{section}.{key}", field) for section, model in sections for key, field in model["properties"].items()]
+
+
+def test_every_key_of_the_schema_says_what_it_is() -> None:
+    schema = json_schema()
+    described = {f"#/$defs/{name}" for name, section in schema["$defs"].items() if section.get("description")}
+    silent = [
+        key for key, field in fields(schema) if not field.get("description") and field.get("$ref") not in described
+    ]
+    assert silent == []
+
+
+def test_the_schema_refuses_unknown_keys() -> None:
+    schema = json_schema()
+    assert all(model["additionalProperties"] is False for model in [schema, *schema["$defs"].values()])
+
+
+def test_the_schemas_patterns_hold_for_what_examples_write() -> None:
+    checked = 0
+    for path in EXAMPLES:
+        data = yaml.safe_load(path.read_text())
+        written = {**{f"Limits.{key}": value for key, value in data["budget"].items()}}
+        written["Goal.max_drop"] = data["goal"]["max_drop"]
+        for key, field in fields(json_schema()):
+            for option in field.get("anyOf", [field]):
+                if key in written and "pattern" in option:
+                    assert re.search(option["pattern"], written[key]), (path, key)
+                    checked += 1
+    assert checked >= 2 * len(EXAMPLES)
+
+
+positive = st.floats(min_value=1e-6, max_value=1e12)
+limits = st.builds(Limit, positive, st.booleans())
+whole_bytes = st.builds(Limit, st.integers(1, 2**50).map(float))
+budgets = st.fixed_dictionaries(
+    {"latency_p50": limits},
+    optional={"latency_p95": limits, "peak_memory": limits | whole_bytes, "size": limits | whole_bytes},
+)
+names = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,20}", fullmatch=True)
+texts = st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), min_size=1).filter(
+    lambda t: ":" not in t
+)
+bits = st.lists(st.sampled_from([4, 8, 32]), unique=True, min_size=1)
+searches = st.fixed_dictionaries(
+    {},
+    optional={
+        "hours": st.floats(min_value=1e-3, max_value=1e4),
+        "trials": st.integers(1, 10**6),
+        "seed": st.integers(0, 2**32),
+        "storage": st.sampled_from(["sqlite:///a/b.db", "journal:a b.log"]),
+        "learning_rate": st.floats(min_value=1e-9, max_value=1),
+        "space": st.fixed_dictionaries(
+            {},
+            optional={
+                "depth": st.lists(st.integers(1, 24), unique=True, min_size=1),
+                "heads_keep": st.lists(st.floats(min_value=0.01, max_value=1), unique=True, min_size=1),
+                "ffn_bits": bits,
+                "embedding_bits": bits,
+            },
+        ),
+    },
+)
+configs = st.fixed_dictionaries(
+    {
+        "name": names,
+        "model": st.fixed_dictionaries(
+            {"source": texts}, optional={"finetune": st.just({}) | st.just({"epochs": 2}), "sha256": st.just("a1" * 32)}
+        ),
+        "task": st.fixed_dictionaries(
+            {"data": st.fixed_dictionaries({"source": texts}, optional={"text": texts, "label": texts})},
+            optional={"metric": st.sampled_from(["accuracy", "macro_f1"]), "eval_limit": st.integers(1, 10**6)},
+        ),
+        "budget": budgets,
+        "search": searches,
+        "goal": st.builds(lambda points: {"max_drop": f"{points!r} points"}, st.floats(min_value=0, max_value=100)),
+    }
+).map(RunConfig.model_validate)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(configs)
+def test_a_written_config_reads_as_an_equal_one(tmp_path: Path, config: RunConfig) -> None:
+    path = tmp_path / "written.yaml"
+    path.write_text(dump_config(config), encoding="utf-8")
+    assert load_config(path) == config

@@ -20,7 +20,12 @@ WORDS = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", *(f"w{number}" for number in range(
 
 
 def write_wheel(
-    folder: Path, name: str, version: str, files: Mapping[str, bytes], *, tags: tuple[str, str, str] = ("py3", "none", "any")
+    folder: Path,
+    name: str,
+    version: str,
+    files: Mapping[str, bytes],
+    *,
+    tags: tuple[str, str, str] = ("py3", "none", "any"),
 ) -> Path:
     """Write a wheel as the format asks: with METADATA, WHEEL and the hashes of RECORD."""
     info = f"{name}-{version}.dist-info"

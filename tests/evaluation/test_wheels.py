@@ -44,7 +44,14 @@ class TestParsing:
 
     @pytest.mark.parametrize(
         "source",
-        ["wheel:name/path", "wheel:name==1.0", "wheel:name==1.0/", "wheel:name>=1/x", "wheel:n==1/../x", "wheel:n==1//x/.."],
+        [
+            "wheel:name/path",
+            "wheel:name==1.0",
+            "wheel:name==1.0/",
+            "wheel:name>=1/x",
+            "wheel:n==1/../x",
+            "wheel:n==1//x/..",
+        ],
     )
     def test_refuses_a_missing_or_loose_version_and_a_path_that_leaves_the_wheel(self, source: str) -> None:
         with pytest.raises(SourceError, match="wheel:NAME==VERSION/path/inside"):

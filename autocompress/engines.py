@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Callable
-from typing import TypeAlias
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -33,7 +36,98 @@ def open_onnxruntime(artifact: Artifact, *, threads: int) -> Run:
     return run
 
 
-ENGINES: dict[str, Callable[..., Run]] = {"onnxruntime": open_onnxruntime}
+LIBRARY_ALIGNMENT = 64
+"""Bytes to which constants that follow a TVM library are aligned in its file."""
+LIBRARY_MARK = b"AUTOCOMP"
+"""Last bytes of such a file, after the index (JSON) and its length (8 bytes, little-endian)."""
+
+
+def open_tvm(artifact: Artifact, *, threads: int) -> Run:
+    """Load a compiled library; its constants stay mapped from the file. Shorter inputs are padded to its tokens.
+
+    Raises:
+        UnsupportedError: The file is no such library, or TVM cannot use that many threads; when run: an input is
+            longer than the library's tokens, or an id is outside the vocabulary.
+    """
+    # Read when TVM starts: it would else use half the processors, and pin every process to the same ones.
+    os.environ.setdefault("TVM_NUM_THREADS", str(max(threads, os.cpu_count() or 1)))
+    os.environ.setdefault("TVM_BIND_THREADS", "0")
+    import tvm
+    from tvm.runtime.vm import VirtualMachine
+
+    about, constants = _read_library(artifact.path)
+    tokens = int(about["tokens"])
+    ids, mask = (tvm.runtime.tensor(np.zeros((1, tokens), np.int64)) for _ in range(2))
+    machine = VirtualMachine(tvm.runtime.load_module(str(artifact.path)), tvm.cpu())
+    machine.save_function("main", "run", ids, mask, *map(tvm.runtime.from_dlpack, constants))
+    main = machine["run"]
+    _use_threads(threads)
+
+    def run(input_ids: Ids, attention_mask: Ids) -> Logits:
+        _check_input(input_ids, tokens, int(about["vocabulary"]))
+        _use_threads(threads)
+        rows = []
+        for row_ids, row_mask in zip(input_ids, attention_mask, strict=True):
+            missing = (0, tokens - len(row_ids))
+            ids.copyfrom(np.pad(row_ids, missing)[None])
+            mask.copyfrom(np.pad(row_mask, missing)[None])
+            rows.append(main().numpy())
+        return np.concatenate(rows)
+
+    return run
+
+
+def _read_library(path: Path) -> tuple[dict[str, Any], list[npt.NDArray[np.generic]]]:
+    """Return the index and the constants of a library, mapped copy-on-write."""
+    data = np.memmap(path, np.uint8, mode="c")
+    if data[-len(LIBRARY_MARK) :].tobytes() != LIBRARY_MARK:
+        raise UnsupportedError(
+            f"{path} is not a complete TVM library of AutoCompress.",
+            right="Such a library ends with its weights and their index.",
+            next_step="Export the model again.",
+        )
+    end = len(data) - len(LIBRARY_MARK) - 8
+    length = int.from_bytes(data[end : end + 8].tobytes(), "little")
+    about = json.loads(data[end - length : end].tobytes())
+    return about, [_constant(data, **tensor) for tensor in about["tensors"]]
+
+
+def _constant(
+    data: npt.NDArray[np.uint8], *, name: str, dtype: str, shape: list[int], offset: int
+) -> npt.NDArray[np.generic]:
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    return np.asarray(data[offset : offset + size]).view(dtype).reshape(shape)
+
+
+def _use_threads(threads: int) -> None:
+    import tvm
+
+    if tvm.get_global_func("runtime.NumThreads")() != threads:
+        tvm.get_global_func("runtime.config_threadpool")(1, threads)
+    if (have := tvm.get_global_func("runtime.NumThreads")()) != threads:
+        raise UnsupportedError(
+            f"TVM was started with {have} threads and is now asked for {threads}.",
+            right=f"Threads are 1 to {os.environ.get('TVM_NUM_THREADS', have)}.",
+            next_step=f"Set TVM_NUM_THREADS={threads} before the program starts, or ask for fewer threads.",
+        )
+
+
+def _check_input(input_ids: Ids, tokens: int, vocabulary: int) -> None:
+    if input_ids.shape[1] > tokens:
+        raise UnsupportedError(
+            f"An input has {input_ids.shape[1]} tokens.",
+            right=f"The library was compiled for at most {tokens}.",
+            next_step="Truncate the input, or export the model for more tokens.",
+        )
+    if input_ids.size and not 0 <= input_ids.min() <= input_ids.max() < vocabulary:
+        raise UnsupportedError(
+            f"An input has the ids {input_ids.min()} to {input_ids.max()}.",
+            right=f"Ids are 0 to {vocabulary - 1}.",
+            next_step="Use the tokenizer that was exported with the model.",
+        )
+
+
+ENGINES: dict[str, Callable[..., Run]] = {"onnxruntime": open_onnxruntime, "tvm": open_tvm}
 """Engine name -> ``open(artifact, threads=...)``."""
 
 

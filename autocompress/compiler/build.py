@@ -1,0 +1,158 @@
+"""From a shape and its weights to an artifact on disk, for each engine."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from autocompress.compiler.graph import Array, Weights, weight_specs
+from autocompress.cost import Artifact
+from autocompress.engines import LIBRARY_ALIGNMENT, LIBRARY_MARK
+from autocompress.errors import MissingDependencyError, UnsupportedError
+from autocompress.shape import BITS, LayerShape, ModelShape
+
+if TYPE_CHECKING:
+    from autocompress.compiler.target import Target
+
+Describe: TypeAlias = "Target | Mapping[str, object] | None"
+"""A target, the keys and values that describe one (``Target.read``), or ``None`` for this machine."""
+Builder: TypeAlias = Callable[[ModelShape, Weights, Path, int, Describe], Path]
+"""(shape, weights, path without suffix, tokens, target) -> the file written."""
+
+
+def build(
+    shape: ModelShape, weights: Weights, path_stem: Path, *, engine: str, tokens: int, target: Describe = None
+) -> Artifact:
+    """Write the artifact of a model.
+
+    Args:
+        shape: The model; checked before anything is compiled.
+        weights: Every tensor of ``weight_specs(shape)``.
+        path_stem: Path without the suffix, which the engine decides (``.onnx``, ``.so``).
+        engine: Key of ``BUILDERS``.
+        tokens: Sequence length to compile for; an ONNX model takes any.
+        target: Processor to compile for. An ONNX model runs on any.
+
+    Raises:
+        UnsupportedError: The engine, target, a width, bits or the number of tokens is none that can be built, or
+            the weights are not those of the shape.
+        MissingDependencyError: There is no linker.
+    """
+    if engine not in BUILDERS:
+        raise UnsupportedError(
+            f"Nothing can be built for the engine {engine!r}.",
+            right=f"Engines are {', '.join(BUILDERS)}.",
+            next_step="Set device.engine to one of them.",
+        )
+    check_shape(shape, tokens)
+    _check_weights(shape, weights)
+    return Artifact(BUILDERS[engine](shape, weights, path_stem, tokens, target), engine, tokens)
+
+
+def check_shape(shape: ModelShape, tokens: int) -> None:
+    """Refuse what no kernel can compute.
+
+    Raises:
+        UnsupportedError: A layer has no heads or neurons, bits are not in ``BITS``, or tokens are out of range.
+    """
+    if not 1 <= tokens <= shape.positions:
+        raise UnsupportedError(
+            f"The model is asked to run on {tokens} tokens.",
+            right=f"It has positions for 1 to {shape.positions} tokens.",
+            next_step="Set task.max_tokens to a length in that range.",
+        )
+    for index, layer in enumerate(shape.layers):
+        _check_layer(index, layer)
+    _check_bits("The token embedding", shape.embedding_bits)
+
+
+def _check_layer(index: int, layer: LayerShape) -> None:
+    for what in ("heads", "head_width", "ffn"):
+        if getattr(layer, what) < 1:
+            raise UnsupportedError(
+                f"Layer {index} has {what} = {getattr(layer, what)}.",
+                right="Every layer keeps at least one head and one neuron.",
+                next_step="Drop the whole layer instead, or raise its keep_ratio.",
+            )
+    _check_bits(f"Attention of layer {index}", layer.attention_bits)
+    _check_bits(f"The feed-forward block of layer {index}", layer.ffn_bits)
+
+
+def _check_bits(where: str, bits: int) -> None:
+    if bits not in BITS:
+        raise UnsupportedError(
+            f"{where} is asked for weights of {bits} bits.",
+            right=f"Bits are one of {', '.join(map(str, BITS))}.",
+            next_step="Choose one of them in the plan.",
+        )
+
+
+def _check_weights(shape: ModelShape, weights: Weights) -> None:
+    for name, spec in weight_specs(shape).items():
+        found = weights[name].shape if name in weights else None
+        if found != spec.dimensions:
+            raise UnsupportedError(
+                f"The tensor {name} is {'missing' if found is None else f'of dimensions {found}'}.",
+                right=f"The shape asks for {spec.dimensions}.",
+                next_step="Take shape and weights from the same model.",
+            )
+
+
+def _build_onnx(shape: ModelShape, weights: Weights, path_stem: Path, tokens: int, target: Describe) -> Path:
+    from autocompress.compiler.onnx_graph import write_onnx
+
+    return write_onnx(shape, weights, path_stem.with_name(f"{path_stem.name}.onnx"))
+
+
+def _build_tvm(shape: ModelShape, weights: Weights, path_stem: Path, tokens: int, target: Describe) -> Path:
+    from autocompress.compiler.relax_graph import compile_module, relax_module
+    from autocompress.compiler.target import Target, machine_of
+
+    if target is None:
+        target = Target.host()
+    elif isinstance(target, Mapping):
+        target = Target.read(target)
+    llvm = target.llvm()
+    link = _linker(target)
+    module, constants = relax_module(shape, weights, tokens=tokens, machine=machine_of(llvm))
+    path = path_stem.with_name(f"{path_stem.name}.so")
+    partial = path.with_name(f"{path.name}.partial.so")
+    compile_module(module, llvm).export_library(str(partial), fcompile=link)
+    _append(partial, constants, {"tokens": tokens, "vocabulary": shape.vocabulary, "cpu": target.cpu})
+    return partial.replace(path)
+
+
+def _linker(target: Target) -> Any:
+    from tvm.support import cc
+
+    command = target.linker or str(cc.get_cc() or "")
+    if not command or shutil.which(command) is None:
+        raise MissingDependencyError(
+            f"The linker {command or 'g++'} is not installed.",
+            right=f"A C++ compiler links the library for {target.cpu}.",
+            next_step=f"Install it (on Debian: apt install {command or 'g++'}), or set device.engine to onnxruntime.",
+        )
+    return cc.cross_compiler(command)
+
+
+def _append(library: Path, constants: Mapping[str, Array], about: Mapping[str, object]) -> None:
+    """Append the constants to a shared library: loaders ignore what follows it, and the engine maps it into memory."""
+    tensors: list[dict[str, object]] = []
+    with library.open("ab") as file:
+        for name, values in constants.items():
+            file.write(bytes(-file.tell() % LIBRARY_ALIGNMENT))
+            tensors.append(
+                {"name": name, "dtype": values.dtype.str, "shape": list(values.shape), "offset": file.tell()}
+            )
+            np.ascontiguousarray(values).tofile(file)
+        index = json.dumps({**about, "tensors": tensors}).encode()
+        file.write(index + len(index).to_bytes(8, "little") + LIBRARY_MARK)
+
+
+BUILDERS: dict[str, Builder] = {"onnxruntime": _build_onnx, "tvm": _build_tvm}
+"""Engine name -> writer of its artifact."""

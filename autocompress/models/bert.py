@@ -235,7 +235,8 @@ def _linear(modules: Sequence[nn.Module], name: str) -> dict[str, Tensor]:
 
     found = {f"{name}.weight": joined("weight").T, f"{name}.bias": joined("bias")}
     if _bits(modules[0]) != 32:
-        found[f"{name}.scale"] = joined("scale").T
+        scale = joined("scale")
+        found[f"{name}.scale"] = scale.T if scale.dim() == 2 else scale
     return found
 
 

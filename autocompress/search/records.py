@@ -62,14 +62,15 @@ def records(study: optuna.Study) -> list[Record]:
 def _record(number: int, trial: FrozenTrial) -> Record:
     states: dict[TrialState, State] = {TrialState.COMPLETE: "scored", TrialState.PRUNED: "over budget"}
     attributes = trial.user_attrs
+    candidate = attributes.get("candidate", {"plan": [], "cost": {}, "label": ""})
     return Record(
         number=number,
         trial=trial.number,
         state=states.get(trial.state, "failed"),
         params=trial.params,
-        plan=attributes.get("plan", []),
-        cost=attributes.get("cost", {}),
-        label=attributes.get("label", ""),
+        plan=candidate["plan"],
+        cost=candidate["cost"],
+        label=candidate["label"],
         violations=dict(trial.constraints),
         score=trial.values[0] if trial.state == TrialState.COMPLETE else None,
         seconds=attributes.get("seconds", 0.0),

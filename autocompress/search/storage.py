@@ -11,11 +11,12 @@ from pathlib import Path
 import optuna
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
+from optuna.study import StudyDirection
 from sqlalchemy.exc import SQLAlchemyError
 
 from autocompress.errors import ConfigError, StorageError
 
-DIRECTIONS = ("maximize", "minimize")
+DIRECTIONS = (StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE)
 """Of the two objectives: the metric, and the predicted median latency."""
 
 
@@ -53,11 +54,12 @@ def open_study(storage: str, name: str, *, resume: bool, fingerprint: str) -> op
 
 
 def _check_fingerprint(study: optuna.Study, fingerprint: str) -> None:
-    known = study.user_attrs.setdefault("fingerprint", fingerprint)
-    study.set_user_attr("fingerprint", known)
-    if known != fingerprint:
+    known = study.user_attrs.get("fingerprint")
+    if known is None:
+        study.set_user_attr("fingerprint", fingerprint)
+    elif known != fingerprint:
         raise StorageError(
-            f"The study {study.study_name!r} was made from another configuration (fingerprint {known}, now {fingerprint}).",
+            f"The study {study.study_name!r} was made from another configuration ({known}, now {fingerprint}).",
             right="A resumed run keeps its model, task, device, budget, seed and space.",
             next_step="Restore the run's own file (run.yaml in its folder), or set another name.",
         )

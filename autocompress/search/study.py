@@ -18,7 +18,7 @@ from optuna.trial import Trial, TrialState
 from autocompress.errors import AutoCompressError, StorageError
 from autocompress.plan import Suggest
 from autocompress.search.objective import Candidate, Objective, foresee, violations
-from autocompress.search.records import Record, counted, records
+from autocompress.search.records import Record, records
 
 PROPOSALS_PER_TRIAL = 40
 """Proposals over budget or seen before are free, up to this many for each candidate that may be scored."""
@@ -95,13 +95,12 @@ def _evaluate(study: optuna.Study, trial: Trial, objective: Objective, scores: M
 
 
 def _note(trial: Trial, candidate: Candidate) -> None:
-    attributes: dict[str, Any] = {
+    foreseen: dict[str, Any] = {
         "plan": candidate.plan.to_json(),
         "cost": candidate.cost.to_dict(),
         "label": candidate.shape.describe(),
     }
-    for name, value in attributes.items():
-        trial.set_user_attr(name, value)
+    trial.set_user_attr("candidate", foreseen)
 
 
 def _key(plan: object) -> str:
@@ -114,6 +113,3 @@ def _retire_interrupted(study: optuna.Study) -> None:
         storage: Any = study._storage
         storage.set_trial_user_attr(trial._trial_id, "interrupted", True)
         study.tell(trial.number, state=TrialState.FAIL)
-
-
-__all__ = ["counted", "search"]

@@ -1,0 +1,72 @@
+"""A search without a model: a few choices, a known best one, and a cost that is a formula."""
+
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from autocompress.cost import Cost, Estimate
+from autocompress.plan import CompressionPlan
+from autocompress.search.objective import Objective
+from autocompress.search.storage import open_study
+from autocompress.search.study import search
+from autocompress.shape import LayerShape, ModelShape
+
+
+@dataclass(frozen=True)
+class WidthStep:
+    method: ClassVar[str] = "width"
+    layers: int
+    ffn: int
+
+
+def draw(trial) -> CompressionPlan:
+    layers = trial.suggest_categorical("layers", (1, 2, 3, 4, 6, 8, 12))
+    return CompressionPlan((WidthStep(layers, trial.suggest_categorical("ffn", tuple(range(32, 544, 32)))),))
+
+
+def reshape(plan: CompressionPlan) -> ModelShape:
+    (step,) = plan.steps
+    return ModelShape("bert", 100, 32, 64, 64, (LayerShape(4, 16, step.ffn),) * step.layers, 2)
+
+
+def predict(shape: ModelShape) -> Cost:
+    latency = sum(1.0 + layer.ffn / 64 for layer in shape.layers)
+    estimate = Estimate(latency, 0.9 * latency, 1.1 * latency)
+    return Cost(estimate, estimate, Estimate(1, 1, 1), Estimate(1, 1, 1), calibrated=True, source="formula")
+
+
+def score(plan: CompressionPlan) -> float:
+    (step,) = plan.steps
+    return 1.0 - 0.5 / (1 + step.layers) - 8.0 / (32 + step.ffn)
+
+
+def objective(limit_ms: float = 30.0, score=score) -> Objective:
+    return Objective(draw, reshape, predict, score, {"latency_p50_ms": limit_ms})
+
+
+ANCHORS = ({"layers": 12, "ffn": 512}, {"layers": 6, "ffn": 256}, {"layers": 1, "ffn": 32})
+
+
+def main(storage: str, log: Path, resume: bool) -> None:
+    """Search slowly, noting each scored plan in ``log`` once it is finished, so that a test can kill the process."""
+
+    def slow(plan: CompressionPlan) -> float:
+        time.sleep(0.05)
+        return score(plan)
+
+    study = open_study(storage, "run", resume=resume, fingerprint="f")
+    with log.open("a", buffering=1) as lines:
+        search(
+            study,
+            objective(score=slow),
+            trials=14,
+            seed=7,
+            anchors=ANCHORS,
+            on_record=lambda record: lines.write(f"{record.number} {dict(record.params)}\n"),
+        )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]), resume=sys.argv[3] == "resume")

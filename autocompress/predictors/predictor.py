@@ -16,7 +16,8 @@ from autocompress.predictors.linear import Linear
 from autocompress.shape import ModelShape
 
 FIGURES = ("latency_p50_ms", "latency_p95_ms", "peak_memory_bytes", "size_bytes")
-_ROUNDING = 1e-9
+SLACK = 0.02
+"""How far a feature may lie outside its range, in widths of it: another count of classes is no other model."""
 
 
 class Predictor(Protocol):
@@ -107,19 +108,20 @@ class FittedPredictor:
         """
         row = features(shape, tokens)
         name, overrun = self._overrun(row)
-        if overrun > _ROUNDING and not extrapolate:
+        if overrun > SLACK and not extrapolate:
             raise self._refusal(name, row)
-        outside = overrun > _ROUNDING
+        outside = overrun > SLACK
         figures = {figure: _widen(model.estimate(row), overrun) for figure, model in self.models.items()}
         return Cost(**figures, calibrated=True, source=self.source + (", extrapolated" if outside else ""))
 
     def _overrun(self, row: Row) -> tuple[str, float]:
-        """Return the feature farthest outside its range, and how far, in widths of the range (0: inside)."""
+        """Return a feature outside its range, and how far the farthest is, in widths of its range (0: none is)."""
         low, high = np.array([self.ranges[name] for name in FEATURES]).T
         width = np.where(high > low, high - low, np.maximum(np.abs(high), 1.0))
         beyond = np.maximum(low - row, row - high) / width
-        farthest = int(np.argmax(beyond))
-        return FEATURES[farthest], max(0.0, float(beyond[farthest]))
+        # A user knows tokens and hidden; where these are off, many others are too.
+        plain = [name for name in ("tokens", "hidden") if beyond[FEATURES.index(name)] > SLACK]
+        return (plain or [FEATURES[int(np.argmax(beyond))]])[0], max(0.0, float(beyond.max()))
 
     def _refusal(self, name: str, row: Row) -> OutOfRangeError:
         low, high = self.ranges[name]

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from autocompress.compiler.graph import emit, weight_specs
+from autocompress.predictors.features import FEATURES, LATENCY, MEMORY, SIZE, columns, features, features_many
+from autocompress.shape import BITS, LayerShape, ModelShape
+
+SHAPE = ModelShape(
+    "bert",
+    100,
+    40,
+    24,
+    48,
+    (LayerShape(3, 16, 96, 32, 8), LayerShape(1, 16, 32, 4, 4), LayerShape(2, 16, 64, 8, 32)),
+    5,
+    embedding_bits=8,
+)
+
+
+class Counting:
+    """A graph whose values are element counts; it adds up what every operation does."""
+
+    def __init__(self, shape: ModelShape, tokens: int) -> None:
+        self.specs, self.tokens, self.rows = weight_specs(shape), tokens, tokens
+        self.totals = dict.fromkeys(FEATURES, 0.0)
+        self.bits: dict[int, float] = {}
+
+    def embed(self, name, bits):
+        width = self.specs[f"{name}.word"].dimensions[1]
+        self.totals[f"embedding_elements_{bits}"] += self.tokens * width
+        return width
+
+    def norm(self, x, name, epsilon):
+        assert self.specs[f"{name}.weight"].dimensions == (x,)
+        return x
+
+    def linear(self, x, name, bits, activation=None):
+        inputs, outputs = self.specs[f"{name}.weight"].dimensions
+        assert inputs == x
+        self.totals[f"gemm_macs_{bits}"] += self.rows * inputs * outputs
+        self.totals[f"gemm_weights_{bits}"] += inputs * outputs
+        if bits == 8:
+            self.totals["quantized_elements"] += self.rows * inputs
+            self.totals["dequantized_elements"] += self.rows * outputs
+        return outputs
+
+    def attention(self, qkv, heads, head_width):
+        assert qkv == 3 * heads * head_width
+        scores = heads * self.tokens * self.tokens
+        self.totals["attention_macs"] += scores * head_width + scores * head_width
+        self.totals["softmax_elements"] += scores
+        self.totals["heads"] += heads
+        return heads * head_width
+
+    def add(self, x, y):
+        assert x == y
+        return x
+
+    def first_token(self, x):
+        self.rows = 1
+        return x
+
+
+@pytest.mark.parametrize("tokens", [1, 7, 40])
+def test_the_columns_count_what_the_encoder_graph_does(tokens):
+    graph = Counting(SHAPE, tokens)
+    emit(graph, SHAPE)
+    row = dict(zip(FEATURES, features(SHAPE, tokens), strict=True))
+    for name, total in graph.totals.items():
+        if total:
+            assert row[name] == total, name
+
+
+def test_a_feature_that_the_graph_has_not_is_zero():
+    row = dict(zip(FEATURES, features(replace(SHAPE, layers=SHAPE.layers[1:2]), 8), strict=True))
+    assert row["gemm_macs_8"] == row["quantized_elements"] == row["linear_bytes_8"] == 0
+    assert row["embedding_elements_4"] == row["embedding_elements_32"] == 0
+
+
+def test_bytes_are_those_of_the_weight_specs():
+    row = dict(zip(FEATURES, features(SHAPE, 8), strict=True))
+    specs = weight_specs(SHAPE)
+    assert row["stored_bytes"] == sum(spec.size_bytes for spec in specs.values())
+    assert row["embedding_bytes_8"] == 100 * 24 + 100 * 4
+    assert row["linear_bytes_4"] == (48 * 48 + 16 * 48 + 48 * 32 + 32 * 48) / 2
+
+
+def test_activations_are_those_of_the_widest_layer():
+    one = replace(SHAPE, layers=SHAPE.layers[:1])
+    row = dict(zip(FEATURES, features(one, 10), strict=True))
+    # Residual, then either Q, K, V, their mix and the scores, or two copies of the feed-forward block.
+    assert row["activation_bytes"] == 4 * (10 * 48 + max(4 * 10 * 48 + 3 * 100, 2 * 10 * 96))
+    three = dict(zip(FEATURES, features(SHAPE, 10), strict=True))
+    assert three["activation_bytes"] == row["activation_bytes"]
+
+
+def test_many_shapes_make_one_array_of_the_same_rows():
+    shapes = [SHAPE, replace(SHAPE, layers=SHAPE.layers[:1])]
+    many = features_many(shapes, 8)
+    assert np.array_equal(many, [features(shape, 8) for shape in shapes])
+    assert features_many([], 8).shape == (0, len(FEATURES))
+
+
+def test_columns_are_picked_by_name():
+    row = features(SHAPE, 8)
+    assert columns(row, ("hidden", "tokens")).tolist() == [48, 8]
+    assert columns(row[None], ("layers",)).tolist() == [[3]]
+
+
+def test_every_bit_width_has_its_columns():
+    assert set(FEATURES) == {*LATENCY, *MEMORY, *SIZE, "tokens", "hidden"}
+    for bits in BITS:
+        assert {f"gemm_macs_{bits}", f"embedding_elements_{bits}"} <= set(LATENCY)
+        assert {f"linear_bytes_{bits}", f"embedding_bytes_{bits}"} <= set(MEMORY)

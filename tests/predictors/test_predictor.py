@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from autocompress.cost import LIMITS, Measurement
+from autocompress.errors import OutOfRangeError
+from autocompress.predictors.predictor import FIGURES, Sample, predict_many
+from autocompress.predictors.sampling import corners
+from tests.predictors.synthetic import TAIL, TEACHER, TOKENS, fitted, fresh_shapes, samples, true_bytes, true_ms
+
+
+def test_the_figures_are_those_that_a_budget_can_limit():
+    assert FIGURES == LIMITS
+
+
+def test_fresh_shapes_cost_what_the_device_takes():
+    predictor = fitted()
+    errors = []
+    for shape in fresh_shapes():
+        cost = predictor.predict(shape, TOKENS)
+        assert cost.calibrated
+        errors.append(cost.latency_p50_ms.value / true_ms(shape) - 1)
+        assert cost.latency_p95_ms.value == pytest.approx(TAIL * cost.latency_p50_ms.value)
+        assert cost.size_bytes.value == pytest.approx(true_bytes(shape) + 2000 + 2500 * len(shape.layers), rel=0.002)
+    assert np.abs(errors).mean() < 0.01
+
+
+def test_intervals_hold_nine_of_ten_noisy_measurements():
+    predictor = fitted(samples(48, noise=0.05))
+    rng = np.random.default_rng(9)
+    shapes = fresh_shapes(200)
+    inside = sum(
+        estimate.low <= true_ms(shape) * np.exp(0.05 * rng.standard_normal()) <= estimate.high
+        for shape in shapes
+        if (estimate := predictor.predict(shape, TOKENS).latency_p50_ms)
+    )
+    # 200 draws of 0.9 have a deviation of 0.02; one set of 48 samples adds as much again.
+    assert inside / len(shapes) > 0.8
+
+
+def test_the_source_names_device_engine_threads_and_samples():
+    assert fitted().predict(TEACHER, TOKENS).source == "my-board, onnxruntime, 2 threads, fitted on 24 samples"
+
+
+def test_every_corner_is_within_the_range():
+    predictor = fitted()
+    assert len(predict_many(predictor, corners(TEACHER), TOKENS)) == len(corners(TEACHER))
+
+
+@pytest.mark.parametrize(
+    ("shape", "tokens", "feature"),
+    [
+        (replace(TEACHER, classes=100_000), TOKENS, "gemm_weights_32"),
+        (replace(TEACHER, layers=TEACHER.layers[:1]), 2 * TOKENS, "tokens"),
+        (replace(TEACHER, layers=TEACHER.layers[:1], hidden=96, embedding=96), TOKENS, "hidden"),
+    ],
+)
+def test_a_shape_outside_the_range_is_refused_with_what_is_outside(shape, tokens, feature):
+    predictor = fitted()
+    with pytest.raises(OutOfRangeError) as caught:
+        predictor.predict(shape, tokens)
+    low, high = predictor.ranges[feature]
+    assert f" {feature} = " in caught.value.wrong
+    assert f"{feature} from {low:g} to {high:g}" in caught.value.right
+    assert "autocompress profile" in caught.value.next_step
+
+
+def test_another_count_of_classes_is_no_other_model():
+    cost = fitted().predict(replace(TEACHER, classes=20), TOKENS)
+    assert "extrapolated" not in cost.source
+
+
+def test_extrapolation_says_so_and_widens_the_interval_the_more_the_farther():
+    predictor = fitted(samples(noise=0.03))
+
+    def width(layers: int) -> float:
+        cost = predictor.predict(replace(TEACHER, layers=TEACHER.layers[:1] * layers), TOKENS, extrapolate=True)
+        assert cost.source.endswith("extrapolated") == (layers > 4)
+        return (cost.latency_p50_ms.high - cost.latency_p50_ms.low) / cost.latency_p50_ms.value
+
+    assert width(4) < width(6) < width(8)
+
+
+def test_a_sample_takes_its_figures_from_a_measurement():
+    measurement = Measurement((3.0, 1.0, 2.0), 100, 10, 50, "host", "onnxruntime", 1)
+    sample = Sample.of(TEACHER, TOKENS, measurement)
+    assert (sample.latency_p50_ms, sample.latency_p95_ms) == (2.0, 3.0)
+    assert (sample.peak_memory_bytes, sample.base_memory_bytes, sample.size_bytes) == (100, 10, 50)

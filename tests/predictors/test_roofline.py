@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from autocompress.errors import UnsupportedError
+from autocompress.predictors.roofline import EFFICIENCY, LABEL, LATENCY_FACTORS, Peak, Roofline
+from autocompress.predictors.sampling import corners
+from tests.predictors.synthetic import TEACHER, TOKENS, true_bytes
+
+BOARD = Roofline("my-board", "onnxruntime", 4, Peak(4, 1.5, 16, 32, 4.0))
+
+
+def latency(roofline: Roofline = BOARD, shape=TEACHER, tokens: int = TOKENS) -> float:
+    return roofline.predict(shape, tokens).latency_p50_ms.value
+
+
+def with_peak(**changes: float) -> Roofline:
+    return replace(BOARD, peak=replace(BOARD.peak, **changes))
+
+
+def test_an_estimate_says_that_it_is_not_calibrated():
+    cost = BOARD.predict(TEACHER, TOKENS)
+    assert not cost.calibrated
+    assert LABEL in cost.source
+    assert cost.latency_p50_ms.low == pytest.approx(LATENCY_FACTORS[0] * cost.latency_p50_ms.value)
+    assert cost.latency_p50_ms.high == pytest.approx(LATENCY_FACTORS[1] * cost.latency_p50_ms.value)
+    assert cost.latency_p95_ms.value > cost.latency_p50_ms.value
+
+
+def test_no_device_is_faster_than_its_arithmetic_or_its_memory_allows():
+    layers = len(TEACHER.layers) * (4 * 128 * 128 + 2 * 128 * 512)
+    flops = 2 * TOKENS * layers
+    assert latency() > 1e3 * flops / (4 * 1.5e9 * 16)
+    assert latency(tokens=1) > 1e3 * 4 * layers / 4.0e9
+
+
+@pytest.mark.parametrize("better", [{"ghz": 3.0}, {"f32_flops_per_cycle": 32}, {"bandwidth_gb_s": 40.0}, {"cores": 8}])
+def test_a_better_processor_is_faster(better):
+    plain = replace(BOARD, threads=8, peak=replace(BOARD.peak, bandwidth_gb_s=20.0))
+    assert latency(replace(plain, peak=replace(plain.peak, **better))) < latency(plain)
+
+
+def test_threads_beyond_the_cores_bring_nothing():
+    assert latency(replace(BOARD, threads=8)) == latency()
+    assert latency(replace(BOARD, threads=1)) > latency()
+
+
+def test_int8_pays_only_where_the_processor_has_fast_int8():
+    wide, int8, _ = corners(TEACHER)[:3]
+    fast, slow = with_peak(int8_ops_per_cycle=128), with_peak(int8_ops_per_cycle=16)
+    assert latency(fast, int8) < latency(fast, wide)
+    assert latency(slow, int8) > latency(slow, wide)
+
+
+def test_size_is_known_and_memory_holds_the_weights_and_the_process():
+    for shape in corners(TEACHER):
+        cost = BOARD.predict(shape, TOKENS)
+        assert cost.size_bytes.low <= true_bytes(shape) + 2500 * len(shape.layers) <= cost.size_bytes.high
+        assert cost.peak_memory_bytes.value > EFFICIENCY["onnxruntime"].process_bytes + true_bytes(shape) / 2
+
+
+def test_an_unknown_engine_is_refused():
+    with pytest.raises(UnsupportedError) as caught:
+        replace(BOARD, engine="abacus")
+    assert "onnxruntime" in caught.value.right

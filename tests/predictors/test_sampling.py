@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from autocompress.predictors.features import FEATURES, features, features_many
+from autocompress.predictors.sampling import FFN_ALIGN, corners, sample_shapes
+from autocompress.shape import BITS, LayerShape
+from tests.predictors.synthetic import TEACHER, TOKENS
+
+
+def nested(shape) -> bool:
+    return 1 <= len(shape.layers) <= len(TEACHER.layers) and all(
+        1 <= layer.heads <= 4 and layer.head_width == 32 and layer.ffn <= 512 and layer.ffn % FFN_ALIGN == 0
+        for layer in shape.layers
+    )
+
+
+@pytest.mark.parametrize("count", [1, 8, 24, 100])
+def test_as_many_different_shapes_as_asked_for_lie_within_the_teacher(count):
+    shapes = sample_shapes(TEACHER, count, 3)
+    assert len(shapes) == len(set(shapes)) == count
+    assert all(nested(shape) for shape in shapes)
+    assert {(shape.hidden, shape.vocabulary, shape.classes) for shape in shapes} == {(128, 1000, 2)}
+
+
+def test_the_seed_decides_the_shapes():
+    assert sample_shapes(TEACHER, 24, 5) == sample_shapes(TEACHER, 24, 5)
+    assert sample_shapes(TEACHER, 24, 5) != sample_shapes(TEACHER, 24, 6)
+
+
+def test_the_teacher_comes_first_and_the_corners_with_it():
+    shapes = sample_shapes(TEACHER, 24, 0)
+    assert shapes[0] == TEACHER
+    assert shapes[: len(corners(TEACHER))] == corners(TEACHER)
+    assert min(len(shape.layers) for shape in corners(TEACHER)) == 1
+
+
+def test_no_shape_within_the_teacher_is_outside_the_range_of_the_corners():
+    ends = features_many(corners(TEACHER), TOKENS)
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        layers = tuple(
+            LayerShape(
+                int(rng.integers(1, 5)),
+                32,
+                FFN_ALIGN * int(rng.integers(1, 17)),
+                BITS[rng.integers(3)],
+                BITS[rng.integers(3)],
+            )
+            for _ in range(rng.integers(1, 5))
+        )
+        row = features(replace(TEACHER, layers=layers, embedding_bits=BITS[rng.integers(3)]), TOKENS)
+        outside = (row < ends.min(axis=0)) | (row > ends.max(axis=0))
+        assert not outside.any(), np.array(FEATURES)[outside]
+
+
+def test_every_depth_and_every_width_of_bits_comes_up():
+    shapes = sample_shapes(TEACHER, 48, 0)
+    assert set(Counter(len(shape.layers) for shape in shapes)) == {1, 2, 3, 4}
+    assert {shape.embedding_bits for shape in shapes} == set(BITS)
+    mixed = [shape for shape in shapes if len({layer.ffn_bits for layer in shape.layers}) > 1]
+    assert mixed
+
+
+def test_layers_of_one_shape_differ():
+    shapes = sample_shapes(TEACHER, 48, 0)
+    assert any(len({layer.heads for layer in shape.layers}) > 1 for shape in shapes)
+    assert any(len({layer.ffn for layer in shape.layers}) > 1 for shape in shapes)
+
+
+def test_a_teacher_with_very_few_shapes_gives_what_there_is():
+    small = replace(TEACHER, layers=(LayerShape(1, 32, 16),))
+    shapes = sample_shapes(small, 200, 0)
+    # Three widths of bits for attention, for the feed-forward block and for the embedding.
+    assert 8 < len(shapes) <= 27
+    assert len(set(shapes)) == len(shapes)

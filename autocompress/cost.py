@@ -49,9 +49,13 @@ class Cost:
         """Return the central values, by the names of ``LIMITS``."""
         return {name: getattr(self, name).value for name in LIMITS}
 
-    def upper(self) -> dict[str, float]:
-        """Return the upper interval ends, by the names of ``LIMITS``: what a budget is held against."""
-        return {name: getattr(self, name).high for name in LIMITS}
+    def held(self) -> dict[str, float]:
+        """Return what a budget is held against, by the names of ``LIMITS``.
+
+        The upper interval ends if calibrated. The interval of an estimate from a data sheet is so wide that its upper
+        end would leave nothing: its central values are held, and outputs label them as not calibrated.
+        """
+        return {name: getattr(self, name).high for name in LIMITS} if self.calibrated else self.figures()
 
     def to_dict(self) -> dict[str, object]:
         """Return plain JSON values."""
@@ -64,7 +68,7 @@ class Artifact:
 
     Attributes:
         path: The ONNX model or TVM library.
-        engine: Key of the engine that runs it (``compiler.ENGINES``).
+        engine: Key of the engine that runs it (``engines.ENGINES``).
         tokens: Sequence length it is timed at (and, for TVM, compiled for).
     """
 

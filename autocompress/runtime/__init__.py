@@ -1,1 +1,1 @@
-"""."""
+"""Run an exported package on a device, without torch."""

@@ -45,6 +45,6 @@ def foresee(plan: CompressionPlan, objective: Objective) -> Candidate:
 
 
 def violations(cost: Cost, limits: Figures) -> Mapping[str, float]:
-    """Return, for each limit, by what share of it the upper end of the prediction exceeds it (<= 0: inside)."""
-    upper = cost.upper()
-    return {name: upper[name] / limit - 1.0 for name, limit in limits.items()}
+    """Return, for each limit, by what share of it the prediction exceeds it (<= 0: inside)."""
+    held = cost.held()
+    return {name: held[name] / limit - 1.0 for name, limit in limits.items()}

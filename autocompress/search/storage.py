@@ -10,7 +10,7 @@ from pathlib import Path
 
 import optuna
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.study import StudyDirection
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -18,6 +18,9 @@ from autocompress.errors import ConfigError, StorageError
 
 DIRECTIONS = (StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE)
 """Of the two objectives: the metric, and the predicted median latency."""
+
+STALE_LOCK_S = 5
+"""Seconds after which the lock of a killed process no longer counts; one write takes milliseconds."""
 
 
 def open_study(storage: str, name: str, *, resume: bool, fingerprint: str) -> optuna.Study:
@@ -69,7 +72,8 @@ def _backend(storage: str) -> BaseStorage:
     if storage.startswith("journal:"):
         path = Path(storage.removeprefix("journal:"))
         path.parent.mkdir(parents=True, exist_ok=True)
-        return JournalStorage(JournalFileBackend(str(path)))
+        lock = JournalFileSymlinkLock(str(path), grace_period=STALE_LOCK_S)
+        return JournalStorage(JournalFileBackend(str(path), lock))
     if "://" not in storage:
         raise ConfigError(
             f"The storage {storage!r} is not known.",

@@ -1,0 +1,112 @@
+"""The parity gate: an exported artifact against the torch student, on real inputs. Beyond tolerance is an error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from autocompress.errors import ParityError
+
+Ids: TypeAlias = npt.NDArray[np.int64]
+Logits: TypeAlias = npt.NDArray[np.float32]
+Run: TypeAlias = Callable[[Ids, Ids], Logits]
+"""(input_ids, attention_mask), both (1 x tokens) int64 -> logits (1 x classes)."""
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """How far an artifact may be from its student.
+
+    Attributes:
+        max_abs_logit: Largest difference of a logit, as a share of the spread (largest minus smallest) of the
+            student's logits.
+        metric_drop_points: Largest loss of the metric, in points.
+    """
+
+    max_abs_logit: float
+    metric_drop_points: float
+
+
+@dataclass(frozen=True)
+class Parity:
+    """What the comparison found.
+
+    Attributes:
+        engine: Engine that ran the artifact.
+        max_abs_logit_diff: Largest difference of any logit.
+        logit_tolerance: Largest that is allowed.
+        argmax_agreement: Share of inputs with the same answer (0 to 1).
+        inputs: How many inputs were compared.
+        student_score: Metric of the torch student (0 to 1).
+        artifact_score: Metric of the artifact on the same documents (0 to 1).
+        metric_tolerance: Largest allowed loss of the metric (0 to 1).
+    """
+
+    engine: str
+    max_abs_logit_diff: float
+    logit_tolerance: float
+    argmax_agreement: float
+    inputs: int
+    student_score: float
+    artifact_score: float
+    metric_tolerance: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether logits and metric are both within tolerance."""
+        loss = self.student_score - self.artifact_score
+        return self.max_abs_logit_diff <= self.logit_tolerance and loss <= self.metric_tolerance + 1e-12
+
+
+def compare(
+    engine: str,
+    student: Run,
+    artifact: Run,
+    inputs: Sequence[tuple[Ids, Ids]],
+    *,
+    scores: tuple[float, float],
+    tolerance: Tolerance,
+) -> Parity:
+    """Run both on ``inputs``, one document at a time, and compare.
+
+    Args:
+        engine: Engine that runs the artifact.
+        student: The torch student.
+        artifact: The opened artifact.
+        inputs: Real documents: ids and mask, each (1 x tokens).
+        scores: Metric of student and artifact on the evaluation documents (0 to 1).
+        tolerance: What is allowed.
+    """
+    pairs = [(student(ids, mask), artifact(ids, mask)) for ids, mask in inputs]
+    expected, found = (np.concatenate(side).astype(np.float64) for side in zip(*pairs, strict=True))
+    difference = np.abs(found - expected).max() if np.isfinite(found).all() else np.inf
+    return Parity(
+        engine=engine,
+        max_abs_logit_diff=float(difference),
+        logit_tolerance=float(tolerance.max_abs_logit * np.ptp(expected)),
+        argmax_agreement=float((expected.argmax(1) == found.argmax(1)).mean()),
+        inputs=len(inputs),
+        student_score=scores[0],
+        artifact_score=scores[1],
+        metric_tolerance=tolerance.metric_drop_points / 100,
+    )
+
+
+def gate(parity: Parity) -> None:
+    """Let the artifact through, or raise.
+
+    Raises:
+        ParityError: Logits or metric are beyond tolerance.
+    """
+    if not parity.passed:
+        raise ParityError(
+            f"The {parity.engine} artifact differs from its student: a logit by {parity.max_abs_logit_diff:.3g},"
+            f" the metric {parity.artifact_score:.4f} against {parity.student_score:.4f}.",
+            right=f"Logits within {parity.logit_tolerance:.3g} and the metric within"
+            f" {100 * parity.metric_tolerance:g} points are allowed.",
+            next_step="Run autocompress doctor and report the artifact; raise export.parity only if you know why.",
+        )

@@ -1,0 +1,99 @@
+"""What is reachable on a device, before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from autocompress.compression.method import Space
+from autocompress.compression.methods import reshape_plan
+from autocompress.cost import LIMITS, Budget, Cost, Figures
+from autocompress.pipeline.candidates import every_plan
+from autocompress.plan import CompressionPlan
+from autocompress.predictors.predictor import Predictor
+from autocompress.search.objective import violations
+from autocompress.shape import ModelShape
+
+
+@dataclass(frozen=True)
+class Reach:
+    """One figure: what the space reaches, and what is allowed.
+
+    Attributes:
+        name: One of ``cost.LIMITS``; the figures below are in its unit.
+        teacher: Predicted for the teacher.
+        least: Smallest prediction in the space, as it is held against a limit.
+        most: Largest.
+        limit: In absolute units; ``None`` where the figure is free.
+    """
+
+    name: str
+    teacher: float
+    least: float
+    most: float
+    limit: float | None
+
+    @property
+    def reachable(self) -> bool:
+        """Whether some candidate meets this limit, whatever it does to the others."""
+        return self.limit is None or self.least <= self.limit
+
+
+@dataclass(frozen=True)
+class Feasibility:
+    """What the space holds for a budget.
+
+    Attributes:
+        reaches: A row for each figure.
+        limits: The absolute limit of each limited figure.
+        candidates: Different shapes in the space.
+        inside: How many of them meet every limit.
+        nearest: The plan that exceeds the budget least.
+        nearest_cost: Its predicted cost.
+    """
+
+    reaches: tuple[Reach, ...]
+    limits: Figures
+    candidates: int
+    inside: int
+    nearest: CompressionPlan
+    nearest_cost: Cost
+
+    @property
+    def feasible(self) -> bool:
+        """Whether any candidate meets every limit."""
+        return self.inside > 0
+
+    def blocking(self) -> tuple[str, ...]:
+        """Return the limits that nothing meets; where each can be met alone, those that the nearest one exceeds."""
+        alone = tuple(reach.name for reach in self.reaches if not reach.reachable)
+        if self.feasible or alone:
+            return alone
+        return tuple(name for name, share in violations(self.nearest_cost, self.limits).items() if share > 0)
+
+
+def assess(shape: ModelShape, space: Space, budget: Budget, predictor: Predictor, tokens: int) -> Feasibility:
+    """Predict every candidate of the space and hold it against the budget."""
+    teacher = predictor.predict(shape, tokens).figures()
+    limits = budget.resolve(teacher)
+    costs: dict[ModelShape, Cost] = {}
+    plans: dict[ModelShape, CompressionPlan] = {}
+    for _, plan in every_plan(shape, space):
+        student = reshape_plan(shape, plan)
+        if student not in costs:
+            costs[student], plans[student] = predictor.predict(student, tokens), plan
+    excess = {student: max(violations(cost, limits).values(), default=0.0) for student, cost in costs.items()}
+    nearest = min(excess, key=excess.__getitem__)
+    return Feasibility(
+        reaches=tuple(_reach(name, costs.values(), teacher, limits) for name in LIMITS),
+        limits=limits,
+        candidates=len(costs),
+        inside=sum(share <= 0 for share in excess.values()),
+        nearest=plans[nearest],
+        nearest_cost=costs[nearest],
+    )
+
+
+def _reach(name: str, costs: Iterable[Cost], teacher: Figures, limits: Figures) -> Reach:
+    held = [cost.held()[name] for cost in costs]
+    return Reach(name, teacher[name], min(held), max(held), limits.get(name))

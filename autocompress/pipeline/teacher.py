@@ -1,0 +1,152 @@
+"""The model that comes in: fetched, fine-tuned if asked, and ready with its task."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from autocompress.config import RunConfig
+from autocompress.devices.paths import home
+from autocompress.errors import SourceError
+from autocompress.evaluation.datasets import DataSpec
+from autocompress.evaluation.load import load_task
+from autocompress.evaluation.sources import MODEL_WEIGHTS, fetch
+from autocompress.evaluation.task import Batch, TextClassification
+from autocompress.export.package import replacing, sha256_of
+from autocompress.models.load import adapter_of, load_classifier
+from autocompress.pipeline.progress import Progress, quiet
+from autocompress.shape import ModelShape
+from autocompress.training.loop import cross_entropy, repeat, train
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A classifier that does its task.
+
+    Attributes:
+        model: In eval mode.
+        shape: Of the model.
+        task: Documents, tokenizer and metric.
+        folder: Where the model lies.
+        fingerprint: Changes whenever weights or documents do.
+    """
+
+    model: nn.Module
+    shape: ModelShape
+    task: TextClassification
+    folder: Path
+    fingerprint: str
+
+
+def cache_folder() -> Path:
+    """Return where downloads and fine-tuned teachers are kept."""
+    return home() / "cache"
+
+
+def load_teacher(config: RunConfig, progress: Progress = quiet) -> Teacher:
+    """Fetch model and data, and fine-tune the model if the run says so and it was not done before.
+
+    Raises:
+        SourceError: Model or data is missing, unreadable or not what the task needs.
+        ConfigError, UnsupportedError: The model cannot do the task.
+    """
+    progress("fetch", 0, 2, config.model.source)
+    source = fetch(config.model.source, cache=cache_folder(), sha256=config.model.sha256, verify=MODEL_WEIGHTS)
+    progress("fetch", 1, 2, config.task.data.source)
+    task = _load_task(config, source)
+    progress("fetch", 2, 2, f"{len(task.dataset.train)} training documents, {len(task.dataset.classes)} classes")
+    folder = source if config.model.finetune is None else _fine_tuned(config, source, task, progress)
+    model = load_classifier(folder)
+    _check_classes(model, task, config)
+    fingerprint = _digest(sha256_of(folder / MODEL_WEIGHTS), _documents(task))
+    return Teacher(model, adapter_of(model).shape(model), task, folder, fingerprint)
+
+
+def _load_task(config: RunConfig, folder: Path) -> TextClassification:
+    return load_task(
+        folder,
+        DataSpec(**config.task.data.model_dump()),
+        cache=cache_folder(),
+        max_tokens=config.task.max_tokens,
+        metric=config.task.metric,
+        validation_fraction=config.task.validation_fraction,
+        train_limit=config.task.train_limit,
+        eval_limit=config.task.eval_limit,
+    )
+
+
+def _fine_tuned(config: RunConfig, source: Path, task: TextClassification, progress: Progress) -> Path:
+    """Return the folder of the fine-tuned model, from the cache if the same was made before."""
+    recipe = config.model.finetune
+    assert recipe is not None
+    key = _digest(
+        sha256_of(source / MODEL_WEIGHTS), _documents(task), recipe.model_dump(), task.max_tokens, torch.__version__
+    )
+    folder = cache_folder() / "teachers" / key
+    if (folder / MODEL_WEIGHTS).is_file():
+        progress("fine-tune", 1, 1, f"cached in {folder}")
+        return folder
+    torch.manual_seed(recipe.seed)
+    model: Any = load_classifier(source, classes=task.dataset.classes)
+    documents = min(len(task.dataset.train), recipe.train_limit or len(task.dataset.train))
+    steps = max(1, recipe.epochs * ceil(documents / recipe.batch_size))
+    progress("fine-tune", 0, steps, f"{documents} documents")
+    train(
+        model,
+        training_batches(task, steps, batch_size=recipe.batch_size, seed=recipe.seed, limit=recipe.train_limit),
+        cross_entropy,
+        learning_rate=recipe.learning_rate,
+        steps=steps,
+        seed=recipe.seed,
+        on_step=lambda step, total, loss: progress("fine-tune", step, total, f"loss {loss:.3f}"),
+    )
+    with replacing(folder) as draft:
+        model.save_pretrained(draft)
+        task.tokenizer.save_pretrained(draft)
+    return folder
+
+
+def training_batches(
+    task: TextClassification, steps: int, *, batch_size: int, seed: int, limit: int | None = None
+) -> Iterator[Batch]:
+    """Yield ``steps`` batches of training documents, shuffled anew for each pass."""
+
+    def epoch(number: int) -> Sequence[Batch]:
+        return task.batches("train", batch_size=batch_size, seed=seed * 1000 + number, limit=limit)
+
+    return repeat(epoch, steps=steps)
+
+
+def _check_classes(model: Any, task: TextClassification, config: RunConfig) -> None:
+    """Refuse a model whose outputs are not the task's classes, in the task's order."""
+    stored = [str(model.config.id2label[index]) for index in range(model.config.num_labels)]
+    classes = list(task.dataset.classes)
+    unnamed = stored == [f"LABEL_{index}" for index in range(len(stored))]
+    if stored == classes or (unnamed and len(stored) == len(classes)):
+        return
+    raise SourceError(
+        f"The model tells {len(stored)} classes apart ({_few(stored)}), the data has {len(classes)} ({_few(classes)}).",
+        right="Model and data have the same classes.",
+        next_step=f"Add `finetune: {{}}` under model to fit {config.model.source} to this data, or correct task.data.",
+    )
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
+
+
+def _documents(task: TextClassification) -> str:
+    dataset = task.dataset
+    return _digest(*((split.texts, split.labels) for split in (dataset.train, dataset.validation, dataset.test)))
+
+
+def _digest(*parts: object) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,138 @@
+"""The folder of a run: what is in it, and how stages leave traces there."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import time
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from autocompress.config import RunConfig, dump_config
+from autocompress.errors import ConfigError, StorageError
+from autocompress.pipeline.progress import Progress
+
+PACKAGES = ("autocompress", "torch", "transformers", "optuna", "onnx", "onnxruntime", "apache-tvm", "numpy")
+FREE_BYTES = 512 * 2**20
+"""Room that a run needs for its study, students and packages."""
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Paths of one run.
+
+    Attributes:
+        folder: ``runs_folder/name``.
+    """
+
+    folder: Path
+
+    @classmethod
+    def of(cls, config: RunConfig) -> Workspace:
+        """Return the workspace of a run; nothing is created."""
+        return cls(Path(config.runs_folder) / config.name)
+
+    @property
+    def config(self) -> Path:
+        """The resolved run file."""
+        return self.folder / "run.yaml"
+
+    @property
+    def lock(self) -> Path:
+        """Versions and machine."""
+        return self.folder / "lock.json"
+
+    @property
+    def events(self) -> Path:
+        """One JSON line a step of progress, for ``status`` in another shell."""
+        return self.folder / "events.jsonl"
+
+    @property
+    def students(self) -> Path:
+        """Refined students, so that resuming trains none twice."""
+        return self.folder / "students"
+
+    @property
+    def result(self) -> Path:
+        """The report's values, as JSON."""
+        return self.folder / "result.json"
+
+    @property
+    def page(self) -> Path:
+        """The report, as HTML."""
+        return self.folder / "report.html"
+
+    @property
+    def best(self) -> Path:
+        """The package of the winner."""
+        return self.folder / "best"
+
+    @property
+    def closest(self) -> Path:
+        """The package of the best attempt, where nothing fits."""
+        return self.folder / "closest"
+
+    def storage(self, config: RunConfig) -> str:
+        """Return where the study is kept."""
+        return config.search.storage or f"journal:{self.folder / 'study.log'}"
+
+    def create(self, config: RunConfig) -> None:
+        """Make the folder, and write the resolved run file and the versions.
+
+        Raises:
+            StorageError: The disk is full or the folder cannot be written.
+        """
+        try:
+            self.students.mkdir(parents=True, exist_ok=True)
+            free = shutil.disk_usage(self.folder).free
+            if free < FREE_BYTES:
+                raise OSError(28, f"only {free / 2**20:.0f} MiB are free")
+            self.config.write_text(dump_config(config), encoding="utf-8")
+            self.lock.write_text(json.dumps(versions(), indent=2) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise StorageError(
+                f"The run's folder {self.folder} cannot be written ({error.strerror or error}).",
+                right=f"A run needs a folder that can be written and {FREE_BYTES / 2**20:.0f} MiB free.",
+                next_step="Free space, or set runs_folder to another place.",
+            ) from None
+
+    def noting(self, progress: Progress) -> Progress:
+        """Return a progress that also writes to ``events``."""
+
+        def note(stage: str, done: int, total: int, text: str) -> None:
+            event = {"time": time.time(), "pid": os.getpid(), "stage": stage, "done": done, "total": total}
+            with self.events.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({**event, "note": text}) + "\n")
+            progress(stage, done, total, text)
+
+        return note
+
+
+def existing(folder: Path) -> Workspace:
+    """Return the workspace of a run that was started before.
+
+    Raises:
+        ConfigError: The folder is no run.
+    """
+    workspace = Workspace(folder)
+    if not workspace.config.is_file():
+        raise ConfigError(
+            f"{folder} is not the folder of a run: it has no run.yaml.",
+            right="A run's folder is runs_folder/name, e.g. runs/quickstart.",
+            next_step="Start one with autocompress search RUN.yaml, or correct the path.",
+        )
+    return workspace
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that decide what a run computes."""
+    found = {"python": platform.python_version(), "machine": platform.machine()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found

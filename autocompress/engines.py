@@ -79,7 +79,7 @@ def open_tvm(artifact: Artifact, *, threads: int) -> Run:
 
 def _read_library(path: Path) -> tuple[dict[str, Any], list[npt.NDArray[np.generic]]]:
     """Return the index and the constants of a library, mapped copy-on-write."""
-    data = np.memmap(path, np.uint8, mode="c")
+    data = np.memmap(path, np.uint8, mode="c") if path.stat().st_size else np.empty(0, np.uint8)
     if data[-len(LIBRARY_MARK) :].tobytes() != LIBRARY_MARK:
         raise UnsupportedError(
             f"{path} is not a complete TVM library of AutoCompress.",

@@ -181,9 +181,14 @@ def relax_module(shape: ModelShape, weights: Weights, *, tokens: int, machine: M
 
 def compile_module(module: Any, target: tvm.target.Target) -> Any:
     """Return the compiled executable."""
-    # Merging the buffers of a kernel would put its registers on the heap.
-    with tvm.transform.PassContext(opt_level=3, config={"tirx.disable_storage_rewrite": True}):
+    with kernel_options():
         return relax.build(module, target=target, relax_pipeline=_pipeline())
+
+
+def kernel_options() -> Any:
+    """Return the pass context in which kernels must be compiled."""
+    # Merging the buffers of a kernel would put its registers on the heap.
+    return tvm.transform.PassContext(opt_level=3, config={"tirx.disable_storage_rewrite": True})
 
 
 def _pipeline() -> Any:

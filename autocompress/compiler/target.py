@@ -9,7 +9,7 @@ from typing import Any
 from tvm.target import Target as LlvmTarget
 from tvm.target import codegen
 
-from autocompress.compiler.intrinsics.dot import Dot, pmaddwd, sdot, usdot, vnni, widening
+from autocompress.compiler.intrinsics.dot import Dot, pmaddwd, sdot, smlal, usdot, vnni, widening
 from autocompress.compiler.schedules.gemm_f32 import Tile
 from autocompress.errors import UnsupportedError
 
@@ -109,7 +109,7 @@ def machine_of(target: LlvmTarget) -> Machine:
 
     triple = str(target.attrs.get("mtriple", "") or codegen.llvm_get_system_triple())
     if triple.startswith(("aarch64", "arm64")):
-        return Machine(4, 32, usdot() if has("i8mm") else sdot() if has("dotprod") else widening(4))
+        return Machine(4, 32, usdot() if has("i8mm") else sdot() if has("dotprod") else smlal())
     if not triple.startswith(("x86_64", "i386", "i686")):
         return Machine(4, 16, widening(4))
     if has("avx512bw"):

@@ -72,6 +72,18 @@ def sdot() -> Dot:
     return Dot("sdot", 4, 4, "int8", 128, accumulate)
 
 
+def smlal() -> Dot:
+    """Any 64-bit Arm: one int16 product a lane."""
+
+    def accumulate(sums: Any, a: Any, b: Any) -> Any:
+        # The same product of widened int32 vectors would widen and narrow the activation of every row again.
+        multiply = ir.llvm_lookup_intrinsic_id("llvm.aarch64.neon.smull.v4i32")
+        product = ir.call_llvm_pure_intrin(multiply, ir.broadcast(a, 4), ir.cast(b, "int16x4"), dtype="int32x4")
+        return sums + product
+
+    return Dot("smlal", 4, 1, "int16", 0, accumulate)
+
+
 def pmaddwd(lanes: int) -> Dot:
     """SSE2, AVX2 or AVX-512BW: two int16 products a lane, which cannot saturate for 8-bit values."""
     name = {4: "llvm.x86.sse2.pmadd.wd", 8: "llvm.x86.avx2.pmadd.wd", 16: "llvm.x86.avx512.pmaddw.d.512"}[lanes]

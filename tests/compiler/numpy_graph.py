@@ -1,0 +1,83 @@
+"""The graph in float64, and in integers where the engines use integers: the reference that every engine must meet."""
+
+import numpy as np
+from scipy.special import erf
+
+from autocompress.compiler.graph import emit
+from autocompress.shape import WEIGHT_GROUP
+
+
+class NumpyGraph:
+    """Satisfies ``compiler.graph.Graph``; values are float64 arrays (batch x tokens x channels)."""
+
+    def __init__(self, weights, input_ids, attention_mask):
+        self.weights, self.ids, self.mask = weights, input_ids, attention_mask
+
+    def embed(self, name, bits):
+        word = self.weights[f"{name}.word"].astype(np.float64)
+        if bits != 32:
+            word = word * grouped(self.weights[f"{name}.scale"], axis=1, width=word.shape[1])
+        return word[self.ids] + self.weights[f"{name}.position"][: self.ids.shape[1]]
+
+    def norm(self, x, name, epsilon):
+        centred = x - x.mean(-1, keepdims=True)
+        spread = np.sqrt((centred**2).mean(-1, keepdims=True) + epsilon)
+        return centred / spread * self.weights[f"{name}.weight"] + self.weights[f"{name}.bias"]
+
+    def linear(self, x, name, bits, activation=None):
+        weight = self.weights[f"{name}.weight"]
+        if bits == 8:
+            q, scale, zero = quantize(x.astype(np.float32))
+            sums = (q.astype(np.int64) - zero) @ weight.astype(np.int64)
+            y = sums * (float(scale) * self.weights[f"{name}.scale"].astype(np.float64))
+        elif bits == 4:
+            y = x @ (weight * grouped(self.weights[f"{name}.scale"], axis=0, width=weight.shape[0]))
+        else:
+            y = x @ weight.astype(np.float64)
+        y = y + self.weights[f"{name}.bias"]
+        return y if activation is None else ACTIVATIONS[activation](y)
+
+    def attention(self, qkv, heads, head_width):
+        batch, tokens, _ = qkv.shape
+        q, k, v = (
+            part.reshape(batch, tokens, heads, head_width).transpose(0, 2, 1, 3) for part in np.split(qkv, 3, axis=-1)
+        )
+        scores = q @ k.transpose(0, 1, 3, 2) / np.sqrt(head_width)
+        scores = scores + np.where(self.mask == 0, -3.0e38, 0.0)[:, None, None, :]
+        shares = np.exp(scores - scores.max(-1, keepdims=True))
+        mixed = shares / shares.sum(-1, keepdims=True) @ v
+        return mixed.transpose(0, 2, 1, 3).reshape(batch, tokens, heads * head_width)
+
+    def add(self, x, y):
+        return x + y
+
+    def first_token(self, x):
+        return x[:, 0]
+
+
+ACTIVATIONS = {
+    "gelu": lambda x: 0.5 * x * (1 + erf(x / np.sqrt(2))),
+    "relu": lambda x: np.maximum(x, 0),
+    "tanh": np.tanh,
+}
+
+
+def grouped(scale, *, axis, width):
+    """Repeat each scale over its group of channels."""
+    if scale.shape[axis] == 1 and width > WEIGHT_GROUP:
+        return scale.astype(np.float64)
+    repeated = np.repeat(scale.astype(np.float64), WEIGHT_GROUP, axis=axis)
+    return np.take(repeated, np.arange(width), axis=axis)
+
+
+def quantize(x):
+    """ONNX DynamicQuantizeLinear of a float32 tensor, in float32: (uint8 as int32, scale, zero point)."""
+    low, high = np.float32(min(x.min(), 0)), np.float32(max(x.max(), 0))
+    scale = np.float32((high - low) / np.float32(255)) if high > low else np.float32(1)
+    zero = int(np.clip(np.rint(-low / scale), 0, 255))
+    return np.clip(np.rint(x / scale).astype(np.int32) + zero, 0, 255), scale, zero
+
+
+def reference(shape, weights, input_ids, attention_mask):
+    """Return the logits (batch x classes) in float64."""
+    return emit(NumpyGraph(weights, input_ids, attention_mask), shape)

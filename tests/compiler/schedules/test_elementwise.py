@@ -1,0 +1,45 @@
+import numpy as np
+import pytest
+from scipy.special import erf
+
+from autocompress.compiler.schedules import elementwise
+from autocompress.compiler.schedules.vectors import argument, for_spans, kernel, load, store
+from tests.compiler.numpy_graph import ACTIVATIONS
+from tests.compiler.running import run
+
+POINTS = np.concatenate([np.linspace(-12, 12, 24001), np.linspace(-1e-3, 1e-3, 1001)]).astype(np.float32)
+
+
+def evaluate(function, points):
+    def write():
+        x, y = argument("x", points.shape), argument("y", points.shape)
+        for_spans(
+            len(points),
+            16,
+            lambda start, lanes: store(y, function(load(x, start=start, lanes=lanes), lanes), start=start, lanes=lanes),
+        )
+
+    return run(kernel("kernel", write), [points], [(points.shape, "float32")])[0].astype(np.float64)
+
+
+@pytest.mark.parametrize("activation", ["gelu", "tanh", "relu"])
+def test_activations_are_within_two_millionths(activation):
+    y = evaluate(lambda x, lanes: elementwise.activate(x, activation, lanes), POINTS)
+    assert np.abs(y - ACTIVATIONS[activation](POINTS.astype(np.float64))).max() <= 2e-6
+
+
+def test_erf_is_within_five_ten_millionths():
+    assert np.abs(evaluate(elementwise.erf, POINTS) - erf(POINTS.astype(np.float64))).max() <= 5e-7
+
+
+def test_exp_has_a_relative_error_below_three_ten_millionths_and_no_underflow_trap():
+    points = np.linspace(-86, 87, 50001).astype(np.float32)
+    exact = np.exp(points.astype(np.float64))
+    assert np.abs(evaluate(elementwise.exp, points) / exact - 1).max() < 3e-7
+    assert (evaluate(elementwise.exp, np.array([-1e3, -3e38], np.float32)) < 1e-37).all()
+
+
+def test_large_inputs_of_gelu_stay_finite():
+    points = np.array([-3e4, -50, 50, 3e4], np.float32)
+    y = evaluate(lambda x, lanes: elementwise.activate(x, "gelu", lanes), points)
+    np.testing.assert_allclose(y, [0, 0, 50, 3e4], atol=1e-2)

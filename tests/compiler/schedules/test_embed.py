@@ -1,0 +1,29 @@
+import numpy as np
+import pytest
+
+from autocompress.compiler.graph import random_weights
+from autocompress.compiler.schedules.embed import embed, nibble_rows
+from autocompress.compiler.target import Target, machine_of
+from autocompress.shape import ModelShape
+from tests.compiler.numpy_graph import NumpyGraph
+from tests.compiler.running import run
+
+LANES = machine_of(Target.host().llvm()).lanes
+
+
+@pytest.mark.parametrize("bits", [32, 8, 4])
+@pytest.mark.parametrize("width", [1, 16, 17, 33, 64, 100])
+def test_rows_are_gathered_scaled_and_added_to_their_position(bits, width):
+    shape = ModelShape("bert", 11, 9, width, 8, (), 2, embedding_bits=bits)
+    weights = random_weights(shape)
+    if bits != 32:
+        sizes = weights["embeddings.scale"].shape
+        weights["embeddings.scale"] = np.random.default_rng(1).uniform(0.01, 1, sizes).astype(np.float32)
+    ids = np.array([[10, 0, 3, 3, 7]])
+    kernel = embed("kernel", bits=bits, tokens=5, vocabulary=11, width=width, lanes=LANES)
+    word = weights["embeddings.word"]
+    inputs = [ids, nibble_rows(word) if bits == 4 else word]
+    inputs += [] if bits == 32 else [weights["embeddings.scale"]]
+    (y,) = run(kernel, [*inputs, weights["embeddings.position"][:5]], [((5, width), "float32")])
+    expected = NumpyGraph(weights, ids, None).embed("embeddings", bits)[0]
+    np.testing.assert_allclose(y, expected, rtol=1e-6, atol=1e-6)

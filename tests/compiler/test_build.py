@@ -1,0 +1,107 @@
+from dataclasses import replace
+
+import pytest
+
+from autocompress.compiler import relax_graph
+from autocompress.compiler.build import BUILDERS, build
+from autocompress.compiler.graph import random_weights, weight_specs
+from autocompress.errors import MissingDependencyError, UnsupportedError
+from autocompress.shape import BITS, LayerShape, ModelShape
+
+SHAPE = ModelShape("bert", 50, 32, 24, 24, (LayerShape(2, 12, 40),), classes=3)
+WEIGHTS = random_weights(SHAPE)
+
+
+@pytest.fixture
+def no_compilation(monkeypatch):
+    def refuse(*_, **__):
+        raise AssertionError("compiled before the input was checked")
+
+    monkeypatch.setattr(relax_graph, "relax_module", refuse)
+    monkeypatch.setattr(relax_graph, "compile_module", refuse)
+
+
+def with_layer(**change):
+    return replace(SHAPE, layers=(replace(SHAPE.layers[0], **change),))
+
+
+@pytest.mark.parametrize("engine", BUILDERS)
+@pytest.mark.parametrize(
+    ("shape", "tokens", "wrong"),
+    [
+        (with_layer(heads=0), 8, "heads = 0"),
+        (with_layer(head_width=0), 8, "head_width = 0"),
+        (with_layer(ffn=0), 8, "ffn = 0"),
+        (with_layer(ffn_bits=2), 8, "weights of 2 bits"),
+        (with_layer(attention_bits=16), 8, "weights of 16 bits"),
+        (replace(SHAPE, embedding_bits=3), 8, "weights of 3 bits"),
+        (SHAPE, 33, "33 tokens"),
+        (SHAPE, 0, "0 tokens"),
+        (replace(SHAPE, classes=4), 8, "head.classifier.weight is of dimensions"),
+        (with_layer(ffn_bits=8), 8, "layers.0.ffn_in.scale is missing"),
+    ],
+)
+@pytest.mark.usefixtures("no_compilation")
+def test_what_no_kernel_can_compute_is_refused_before_compilation(engine, shape, tokens, wrong, tmp_path):
+    with pytest.raises(UnsupportedError, match=wrong):
+        build(shape, WEIGHTS, tmp_path / "model", engine=engine, tokens=tokens)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("no_compilation")
+def test_an_unknown_engine_is_refused_before_compilation(tmp_path):
+    with pytest.raises(UnsupportedError, match="'openvino'"):
+        build(SHAPE, WEIGHTS, tmp_path / "model", engine="openvino", tokens=8)
+
+
+@pytest.mark.usefixtures("no_compilation")
+def test_an_unknown_processor_is_refused_before_compilation(tmp_path):
+    with pytest.raises(UnsupportedError, match="'pentium-9000'"):
+        build(SHAPE, WEIGHTS, tmp_path / "model", engine="tvm", tokens=8, target={"mcpu": "pentium-9000"})
+
+
+@pytest.mark.usefixtures("no_compilation")
+def test_a_missing_linker_is_named_before_compilation(tmp_path):
+    target = {"mcpu": "cortex-a72", "mtriple": "aarch64-linux-gnu", "linker": "no-such-linker"}
+    with pytest.raises(MissingDependencyError, match="no-such-linker"):
+        build(SHAPE, WEIGHTS, tmp_path / "model", engine="tvm", tokens=8, target=target)
+
+
+def test_a_failed_build_leaves_the_earlier_library(tmp_path, monkeypatch):
+    (tmp_path / "model.so").write_text("earlier")
+    monkeypatch.setattr("tvm.support.cc.cross_compiler", lambda _: lambda *_a, **_k: (_ for _ in ()).throw(OSError()))
+    with pytest.raises(OSError):
+        build(SHAPE, WEIGHTS, tmp_path / "model", engine="tvm", tokens=8)
+    assert [path.name for path in tmp_path.iterdir()] == ["model.so"]
+    assert (tmp_path / "model.so").read_text() == "earlier"
+
+
+def larger(bits):
+    layer = LayerShape(4, 32, 500, bits, bits)
+    return ModelShape("bert", 5000, 64, 160, 160, (layer,) * 2, classes=3, embedding_bits=bits)
+
+
+def sizes(engine, folder):
+    return {
+        bits: build(larger(bits), random_weights(larger(bits)), folder / f"{bits}", engine=engine, tokens=8).size_bytes
+        for bits in BITS
+    }
+
+
+def stored(bits):
+    return sum(spec.size_bytes for spec in weight_specs(larger(bits)).values())
+
+
+@pytest.mark.parametrize("engine", BUILDERS)
+def test_fewer_bits_make_a_smaller_file(engine, tmp_path):
+    size = sizes(engine, tmp_path)
+    assert size[4] < size[8] < size[32]
+    # What the file holds beside the weights (code, names, padding of 500 neurons to panels) changes little with bits.
+    for bits in (4, 8):
+        assert size[32] - size[bits] == pytest.approx(stored(32) - stored(bits), rel=0.05)
+
+
+@pytest.mark.parametrize("bits", BITS)
+def test_weight_specs_foretell_the_onnx_file_within_two_percent(bits, tmp_path):
+    artifact = build(larger(bits), random_weights(larger(bits)), tmp_path / "model", engine="onnxruntime", tokens=8)
+    assert artifact.size_bytes == pytest.approx(stored(bits), rel=0.02)

@@ -1,0 +1,83 @@
+"""The contract of the compiler: every engine computes the graph that the float64 reference computes."""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from autocompress.compiler.build import BUILDERS, build
+from autocompress.compiler.graph import random_weights
+from autocompress.engines import ENGINES, open_artifact
+from autocompress.shape import BITS, LayerShape, ModelShape
+from tests.compiler.numpy_graph import reference
+
+LAYERS = st.builds(LayerShape, heads=st.integers(1, 3), head_width=st.sampled_from([3, 8, 20]), ffn=st.integers(1, 70))
+
+
+@st.composite
+def cases(draw, bits):
+    """Return a shape, ids and a mask in which the second row has real padding."""
+    layers = tuple(
+        LayerShape(layer.heads, layer.head_width, layer.ffn, bits, bits)
+        for layer in draw(st.lists(LAYERS, min_size=1, max_size=2))
+    )
+    hidden = draw(st.integers(8, 50))
+    shape = ModelShape(
+        family="bert",
+        vocabulary=50,
+        positions=40,
+        embedding=draw(st.sampled_from([hidden, 24])),
+        hidden=hidden,
+        layers=layers,
+        classes=draw(st.integers(1, 5)),
+        activation=draw(st.sampled_from(["gelu", "relu"])),
+        head_activation=draw(st.sampled_from(["tanh", "relu", "gelu"])),
+        embedding_bits=bits,
+    )
+    tokens = draw(st.integers(1, 40))
+    ids = draw(st.integers(0, 2**20))
+    rng = np.random.default_rng(ids)
+    mask = np.ones((2, tokens), np.int64)
+    mask[1, draw(st.integers(1, tokens)) :] = 0
+    return shape, rng.integers(0, 50, (2, tokens)), mask
+
+
+def spread_weights(shape):
+    """Return weights with scales and norms that differ between channels, so that none can be mixed up unseen."""
+    rng = np.random.default_rng(5)
+    weights = random_weights(shape)
+    for name, values in weights.items():
+        if name.endswith(".scale"):
+            weights[name] = (values * rng.uniform(0.5, 2, values.shape)).astype(np.float32)
+        elif name.endswith(("norm.weight", "norm.bias")):
+            weights[name] = (values + rng.uniform(-0.3, 0.3, values.shape)).astype(np.float32)
+    return weights
+
+
+def test_every_engine_can_be_built_and_opened():
+    assert set(BUILDERS) == set(ENGINES)
+
+
+@pytest.mark.parametrize("bits", BITS)
+def test_every_engine_computes_the_reference(bits):
+    @settings(max_examples=4, deadline=None, derandomize=True, database=None)
+    @given(cases(bits))
+    def check(case):
+        shape, ids, mask = case
+        weights = spread_weights(shape)
+        for engine in BUILDERS:
+            with tempfile.TemporaryDirectory() as folder:
+                artifact = build(shape, weights, Path(folder, "model"), engine=engine, tokens=ids.shape[1])
+                run = open_artifact(artifact, threads=1)
+                for row in range(2):
+                    one = slice(row, row + 1)
+                    expected = reference(shape, weights, ids[one], mask[one])
+                    # A value on the edge of an 8-bit step may fall to either side; in f32 only rounding differs.
+                    scale = np.abs(expected).max()
+                    tolerance = 0.03 * scale if bits == 8 else 1e-5 * max(1.0, scale)
+                    np.testing.assert_allclose(run(ids[one], mask[one]), expected, atol=tolerance, err_msg=engine)
+
+    check()

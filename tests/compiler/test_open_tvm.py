@@ -1,0 +1,55 @@
+import numpy as np
+import pytest
+
+from autocompress.compiler.build import build
+from autocompress.compiler.graph import random_weights
+from autocompress.cost import Artifact
+from autocompress.engines import open_artifact
+from autocompress.errors import UnsupportedError
+from autocompress.shape import LayerShape, ModelShape
+from tests.compiler.numpy_graph import reference
+
+SHAPE = ModelShape("bert", 50, 32, 24, 24, (LayerShape(2, 12, 40),), classes=3)
+WEIGHTS = random_weights(SHAPE)
+
+
+@pytest.fixture(scope="module")
+def artifact(tmp_path_factory):
+    return build(SHAPE, WEIGHTS, tmp_path_factory.mktemp("library") / "model", engine="tvm", tokens=10)
+
+
+def test_a_shorter_batch_is_padded_and_run_row_by_row(artifact):
+    ids = np.random.default_rng(0).integers(0, 50, (3, 7))
+    mask = (np.arange(7) < np.array([[7], [3], [1]])).astype(np.int64)
+    logits = open_artifact(artifact, threads=1)(ids, mask)
+    assert logits.dtype == np.float32
+    np.testing.assert_allclose(logits, reference(SHAPE, WEIGHTS, ids, mask), atol=1e-5)
+
+
+def test_two_opened_artifacts_do_not_share_their_inputs(artifact):
+    ids = np.array([[1, 2, 3], [4, 5, 6]])
+    mask = np.ones_like(ids)
+    first, second = (open_artifact(artifact, threads=1) for _ in range(2))
+    alone = [first(ids[:1], mask[:1]), second(ids[1:], mask[1:])]
+    np.testing.assert_array_equal(np.concatenate(alone), first(ids, mask))
+
+
+@pytest.mark.parametrize(
+    ("ids", "wrong"), [(np.zeros((1, 11), np.int64), "11 tokens"), (np.array([[50]]), "50"), (np.array([[-1]]), "-1")]
+)
+def test_an_input_that_would_read_outside_the_tables_is_refused(artifact, ids, wrong):
+    with pytest.raises(UnsupportedError, match=wrong):
+        open_artifact(artifact, threads=1)(ids, np.ones_like(ids))
+
+
+@pytest.mark.parametrize("keep", [0, 100, -1])
+def test_a_truncated_library_is_refused(artifact, tmp_path, keep):
+    broken = tmp_path / "model.so"
+    broken.write_bytes(artifact.path.read_bytes()[:keep])
+    with pytest.raises(UnsupportedError, match="not a complete TVM library"):
+        open_artifact(Artifact(broken, "tvm", 10), threads=1)
+
+
+def test_more_threads_than_were_started_are_refused(artifact):
+    with pytest.raises(UnsupportedError, match="TVM_NUM_THREADS=4096"):
+        open_artifact(artifact, threads=4096)

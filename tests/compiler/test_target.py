@@ -1,0 +1,76 @@
+import pytest
+
+from autocompress.compiler.schedules.gemm_f32 import Tile
+from autocompress.compiler.schedules.gemm_i8 import gemm_i8
+from autocompress.compiler.target import Target, machine_of
+from autocompress.errors import UnsupportedError
+from tests.compiler.running import compiled
+
+ARM = "aarch64-linux-gnu"
+
+
+def test_the_host_is_a_processor_that_llvm_knows():
+    assert Target.host().llvm().attrs["mcpu"] == Target.host().cpu
+
+
+@pytest.mark.parametrize(
+    ("cpu", "triple", "features", "lanes", "dot"),
+    [
+        ("znver4", "x86_64-linux-gnu", (), 16, "vnni16"),
+        ("skylake-avx512", "x86_64-linux-gnu", (), 16, "pmaddwd16"),
+        ("alderlake", "x86_64-linux-gnu", (), 8, "vnni8"),
+        ("haswell", "x86_64-linux-gnu", (), 8, "pmaddwd8"),
+        ("x86-64", "x86_64-linux-gnu", (), 4, "pmaddwd4"),
+        ("cortex-a72", ARM, (), 4, "smlal"),
+        ("cortex-a72", ARM, ("+dotprod",), 4, "sdot"),
+        ("cortex-a76", ARM, (), 4, "sdot"),
+        ("neoverse-v1", ARM, (), 4, "usdot"),
+    ],
+)
+def test_kernels_use_the_best_instructions_a_processor_has(cpu, triple, features, lanes, dot):
+    machine = machine_of(Target(cpu, triple, features).llvm())
+    assert (machine.lanes, machine.dot.name) == (lanes, dot)
+
+
+@pytest.mark.parametrize(
+    ("cpu", "triple", "instruction"),
+    [
+        ("znver4", "x86_64-linux-gnu", "vpdpbusd"),
+        ("alderlake", "x86_64-linux-gnu", "vpdpbusd"),
+        ("haswell", "x86_64-linux-gnu", "vpmaddwd"),
+        ("cortex-a76", ARM, "sdot"),
+        ("neoverse-v1", ARM, "usdot"),
+        ("cortex-a72", ARM, "smlal"),
+    ],
+)
+def test_the_integer_product_compiles_to_the_named_instruction(cpu, triple, instruction):
+    llvm = Target(cpu, triple).llvm()
+    dot = machine_of(llvm).dot
+    tile = Tile(rows=2, panel=2 * dot.lanes, lanes=dot.lanes)
+    kernel = gemm_i8("kernel", rows=2, depth=16, columns=9, activation=None, tile=tile, dot=dot)
+    assert f"\t{instruction}" in compiled(kernel, llvm).mod.inspect_source("asm")
+
+
+def test_a_description_reads_as_a_target():
+    description = {"kind": "llvm", "mcpu": "cortex-a76", "mtriple": ARM, "mattr": ["+dotprod"], "num-cores": 4}
+    linker = {"linker": "aarch64-linux-gnu-g++"}
+    assert Target.read(description | linker) == Target("cortex-a76", ARM, ("+dotprod",), "aarch64-linux-gnu-g++")
+
+
+@pytest.mark.parametrize("description", [{"mcpu": "znver4", "mcqu": "x"}, {"kind": "cuda", "mcpu": "x"}, {"mcpu": ""}])
+def test_a_description_with_other_keys_is_refused(description):
+    with pytest.raises(UnsupportedError, match="cannot be compiled for"):
+        Target.read(description)
+
+
+@pytest.mark.parametrize(
+    ("target", "wrong"),
+    [
+        (Target("pentium-9000"), "does not know the processor 'pentium-9000'"),
+        (Target("znver4", ARM), "does not know the processor 'znver4'"),
+        (Target("znver4", "toaster-linux-gnu"), "'toaster-linux-gnu'"),
+    ],
+)
+def test_an_unknown_processor_or_platform_is_refused(target, wrong):
+    with pytest.raises(UnsupportedError, match=wrong):
+        target.llvm()

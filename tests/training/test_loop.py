@@ -103,6 +103,19 @@ class TestTraining:
         assert model.layer.weight.item() == pytest.approx(w * (1 - 0.01 * 0.5) - 0.01, abs=1e-6)
         assert model.layer.bias.item() == pytest.approx(b - 0.01, abs=1e-6)
 
+    @pytest.mark.parametrize("family", ["bert", "distilbert", "roberta", "electra"])
+    def test_the_head_of_every_family_can_move_faster(self, family: str) -> None:
+        """In the first step every parameter with a gradient moves by its rate, so the distances tell the rates."""
+        model = tiny_model(family)
+        before = {name: parameter.clone() for name, parameter in model.named_parameters()}
+        settings = {"weight_decay": 0.0, "warmup_ratio": 0.0, "clip": 1e9}
+        train(model, learnable_batches(1), cross_entropy, learning_rate=1e-4, steps=1, head_ratio=20.0, **settings)
+        moved = {name: (parameter - before[name]).abs().max().item() for name, parameter in model.named_parameters()}
+        head = {name for name in moved if not name.startswith(f"{model.base_model_prefix}.") or ".pooler." in name}
+        assert len(head) >= 4
+        assert [moved[name] for name in head] == pytest.approx([20e-4] * len(head), rel=0.01)
+        assert max(moved[name] for name in moved if name not in head) == pytest.approx(1e-4, rel=0.01)
+
     def test_clips_the_gradient(self) -> None:
         """Adam does not mind the gradient's size, so the clipping shows in the gradients that the step sees."""
         model = Line()

@@ -22,10 +22,11 @@ TAIL = 1.15
 
 KERNELS_PER_LAYER = {32: 16, 8: 36, 4: 16}
 """Kernel launches of one layer by bits: at 8 bits each of four linear maps quantizes, multiplies and scales."""
-BYTES_PER_ELEMENT = 8
-"""An elementwise kernel reads and writes four bytes."""
-PASSES = {"channel_elements": 12, "attention_elements": 12, "ffn_elements": 4}
-"""Elementwise passes (bias, activation, residual, norm, split, transpose) over these elements of a layer."""
+CYCLES_PER_ELEMENT = {"channel_elements": 6.0, "attention_elements": 6.0, "ffn_elements": 8.0, "softmax_elements": 4.0}
+"""Cycles that all elementwise kernels of a layer (bias, activation, residual, norm, split, transpose, softmax)
+together take for each of these elements, from caches, with eight f32 lanes."""
+EIGHT_LANES = 32
+"""f32 FLOP a cycle of a core with eight lanes and two multiply-adds."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,8 @@ class Efficiency:
 
 
 EFFICIENCY: dict[str, Efficiency] = {
-    "onnxruntime": Efficiency(0.65, 0.4, 0.6, kernel_us=5.0, unpack_cycles=1.5, process_bytes=70e6),
-    "tvm": Efficiency(0.5, 0.3, 0.5, kernel_us=2.0, unpack_cycles=1.5, process_bytes=120e6),
+    "onnxruntime": Efficiency(0.7, 0.6, 0.6, kernel_us=4.0, unpack_cycles=1.5, process_bytes=70e6),
+    "tvm": Efficiency(0.5, 0.4, 0.6, kernel_us=2.0, unpack_cycles=1.5, process_bytes=120e6),
 }
 """Engine -> typical shares; the intervals are wide because these vary between processors."""
 
@@ -121,14 +122,15 @@ class Roofline:
             + 2 * row["gemm_macs_8"] / (hz * peak.int8_ops_per_cycle * engine.int8)
             + row["gemm_weights_4"] * engine.unpack_cycles / hz
         )
-        traffic = sum(passes * row[name] for name, passes in PASSES.items()) + 2 * row["softmax_elements"]
         weights = sum(row[f"linear_bytes_{bits}"] for bits in (32, 8, 4))
-        bytes_per_s = peak.bandwidth_gb_s * 1e9 * engine.bandwidth
+        streaming_s = weights / (peak.bandwidth_gb_s * 1e9 * engine.bandwidth)
+        element_cycles = sum(cycles * row[name] for name, cycles in CYCLES_PER_ELEMENT.items())
+        elementwise_s = element_cycles * EIGHT_LANES / peak.f32_flops_per_cycle / hz
         kernels = sum(
             (KERNELS_PER_LAYER[layer.attention_bits] + KERNELS_PER_LAYER[layer.ffn_bits]) / 2 for layer in shape.layers
         )
         starting_s = kernels * engine.kernel_us * 1e-6 / peak.ghz
-        return max(arithmetic_s, weights / bytes_per_s) + traffic * BYTES_PER_ELEMENT / bytes_per_s + starting_s
+        return max(arithmetic_s, streaming_s) + elementwise_s + starting_s
 
     def _memory_bytes(self, row: Mapping[str, float]) -> float:
         # Engines keep one copy of packed linear weights; the embedding is there twice while the file is read.

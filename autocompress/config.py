@@ -179,12 +179,13 @@ class Search(Section):
     storage: str | None = Field(
         default=None,
         pattern=r"^(journal:|\w[\w+]*://).+",
-        description="sqlite:///PATH or journal:PATH; if left out, a SQLite file in the run's folder.",
+        description="journal:PATH or a database URL such as sqlite:///PATH; by default a journal in the run's folder.",
     )
     space: Space = Field(default_factory=Space, description="What to choose from.")
     distill_steps: int = Field(default=100, ge=0, description="Training steps of each candidate.")
     refine_steps: int = Field(default=1000, ge=0, description="Training steps of each finalist.")
     finalists: Count = Field(default=3, description="Best candidates that are refined, exported and measured.")
+    baselines: bool = Field(default=True, description="Whether the obvious alternatives are made and measured too.")
     batch_size: Count = Field(default=32, description="Documents a training step.")
     learning_rate: float = Field(default=1e-4, gt=0, description="Peak, after a warm-up.")
     score_limit: Count = Field(default=512, description="Validation documents that a candidate is scored on.")
@@ -193,7 +194,9 @@ class Search(Section):
 class Parity(Section):
     """How far an exported artifact may be from the student it was made of."""
 
-    max_abs_logit: float = Field(default=0.05, gt=0, description="Largest difference of a logit on real documents.")
+    max_abs_logit: float = Field(
+        default=0.02, gt=0, description="Largest difference of a logit, as a share of the logits' spread."
+    )
     metric_drop_points: float = Field(
         default=0.1, ge=0, description="Largest loss of the metric on the evaluation documents, in percentage points."
     )
@@ -265,7 +268,11 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
 
 def dump_config(config: RunConfig) -> str:
     """Write the config as YAML; ``load_config`` of it gives an equal value."""
-    data = config.model_dump(mode="json", exclude_none=True)
+    return to_yaml(config.model_dump(mode="json", exclude_none=True))
+
+
+def to_yaml(data: object) -> str:
+    """Write plain values as YAML, in the order given."""
     return str(yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=110))
 
 

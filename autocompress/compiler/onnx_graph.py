@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -101,7 +102,7 @@ class OnnxGraph:
         """See ``Graph.attention``."""
         width = self._integers(heads * head_width, heads * head_width, heads * head_width)
         q, k, v = self._node("Split", [qkv, width], outputs=3, axis=-1)
-        attributes = {"num_heads": heads, "mask_filter_value": -3.0e38}
+        attributes: dict[str, Any] = {"num_heads": heads, "mask_filter_value": -3.0e38}
         return self._node("MultiHeadAttention", [q, k, v, "", "mask"], domain=CONTRIB, **attributes)[0]
 
     def add(self, x: str, y: str) -> str:
@@ -114,7 +115,10 @@ class OnnxGraph:
 
 
 def write_onnx(shape: ModelShape, weights: Weights, path: Path) -> Path:
-    """Write an ONNX model: ``input_ids``, ``attention_mask`` (batch x tokens, int64) -> ``logits`` (batch x classes)."""
+    """Write an ONNX model.
+
+    Inputs are ``input_ids`` and ``attention_mask`` (batch x tokens, int64), the output is ``logits`` (batch x classes).
+    """
     graph = OnnxGraph(weights)
     graph.nodes.append(helper.make_node("Cast", ["attention_mask"], ["mask"], name="mask", to=TensorProto.INT32))
     logits = emit(graph, shape)

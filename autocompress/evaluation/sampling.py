@@ -8,7 +8,7 @@ from collections.abc import Hashable, Sequence
 
 
 def stratified_order(labels: Sequence[Hashable], *, seed: int) -> list[int]:
-    """Return a permutation of the indices, every prefix of which holds each class in its share, to within one.
+    """Return a permutation of the indices, every prefix of which holds each class about in its share.
 
     Member ``k`` of a class of ``n`` (in random order) gets the rank (k + 1/2) / n; ranks are sorted. So samples
     nest: the smaller one is part of the larger.

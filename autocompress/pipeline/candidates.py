@@ -13,16 +13,18 @@ from typing import TypeVar
 
 from torch import nn
 
+from autocompress.compression.depth import DepthStep, uniform
 from autocompress.compression.distillation import DistillStep, TeacherLogits
 from autocompress.compression.importance import fisher_scores, order_units
 from autocompress.compression.method import Context, Space
 from autocompress.compression.methods import apply_plan, draw
+from autocompress.compression.quantization import QuantizeStep
 from autocompress.config import RunConfig
 from autocompress.evaluation.task import Batch
 from autocompress.pipeline.progress import Progress, quiet
 from autocompress.pipeline.teacher import Teacher, training_batches
 from autocompress.plan import CompressionPlan
-from autocompress.shape import ModelShape
+from autocompress.shape import Bits, ModelShape
 
 T = TypeVar("T", bound=bool | int | float | str)
 
@@ -82,8 +84,8 @@ def every_plan(shape: ModelShape, space: Space) -> Iterator[tuple[dict[str, obje
         yield params, draw(Chosen(params), shape, space)
 
 
-def baselines(shape: ModelShape, space: Space) -> dict[str, dict[str, object]]:
-    """Return the obvious candidates by name, those of them that ``space`` holds."""
+def anchors(shape: ModelShape, space: Space) -> dict[str, dict[str, object]]:
+    """Return the choices that are tried first, by name: the obvious ones, as far as ``space`` holds them."""
     layers = len(shape.layers)
 
     def params(depth: int, bits: int) -> dict[str, object]:
@@ -102,6 +104,18 @@ def baselines(shape: ModelShape, space: Space) -> dict[str, dict[str, object]]:
         name: choice
         for name, choice in named.items()
         if all(value in options[parameter] for parameter, value in choice.items())
+    }
+
+
+def alternatives(shape: ModelShape, space: Space) -> dict[str, CompressionPlan]:
+    """Return what one would do without a search: rounding alone, and half the layers distilled."""
+    layers = len(shape.layers)
+    eight: tuple[Bits, ...] = tuple(8 for _ in range(layers))
+    half = DepthStep(uniform(layers, max(1, layers // 2)))
+    distill = DistillStep(space.distill_steps, space.learning_rate, space.seed)
+    return {
+        "int8 teacher": CompressionPlan((QuantizeStep(eight, eight, 8),)),
+        "half depth": CompressionPlan((half, distill)),
     }
 
 

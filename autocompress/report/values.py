@@ -16,7 +16,7 @@ from autocompress.errors import StorageError
 
 R = TypeVar("R")
 Stage: TypeAlias = Literal["infeasible", "scored", "refined", "exported"]
-Verdict: TypeAlias = Literal["pass", "fail", "infeasible"]
+Verdict: TypeAlias = Literal["pass", "fail", "infeasible", "estimated"]
 
 
 @dataclass(frozen=True)
@@ -210,7 +210,8 @@ class RunReport:
         engine: Engine that ran everything measured here.
         threads: Threads that the engine was given.
         verdict: ``pass``: every limit and the goal are met, as measured. ``fail``: something was exported and breaks
-            one. ``infeasible``: no candidate fits.
+            one. ``infeasible``: no candidate fits. ``estimated``: it should fit, but the device was not there to
+            measure on.
         blocked: Which limit or goal blocks, in words; empty on a pass.
         reachable: What can be reached instead, in words; empty on a pass.
         limits: One row a figure of ``cost.LIMITS``.

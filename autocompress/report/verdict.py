@@ -8,11 +8,12 @@ from autocompress.report.units import ABSENT, TITLES, figure, interval, percent,
 from autocompress.report.values import GoalRow, LimitRow, RunReport
 
 UNCALIBRATED = "estimated, not calibrated"
-WORDS = {"pass": "PASS", "fail": "FAIL", "infeasible": "INFEASIBLE"}
+WORDS = {"pass": "PASS", "fail": "FAIL", "infeasible": "INFEASIBLE", "estimated": "ESTIMATED"}
 SENTENCES = {
     "pass": "Every limit is met, as measured on the device.",
     "fail": "The exported model breaks a limit or the goal.",
     "infeasible": "No candidate fits the budget; the closest attempt is kept.",
+    "estimated": "Every limit should be met, but the device was not there to measure on.",
 }
 
 

@@ -9,12 +9,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import optuna
+from optuna import Study
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.study import StudyDirection
 from sqlalchemy.exc import SQLAlchemyError
 
 from autocompress.errors import ConfigError, StorageError
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 DIRECTIONS = (StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE)
 """Of the two objectives: the metric, and the predicted median latency."""
@@ -23,28 +26,21 @@ STALE_LOCK_S = 5
 """Seconds after which the lock of a killed process no longer counts; one write takes milliseconds."""
 
 
-def open_study(storage: str, name: str, *, resume: bool, fingerprint: str) -> optuna.Study:
+def open_study(storage: str, name: str, *, resume: bool) -> Study:
     """Return the study ``name``.
 
     Args:
-        storage: ``sqlite:///PATH``, another SQLAlchemy URL, or ``journal:PATH``.
+        storage: ``journal:PATH``, ``sqlite:///PATH``, or another SQLAlchemy URL.
         name: The run's name.
         resume: Whether the study is expected to exist.
-        fingerprint: Of everything that decides the sequence of candidates; kept with the study.
 
     Raises:
-        StorageError: The study exists and should not, or the reverse; it was made from another configuration; or the
-            file is corrupted, locked, or on a full disk.
+        StorageError: The study has candidates and should not, or does not exist and should; or the file is corrupted,
+            locked, or on a full disk.
     """
-    with storage_errors(storage):
+    with _opening(storage):
         backend = _backend(storage)
         exists = name in optuna.get_all_study_names(backend)
-        if exists and not resume:
-            raise StorageError(
-                f"The run {name!r} already has a study in {storage}.",
-                right="A new run has a new name; an interrupted one is resumed.",
-                next_step="Add --resume to go on with it, or set another name.",
-            )
         if not exists and resume:
             raise StorageError(
                 f"There is no study {name!r} in {storage} to resume.",
@@ -52,18 +48,28 @@ def open_study(storage: str, name: str, *, resume: bool, fingerprint: str) -> op
                 next_step="Leave out --resume to start it, or correct name, runs_folder or search.storage.",
             )
         study = optuna.create_study(study_name=name, storage=backend, directions=DIRECTIONS, load_if_exists=True)
-        _check_fingerprint(study, fingerprint)
+        if study.get_trials(deepcopy=False) and not resume:
+            raise StorageError(
+                f"The run {name!r} already has a study in {storage}.",
+                right="A new run has a new name; an interrupted one is resumed.",
+                next_step="Add --resume to go on with it, or set another name.",
+            )
         return study
 
 
-def _check_fingerprint(study: optuna.Study, fingerprint: str) -> None:
+def bind(study: Study, fingerprint: str) -> None:
+    """Tie a study to everything that decides the sequence of its candidates.
+
+    Raises:
+        StorageError: It was tied to something else before.
+    """
     known = study.user_attrs.get("fingerprint")
     if known is None:
         study.set_user_attr("fingerprint", fingerprint)
     elif known != fingerprint:
         raise StorageError(
             f"The study {study.study_name!r} was made from another configuration ({known}, now {fingerprint}).",
-            right="A resumed run keeps its model, task, device, budget, seed and space.",
+            right="A resumed run keeps its model, task, device, predictor, budget, seed and space.",
             next_step="Restore the run's own file (run.yaml in its folder), or set another name.",
         )
 
@@ -100,15 +106,23 @@ def _check_sqlite(path: Path) -> None:
 
 @contextmanager
 def storage_errors(storage: str) -> Iterator[None]:
-    """Turn what a storage raises into a ``StorageError``."""
+    """Turn what a storage raises while it is used into a ``StorageError``."""
     try:
         yield
     except (SQLAlchemyError, sqlite3.Error, optuna.exceptions.StorageInternalError) as error:
         raise _translate(storage, str(error.__cause__ or error)) from error
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError) as error:
-        raise _translate(storage, f"malformed: {error}") from error
     except OSError as error:
         raise _translate(storage, str(error)) from error
+
+
+@contextmanager
+def _opening(storage: str) -> Iterator[None]:
+    """Turn what a storage raises while a damaged file is read into a ``StorageError`` too."""
+    try:
+        with storage_errors(storage):
+            yield
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError) as error:
+        raise _translate(storage, f"malformed: {error}") from error
 
 
 def _translate(storage: str, detail: str) -> StorageError:

@@ -48,7 +48,6 @@ def search(
         on_record: Told of each candidate.
     """
     _retire_interrupted(study)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
     while not out_of_time():
         done = records(study)
         scores = {_key(record.plan): record.score for record in done if record.score is not None}

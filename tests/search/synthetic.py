@@ -56,7 +56,7 @@ def main(storage: str, log: Path, resume: bool) -> None:
         time.sleep(0.05)
         return score(plan)
 
-    study = open_study(storage, "run", resume=resume, fingerprint="f")
+    study = open_study(storage, "run", resume=resume)
     with log.open("a", buffering=1) as lines:
         search(
             study,

@@ -9,7 +9,7 @@ import pytest
 
 from autocompress.errors import AutoCompressError, ConfigError, StorageError
 from autocompress.search.records import finalists, front, nearest, records
-from autocompress.search.storage import open_study, storage_errors
+from autocompress.search.storage import bind, open_study, storage_errors
 from autocompress.search.study import search
 from tests.search.synthetic import ANCHORS, objective, reshape, score
 
@@ -21,7 +21,7 @@ def storage_of(kind: str, folder: Path) -> str:
 
 
 def run(folder: Path, *, trials=20, seed=3, resume=False, **options):
-    study = open_study(storage_of("journal", folder), "run", resume=resume, fingerprint="f")
+    study = open_study(storage_of("journal", folder), "run", resume=resume)
     return search(study, objective(**options), trials=trials, seed=seed, anchors=ANCHORS)
 
 
@@ -90,11 +90,11 @@ def test_kill_minus_nine_loses_nothing_that_was_finished(tmp_path, kind):
         os.kill(process.pid, signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
         finished = set(log.read_text().splitlines())
-        study = open_study(storage_of(kind, tmp_path / "killed"), "run", resume=True, fingerprint="f")
+        study = open_study(storage_of(kind, tmp_path / "killed"), "run", resume=True)
         assert finished <= {f"{record.number} {dict(record.params)}" for record in records(study)}
     assert start("killed", "resume").wait(60) == 0
     found = [
-        records(open_study(storage_of(kind, tmp_path / name), "run", resume=True, fingerprint="f"))
+        records(open_study(storage_of(kind, tmp_path / name), "run", resume=True))
         for name in ("whole", "killed")
     ]
     assert choices(found[0]) == choices(found[1])
@@ -140,7 +140,7 @@ def test_the_front_rises_with_latency_and_the_finalists_are_the_best(tmp_path):
 
 
 def test_out_of_time_stops_before_the_next_candidate(tmp_path):
-    study = open_study(storage_of("journal", tmp_path), "run", resume=False, fingerprint="f")
+    study = open_study(storage_of("journal", tmp_path), "run", resume=False)
     answers = iter([False, False, True])
     assert len(search(study, objective(), trials=9, seed=0, out_of_time=lambda: next(answers))) == 2
 
@@ -148,27 +148,31 @@ def test_out_of_time_stops_before_the_next_candidate(tmp_path):
 def test_a_run_is_not_overwritten_nor_resumed_from_nothing_nor_mixed(tmp_path):
     storage = storage_of("journal", tmp_path)
     with pytest.raises(StorageError, match="no study"):
-        open_study(storage, "run", resume=True, fingerprint="f")
-    open_study(storage, "run", resume=False, fingerprint="f")
+        open_study(storage, "run", resume=True)
+    open_study(storage, "run", resume=False)
+    study = open_study(storage, "run", resume=False)  # nothing was tried yet: nothing can be overwritten
+    bind(study, "f")
+    search(study, objective(), trials=1, seed=0)
     with pytest.raises(StorageError, match="--resume"):
-        open_study(storage, "run", resume=False, fingerprint="f")
+        open_study(storage, "run", resume=False)
+    bind(open_study(storage, "run", resume=True), "f")
     with pytest.raises(StorageError, match="another configuration"):
-        open_study(storage, "run", resume=True, fingerprint="g")
+        bind(study, "g")
     with pytest.raises(ConfigError, match=r"search\.storage"):
-        open_study("study.db", "run", resume=False, fingerprint="f")
+        open_study("study.db", "run", resume=False)
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "journal"])
 def test_a_corrupted_study_is_refused_and_left_as_it_is(tmp_path, kind):
     storage = storage_of(kind, tmp_path)
-    search(open_study(storage, "run", resume=False, fingerprint="f"), objective(), trials=5, seed=0)
+    search(open_study(storage, "run", resume=False), objective(), trials=5, seed=0)
     (path,) = (path for path in tmp_path.iterdir() if path.name.startswith("study."))
     content = bytearray(path.read_bytes())
     middle = len(content) // 2
     content[200:middle] = b"\xff" * (middle - 200)
     path.write_bytes(content)
     with pytest.raises(AutoCompressError) as caught:
-        open_study(storage, "run", resume=True, fingerprint="f")
+        open_study(storage, "run", resume=True)
     assert caught.value.next_step
     assert path.read_bytes() == content
 

@@ -1,0 +1,155 @@
+"""Finalists: refined students, their artifacts, and what these measure and score."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from autocompress.compiler.build import build
+from autocompress.compression.distillation import DistillStep
+from autocompress.config import RunConfig
+from autocompress.cost import Artifact, Failure, Measurement
+from autocompress.engines import open_artifact
+from autocompress.errors import DeviceError
+from autocompress.evaluation.task import Score, predict_with
+from autocompress.export.parity import Parity, Tolerance, compare
+from autocompress.models.load import adapter_of
+from autocompress.pipeline.candidates import Students
+from autocompress.pipeline.progress import Progress
+from autocompress.pipeline.teacher import Teacher
+from autocompress.pipeline.workspace import Workspace
+from autocompress.plan import CompressionPlan
+from autocompress.profiling.runner import LocalRunner, measure_alternating
+
+PARITY_INPUTS = 32
+ROUNDS = 3
+"""Times that each artifact is measured in turn with the others, each time in a fresh process."""
+EVALUATION_THREADS = 1
+"""TVM's thread pool may have been started with one by the compiler."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """A student that is finished, and the artifact made of it for the device's engine.
+
+    Attributes:
+        name: In tables.
+        plan: How it was made of the teacher; empty for the teacher itself.
+        student: The torch module.
+        validation: Its metric on all validation documents (0 to 1).
+        artifact: For the device's engine.
+    """
+
+    name: str
+    plan: CompressionPlan
+    student: nn.Module
+    validation: float
+    artifact: Artifact
+
+
+def refined(plan: CompressionPlan, steps: int) -> CompressionPlan:
+    """Return ``plan`` with the full recipe's training steps."""
+    return CompressionPlan(
+        tuple(replace(step, steps=steps) if isinstance(step, DistillStep) else step for step in plan.steps)
+    )
+
+
+def make(
+    name: str,
+    plan: CompressionPlan,
+    *,
+    config: RunConfig,
+    teacher: Teacher,
+    students: Students,
+    workspace: Workspace,
+    target: Mapping[str, object] | None,
+    progress: Progress,
+) -> Made:
+    """Train the student of ``plan`` (or read it back, if an interrupted run did) and build its artifact.
+
+    Args:
+        name: In tables.
+        plan: What to do to the teacher.
+        config: Of the run.
+        teacher: The model that came in.
+        students: Makes the student.
+        workspace: Keeps it.
+        target: What to compile for; ``None`` is this machine.
+        progress: Told of each training step.
+    """
+    key = hashlib.sha256(json.dumps([plan.to_json(), teacher.fingerprint]).encode()).hexdigest()[:16]
+    weights, note = (workspace.students / f"{key}{suffix}" for suffix in (".safetensors", ".json"))
+    if note.is_file() and weights.is_file():
+        student = students.make(refined(plan, 0))
+        student.load_state_dict(load_file(weights))
+        validation = float(json.loads(note.read_text())["validation"])
+    else:
+        student = students.make(plan, stage=f"refine {name}")
+        validation = teacher.task.evaluate(predict_with(student), "validation").value
+        save_file({key: tensor.contiguous() for key, tensor in student.state_dict().items()}, weights)
+        # The note comes last: where it is, the weights are whole.
+        note.write_text(json.dumps({"name": name, "validation": validation, "plan": plan.to_json()}) + "\n")
+    artifact = export(student, workspace.students / key, config.device.engine, config.task.max_tokens, target)
+    return Made(name, plan, student, validation, artifact)
+
+
+def export(
+    student: nn.Module, stem: Path, engine: str, tokens: int, target: Mapping[str, object] | None = None
+) -> Artifact:
+    """Build the artifact of a student."""
+    adapter = adapter_of(student)
+    return build(adapter.shape(student), adapter.weights(student), stem, engine=engine, tokens=tokens, target=target)
+
+
+def measure(made: Sequence[Made], *, config: RunConfig, vocabulary: int) -> dict[str, Measurement]:
+    """Measure all in turn on this machine.
+
+    Raises:
+        DeviceError: One of them does not run.
+    """
+    results = measure_alternating(
+        LocalRunner(config.device.profile),
+        {item.name: item.artifact for item in made},
+        threads=config.device.threads,
+        vocabulary=vocabulary,
+        rounds=ROUNDS,
+        cap_s=1.0,
+    )
+    for name, result in results.items():
+        if isinstance(result, Failure):
+            raise DeviceError(
+                f"The artifact of {name} does not run on this machine ({result.reason}).",
+                right="It runs as it did when the device was profiled.",
+                next_step="Free memory and try again with --resume; autocompress doctor checks the engines.",
+            )
+    return {name: result for name, result in results.items() if isinstance(result, Measurement)}
+
+
+def score(artifact: Artifact, teacher: Teacher) -> Score:
+    """Score an artifact on the test documents, one at a time, as a device gets them."""
+    run = open_artifact(artifact, threads=EVALUATION_THREADS)
+    return teacher.task.evaluate(run, "test", batch_size=1)
+
+
+def parity(made: Made, artifact: Artifact, teacher: Teacher, config: RunConfig, artifact_score: Score) -> Parity:
+    """Compare an artifact with its student on test documents."""
+    task = teacher.task
+    # A compiled library has one length and pads to it; the student is shown the same padding.
+    tokens = artifact.tokens if artifact.engine == "tvm" else None
+    batches = task.batches("test", batch_size=1, limit=PARITY_INPUTS, tokens=tokens)
+    student = predict_with(made.student)
+    student_score = task.evaluate(student, "test", tokens=tokens)
+    return compare(
+        artifact.engine,
+        student,
+        open_artifact(artifact, threads=EVALUATION_THREADS),
+        [(batch.input_ids.numpy(), batch.attention_mask.numpy()) for batch in batches],
+        scores=(student_score.value, artifact_score.value),
+        tolerance=Tolerance(config.export.parity.max_abs_logit, config.export.parity.metric_drop_points),
+    )

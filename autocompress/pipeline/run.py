@@ -1,0 +1,152 @@
+"""The main job: from a run file to a measured, proven, smaller model, or to why there is none."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from autocompress.compression.methods import draw, read_plan, reshape_plan
+from autocompress.config import RunConfig
+from autocompress.evaluation.task import predict_with
+from autocompress.pipeline.candidates import Students, alternatives, anchors, space_of
+from autocompress.pipeline.deliver import deliver
+from autocompress.pipeline.finalists import Made, export, make, refined
+from autocompress.pipeline.progress import Progress, quiet
+from autocompress.pipeline.setting import Setting, prepare
+from autocompress.pipeline.teacher import Teacher
+from autocompress.pipeline.workspace import Workspace
+from autocompress.plan import CompressionPlan
+from autocompress.report.values import RunReport
+from autocompress.search.objective import Objective
+from autocompress.search.records import Record, finalists
+from autocompress.search.storage import bind, open_study, storage_errors
+from autocompress.search.study import search as run_study
+
+
+def search(config: RunConfig, *, resume: bool = False, progress: Progress = quiet) -> RunReport:
+    """Run the main job and return its report; the run's folder holds everything else.
+
+    Args:
+        config: The run file.
+        resume: Go on with a run that was interrupted.
+        progress: Told of every stage.
+
+    Raises:
+        AutoCompressError: See ``errors``; an infeasible budget is no error but a verdict.
+    """
+    workspace = Workspace.of(config)
+    study = open_study(workspace.storage(config), config.name, resume=resume)
+    workspace.create(config)
+    progress = workspace.noting(progress)
+    setting = prepare(config, progress)
+    students = Students(
+        setting.teacher, batch_size=config.search.batch_size, seed=config.search.seed, progress=progress
+    )
+    bind(study, _fingerprint(setting))
+    with storage_errors(workspace.storage(config)):
+        found = _search(study, setting, students, progress)
+    chosen = [read_plan([dict(step) for step in record.plan]) for record in finalists(found, config.search.finalists)]
+    made = _make_all(setting, students, workspace, chosen, progress)
+    return deliver(setting, made, found, workspace, progress)
+
+
+def _search(study: Any, setting: Setting, students: Students, progress: Progress) -> list[Record]:
+    config, teacher = setting.config, setting.teacher
+    trials = config.search.trials if setting.feasibility.feasible else 0
+    space = space_of(config, teacher.shape)
+    objective = Objective(
+        draw=lambda trial: draw(trial, teacher.shape, space),
+        reshape=lambda plan: reshape_plan(teacher.shape, plan),
+        predict=lambda shape: setting.predictor.predict(shape, config.task.max_tokens),
+        score=lambda plan: _score(plan, students, teacher, config),
+        limits=setting.feasibility.limits,
+    )
+    deadline = time.monotonic() + config.search.hours * 3600
+    tried: list[Record] = []
+
+    def on_record(record: Record) -> None:
+        tried.append(record)
+        if record.state == "over budget":
+            return
+        progress("search", min(trials, _scored(tried)), trials, _note(record, tried))
+
+    progress("search", 0, trials, f"{setting.feasibility.inside} of {setting.feasibility.candidates} shapes fit")
+    found = run_study(
+        study,
+        objective,
+        trials=trials,
+        seed=config.search.seed,
+        anchors=list(anchors(teacher.shape, space).values()),
+        out_of_time=lambda: time.monotonic() > deadline,
+        on_record=on_record,
+    )
+    progress("search", trials, trials, f"{len(found)} candidates, {_scored(found)} scored")
+    return found
+
+
+def _score(plan: CompressionPlan, students: Students, teacher: Teacher, config: RunConfig) -> float:
+    student = students.make(plan)
+    return teacher.task.evaluate(predict_with(student), "validation", limit=config.search.score_limit).value
+
+
+def _scored(found: Sequence[Record]) -> int:
+    return len({json.dumps(list(map(dict, record.plan))) for record in found if record.score is not None})
+
+
+def _note(record: Record, tried: Sequence[Record]) -> str:
+    best = max((other.score for other in tried if other.score is not None), default=None)
+    this = f"{record.score:.3f}" if record.score is not None else record.reason
+    return f"#{record.number} {this} ({record.label})" + ("" if best is None else f", best {best:.3f}")
+
+
+def _fingerprint(setting: Setting) -> str:
+    """Digest everything that decides the sequence of candidates."""
+    config = setting.config
+    limits = {name: round(limit, 6) for name, limit in setting.feasibility.limits.items()}
+    names = {"seed", "space", "distill_steps", "batch_size", "learning_rate", "score_limit"}
+    decisive = [
+        setting.teacher.fingerprint,
+        config.search.model_dump(mode="json", include=names),
+        config.device.model_dump(mode="json"),
+        config.task.max_tokens,
+        limits,
+    ]
+    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _make_all(
+    setting: Setting,
+    students: Students,
+    workspace: Workspace,
+    chosen: Sequence[CompressionPlan],
+    progress: Progress,
+) -> list[Made]:
+    """Return the teacher, the baselines and the finalists, in this order."""
+    config, teacher = setting.config, setting.teacher
+    target = None if setting.on_this_machine else setting.profile.tvm_target
+
+    def one(name: str, plan: CompressionPlan) -> Made:
+        return make(
+            name,
+            refined(plan, config.search.refine_steps),
+            config=config,
+            teacher=teacher,
+            students=students,
+            workspace=workspace,
+            target=target,
+            progress=progress,
+        )
+
+    artifact = export(
+        teacher.model, workspace.students / "teacher", config.device.engine, config.task.max_tokens, target
+    )
+    validation = teacher.task.evaluate(predict_with(teacher.model), "validation").value
+    made = [Made("teacher", CompressionPlan(), teacher.model, validation, artifact)]
+    if config.search.baselines:
+        space = space_of(config, teacher.shape)
+        made += [one(name, plan) for name, plan in alternatives(teacher.shape, space).items()]
+    finalist_plans = chosen or [setting.feasibility.nearest]
+    return made + [one(f"candidate {index + 1}", plan) for index, plan in enumerate(finalist_plans)]

@@ -1,0 +1,62 @@
+"""All that a run knows before it searches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from autocompress.config import RunConfig
+from autocompress.devices.load import load_profile
+from autocompress.devices.profile import DeviceProfile
+from autocompress.pipeline.calibration import HOST, predictor_for
+from autocompress.pipeline.candidates import space_of
+from autocompress.pipeline.feasibility import Feasibility, assess
+from autocompress.pipeline.progress import Progress, quiet
+from autocompress.pipeline.teacher import Teacher, load_teacher
+from autocompress.predictors.predictor import Predictor
+
+
+@dataclass(frozen=True)
+class Setting:
+    """All that a run knows before it searches.
+
+    Attributes:
+        config: The run file.
+        profile: The device.
+        teacher: The model that came in.
+        predictor: What says what a shape costs there.
+        feasibility: What the space holds for the budget.
+    """
+
+    config: RunConfig
+    profile: DeviceProfile
+    teacher: Teacher
+    predictor: Predictor
+    feasibility: Feasibility
+
+    @property
+    def on_this_machine(self) -> bool:
+        """Whether artifacts can be measured."""
+        return self.profile.name == HOST
+
+
+def prepare(config: RunConfig, progress: Progress = quiet) -> Setting:
+    """Load the teacher, calibrate the device, and say what is reachable; nothing is searched."""
+    profile = load_profile(config.device.profile)
+    teacher = load_teacher(config, progress)
+    predictor = predictor_for(
+        profile,
+        teacher.shape,
+        engine=config.device.engine,
+        threads=config.device.threads,
+        tokens=config.task.max_tokens,
+        samples=config.calibrate.samples,
+        progress=progress,
+    )
+    feasibility = assess(
+        teacher.shape,
+        space_of(config, teacher.shape),
+        config.budget.to_budget(),
+        predictor,
+        config.task.max_tokens,
+    )
+    return Setting(config, profile, teacher, predictor, feasibility)

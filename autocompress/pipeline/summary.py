@@ -1,0 +1,228 @@
+"""From what a run found to the values of its report."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from autocompress.cost import LIMITS, Cost, Estimate
+from autocompress.models.load import adapter_of
+from autocompress.pipeline.candidates import anchors, space_of
+from autocompress.pipeline.finalists import Made
+from autocompress.pipeline.outcome import Outcome
+from autocompress.pipeline.setting import Setting
+from autocompress.pipeline.workspace import Workspace, versions
+from autocompress.predictors.predictor import FittedPredictor
+from autocompress.report.units import TITLES, figure
+from autocompress.report.values import (
+    BaselineRow,
+    CandidateRow,
+    FailureRow,
+    GoalRow,
+    LimitRow,
+    Pair,
+    ParityRow,
+    PredictorHealth,
+    RunReport,
+    Stage,
+    Verdict,
+)
+from autocompress.search.records import Record
+
+
+def summarize(setting: Setting, outcome: Outcome, found: Sequence[Record]) -> RunReport:
+    """Return the report of a run."""
+    config = setting.config
+    goal = _goal(setting, outcome)
+    verdict = _verdict(setting, outcome, goal)
+    return RunReport(
+        title=f"{config.name}: {config.model.source.split('/')[0]} on {setting.profile.title}",
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        device=setting.profile.name,
+        engine=config.device.engine,
+        threads=config.device.threads,
+        verdict=verdict,
+        blocked="" if verdict in ("pass", "estimated") else _blocked(setting, outcome, goal),
+        reachable="" if verdict in ("pass", "estimated") else _reachable(setting),
+        limits=tuple(_limits(setting, outcome)),
+        goal=goal,
+        candidates=tuple(_candidates(setting, outcome, found)),
+        baselines=tuple(_baselines(outcome)),
+        predictor=_health(setting, outcome),
+        failures=tuple(FailureRow(*item) for item in Counter(r.reason for r in found if r.state == "failed").items()),
+        parity=tuple(_parity(outcome)),
+        reproduction=(f"autocompress search {Workspace.of(config).config} name={config.name}-again",),
+        versions=versions(),
+    )
+
+
+def _cost(setting: Setting, made: Made) -> Cost:
+    shape = adapter_of(made.student).shape(made.student)
+    return setting.predictor.predict(shape, setting.config.task.max_tokens)
+
+
+def _goal(setting: Setting, outcome: Outcome) -> GoalRow:
+    student = outcome.scores[outcome.winner.name]
+    return GoalRow(
+        metric=student.metric,
+        teacher=outcome.scores["teacher"].value,
+        student=student.value,
+        standard_error=student.standard_error,
+        examples=student.count,
+        max_drop_points=setting.config.goal.max_drop_points,
+    )
+
+
+def _verdict(setting: Setting, outcome: Outcome, goal: GoalRow) -> Verdict:
+    if not setting.feasibility.feasible:
+        return "infeasible"
+    if outcome.broken or not goal.passed:
+        return "fail"
+    return "pass" if outcome.measured else "estimated"
+
+
+def _blocked(setting: Setting, outcome: Outcome, goal: GoalRow) -> str:
+    """Say which limit or goal blocks, and by how much."""
+    if not setting.feasibility.feasible:
+        held = setting.feasibility.nearest_cost.held()
+        parts = [
+            f"{TITLES[name]}: the limit is {figure(name, setting.feasibility.limits[name])},"
+            f" the nearest candidate is held to {figure(name, held[name])}"
+            for name in setting.feasibility.blocking()
+        ]
+    else:
+        measured = outcome.measured[outcome.winner.name].figures() if outcome.broken else {}
+        parts = [
+            f"{TITLES[name]}: {figure(name, measured[name])} measured, {figure(name, outcome.limits[name])} allowed"
+            for name in outcome.broken
+        ]
+        if not goal.passed:
+            parts.append(f"{goal.metric} drops by {goal.drop_points:.2f} points, {goal.max_drop_points:g} are allowed")
+    return "Blocked by " + "; ".join(parts) + "."
+
+
+def _reachable(setting: Setting) -> str:
+    parts = [
+        f"{TITLES[reach.name]} from {figure(reach.name, reach.least)}"
+        for reach in setting.feasibility.reaches
+        if reach.limit is not None
+    ]
+    return "Reachable, each alone: " + ", ".join(parts) + "."
+
+
+def _limits(setting: Setting, outcome: Outcome) -> list[LimitRow]:
+    predicted, measured = _cost(setting, outcome.winner), outcome.measured.get(outcome.winner.name)
+    return [
+        LimitRow(
+            name=name,
+            budget=outcome.limits.get(name),
+            predicted=getattr(predicted, name),
+            measured=None if measured is None else measured.figures()[name],
+        )
+        for name in LIMITS
+    ]
+
+
+def _candidates(setting: Setting, outcome: Outcome, found: Sequence[Record]) -> list[CandidateRow]:
+    space = space_of(setting.config, setting.teacher.shape)
+    names = {_key(params): name for name, params in anchors(setting.teacher.shape, space).items()}
+    finalists = {_plan_key(item.plan.to_json()): item for item in outcome.made if item.name.startswith("candidate")}
+    rows = []
+    for record in found:
+        if record.state == "failed":
+            continue
+        made = finalists.get(_plan_key(record.plan))
+        measurement = outcome.measured.get(made.name) if made else None
+        rows.append(
+            CandidateRow(
+                number=record.number,
+                stage=_stage(record, made, outcome),
+                label=names.get(_key(record.params), ""),
+                plan_summary=record.label,
+                score=record.score,
+                latency_p50_ms=_estimate(record, "latency_p50_ms"),
+                measured_p50_ms=None if measurement is None else measurement.latency_p50_ms,
+                peak_memory_bytes=_estimate(record, "peak_memory_bytes").value,
+                size_bytes=_estimate(record, "size_bytes").value,
+                violated=tuple(name for name, share in record.violations.items() if share > 0),
+            )
+        )
+    return rows
+
+
+def _stage(record: Record, made: Made | None, outcome: Outcome) -> Stage:
+    if record.state == "over budget":
+        return "infeasible"
+    if made is None:
+        return "scored"
+    return "exported" if made is outcome.winner else "refined"
+
+
+def _estimate(record: Record, name: str) -> Estimate:
+    return Estimate(**record.cost[name])
+
+
+def _key(params: Any) -> str:
+    return str(sorted(params.items()))
+
+
+def _plan_key(plan: Any) -> str:
+    """Identify a plan whatever its training steps, which differ between trial and finalist."""
+    return str([{key: str(value) for key, value in step.items() if key != "steps"} for step in plan]).replace("(", "[")
+
+
+def _baselines(outcome: Outcome) -> list[BaselineRow]:
+    rows = []
+    for item in outcome.made:
+        if item.name not in outcome.measured or (item.name.startswith("candidate") and item is not outcome.winner):
+            continue
+        measured, score = outcome.measured[item.name], outcome.scores.get(item.name)
+        rows.append(
+            BaselineRow(
+                name="found here" if item is outcome.winner else item.name,
+                role="student" if item is outcome.winner else "teacher" if item.name == "teacher" else "baseline",
+                score=None if score is None else score.value,
+                latency_p50_ms=measured.latency_p50_ms,
+                latency_p95_ms=measured.latency_p95_ms,
+                peak_memory_bytes=measured.peak_memory_bytes,
+                size_bytes=measured.size_bytes,
+                samples=len(measured.samples_ms),
+            )
+        )
+    return rows
+
+
+def _health(setting: Setting, outcome: Outcome) -> PredictorHealth:
+    costs = {item.name: _cost(setting, item) for item in outcome.made}
+    pairs = tuple(
+        Pair(name, costs[name].latency_p50_ms, measured.latency_p50_ms) for name, measured in outcome.measured.items()
+    )
+    predictor = setting.predictor
+    if not isinstance(predictor, FittedPredictor):
+        return PredictorHealth(costs["teacher"].source, calibrated=False, samples=0, pairs=pairs)
+    errors = predictor.held_out["latency_p50_ms"]
+    return PredictorHealth(
+        source=predictor.source,
+        calibrated=True,
+        samples=len(predictor.samples),
+        held_out_mape=errors.mape,
+        within_10_percent=errors.within_10_percent,
+        pairs=pairs,
+    )
+
+
+def _parity(outcome: Outcome) -> list[ParityRow]:
+    return [
+        ParityRow(
+            engine=value.engine,
+            max_abs_logit_diff=value.max_abs_logit_diff,
+            tolerance=value.logit_tolerance,
+            argmax_agreement=value.argmax_agreement,
+            torch_score=value.student_score,
+            artifact_score=value.artifact_score,
+            passed=value.passed,
+        )
+        for value in outcome.parities
+    ]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,18 +79,41 @@ def load_rows(source: HubSource, *, cache: Path, load: Callable[..., Any] | None
         MissingDependencyError: The package ``datasets`` is not installed.
         SourceError: The hub cannot be reached, or has no such data set.
     """
-    load = load or require("datasets", extra="hub", purpose="load data sets from a hub").load_dataset
+    if load is None:
+        package = require("datasets", extra="hub", purpose="load data sets from a hub")
+        with _offline_unless_reachable(package.config, source.name):
+            return load_rows(source, cache=cache, load=package.load_dataset)
     parts = source.name.split("/")
     attempts = [("/".join(parts[:2]), *parts[2:])] + ([(parts[0], parts[1])] if len(parts) == 2 else [])
     failures: list[Exception] = []
     for attempt in attempts:
         try:
             splits = load(*attempt, revision=source.revision, cache_dir=str(cache / "hub-datasets"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
             failures.append(error)
         else:
             return {name: {column: list(rows[column]) for column in rows.column_names} for name, rows in splits.items()}
     raise _unreachable(source, failures[0]) from failures[0]
+
+
+@contextmanager
+def _offline_unless_reachable(config: Any, name: str) -> Iterator[None]:
+    """Spare an offline machine the minute in which ``datasets`` would retry before it turns to its cache."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+    before = config.HF_HUB_OFFLINE
+    try:
+        HfApi().dataset_info("/".join(name.split("/")[:2]), timeout=_TIMEOUT_S)
+    except HfHubHTTPError:
+        pass  # the hub answered
+    except Exception:
+        # The HTTP library's own errors, which the hub's client passes on: no network, no name, no answer in time.
+        config.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        config.HF_HUB_OFFLINE = before
 
 
 def _unreachable(source: HubSource, error: Exception) -> SourceError:

@@ -158,7 +158,9 @@ def test_an_unlabelled_test_split_of_the_hub_counts_as_missing(tmp_path: Path, m
         return Rows(sentence=[f"{prefix} {index}" for index in range(len(labels))], label=list(labels))
 
     published = {"train": rows("t", [0, 1] * 20), "validation": rows("v", [0, 1]), "test": rows("e", [-1, -1])}
-    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=lambda *_, **__: published))
+    config = SimpleNamespace(HF_HUB_OFFLINE=False)
+    package = SimpleNamespace(config=config, load_dataset=lambda *_, **__: published)
+    monkeypatch.setitem(sys.modules, "datasets", package)
     dataset = load_dataset(DataSpec("hub:glue/sst2"), cache=tmp_path)
     assert dataset.test.texts == ("v 0", "v 1")
     assert texts(dataset.validation, "t")

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -65,9 +67,24 @@ def test_a_data_set_that_is_nowhere_is_an_error_with_the_hubs_own_words(tmp_path
 
 
 def test_data_sets_need_an_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "datasets", None)
+    monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(MissingDependencyError, match=r"autocompress\[hub\]"):
         load_rows(HubSource("glue/sst2"), cache=tmp_path)
+
+
+def test_without_a_network_data_sets_come_from_the_cache_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, seen = SimpleNamespace(HF_HUB_OFFLINE=False), []
+
+    def load_dataset(*name: str, **options: str | None) -> dict[str, Rows]:
+        seen.append(config.HF_HUB_OFFLINE)
+        return {"train": Rows(text=["a"], label=[0])}
+
+    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(config=config, load_dataset=load_dataset))
+    assert load_rows(HubSource("imdb"), cache=tmp_path) == {"train": {"text": ["a"], "label": [0]}}
+    assert seen == [True]
+    assert config.HF_HUB_OFFLINE is False
 
 
 def test_a_model_that_cannot_be_had_offline_is_one_clear_error(tmp_path: Path) -> None:

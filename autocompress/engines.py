@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -12,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from autocompress.cost import Artifact
-from autocompress.errors import UnsupportedError
+from autocompress.errors import MissingDependencyError, UnsupportedError
 
 Ids: TypeAlias = npt.NDArray[np.int64]
 Logits: TypeAlias = npt.NDArray[np.float32]
@@ -46,35 +50,74 @@ def open_tvm(artifact: Artifact, *, threads: int) -> Run:
     """Load a compiled library; its constants stay mapped from the file. Shorter inputs are padded to its tokens.
 
     Raises:
+        MissingDependencyError: TVM is not installed.
         UnsupportedError: The file is no such library, or TVM cannot use that many threads; when run: an input is
             longer than the library's tokens, or an id is outside the vocabulary.
     """
-    # Read when TVM starts: it would else use half the processors, and pin every process to the same ones.
-    os.environ.setdefault("TVM_NUM_THREADS", str(max(threads, os.cpu_count() or 1)))
-    os.environ.setdefault("TVM_BIND_THREADS", "0")
-    import tvm
-    from tvm.runtime.vm import VirtualMachine
-
+    runtime = _tvm_runtime(threads)
     about, constants = _read_library(artifact.path)
     tokens = int(about["tokens"])
-    ids, mask = (tvm.runtime.tensor(np.zeros((1, tokens), np.int64)) for _ in range(2))
-    machine = VirtualMachine(tvm.runtime.load_module(str(artifact.path)), tvm.cpu())
-    machine.save_function("main", "run", ids, mask, *map(tvm.runtime.from_dlpack, constants))
+    ids, mask = (_aligned_zeros(tokens) for _ in range(2))
+    machine = runtime.load_module(str(artifact.path))["vm_load_executable"]()
+    machine["vm_initialization"](_CPU, 0, _POOLED)
+    machine["save_function"]("main", "run", 1, *map(runtime.from_dlpack, (ids, mask, *constants)))
     main = machine["run"]
-    _use_threads(threads)
+    _use_threads(runtime, threads)
 
     def run(input_ids: Ids, attention_mask: Ids) -> Logits:
         _check_input(input_ids, tokens, int(about["vocabulary"]))
-        _use_threads(threads)
+        _use_threads(runtime, threads)
         rows = []
         for row_ids, row_mask in zip(input_ids, attention_mask, strict=True):
-            missing = (0, tokens - len(row_ids))
-            ids.copyfrom(np.pad(row_ids, missing)[None])
-            mask.copyfrom(np.pad(row_mask, missing)[None])
-            rows.append(main().numpy())
+            ids[:], mask[:] = 0, 0
+            ids[0, : len(row_ids)], mask[0, : len(row_mask)] = row_ids, row_mask
+            rows.append(np.from_dlpack(main()))
         return np.concatenate(rows)
 
     return run
+
+
+_CPU, _POOLED = 1, 2
+"""TVM's numbers of the CPU device and of the allocator that reuses memory."""
+
+
+def _tvm_runtime(threads: int) -> Any:
+    """Return ``tvm_ffi`` with TVM's runtime in it, but neither TVM's compiler nor torch, which take 300 MB."""
+    # Read when the first kernel runs: TVM would else use half the processors, and pin every process to the same ones.
+    os.environ.setdefault("TVM_NUM_THREADS", str(max(threads, os.cpu_count() or 1)))
+    os.environ.setdefault("TVM_BIND_THREADS", "0")
+    found = find_spec("tvm")
+    if found is None or not found.submodule_search_locations:
+        raise MissingDependencyError(
+            "TVM is not installed.",
+            right="The engine tvm needs the package apache-tvm.",
+            next_step="Run: pip install apache-tvm==0.27.0.post1 apache-tvm-ffi==0.1.14.post1",
+        )
+    with _torch_hidden():
+        import tvm_ffi
+    (library,) = Path(found.submodule_search_locations[0], "lib").glob("*tvm_runtime.*")
+    ctypes.CDLL(str(library), ctypes.RTLD_GLOBAL)
+    return tvm_ffi
+
+
+@contextmanager
+def _torch_hidden() -> Iterator[None]:
+    """Let an import that would take torch along, were it installed, do without; one already imported stays visible."""
+    if "torch" in sys.modules:
+        yield
+        return
+    sys.modules["torch"] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules["torch"]
+
+
+def _aligned_zeros(tokens: int) -> Ids:
+    """Return (1 x tokens) zeros at an address that TVM accepts without a copy."""
+    room = np.zeros(tokens * 8 + LIBRARY_ALIGNMENT, np.uint8)
+    start = -room.ctypes.data % LIBRARY_ALIGNMENT
+    return room[start : start + tokens * 8].view(np.int64).reshape(1, tokens)
 
 
 def _read_library(path: Path) -> tuple[dict[str, Any], list[npt.NDArray[np.generic]]]:
@@ -99,15 +142,14 @@ def _constant(
     return np.asarray(data[offset : offset + size]).view(dtype).reshape(shape)
 
 
-def _use_threads(threads: int) -> None:
-    import tvm
-
-    if tvm.get_global_func("runtime.NumThreads")() != threads:
-        tvm.get_global_func("runtime.config_threadpool")(1, threads)
-    if (have := tvm.get_global_func("runtime.NumThreads")()) != threads:
+def _use_threads(runtime: Any, threads: int) -> None:
+    count = runtime.get_global_func("runtime.NumThreads")
+    if count() != threads:
+        runtime.get_global_func("runtime.config_threadpool")(1, threads)
+    if count() != threads:
         raise UnsupportedError(
-            f"TVM was started with {have} threads and is now asked for {threads}.",
-            right=f"Threads are 1 to {os.environ.get('TVM_NUM_THREADS', have)}.",
+            f"TVM was started with {count()} threads and is now asked for {threads}.",
+            right=f"Threads are 1 to {os.environ['TVM_NUM_THREADS']}.",
             next_step=f"Set TVM_NUM_THREADS={threads} before the program starts, or ask for fewer threads.",
         )
 

@@ -46,14 +46,19 @@ def cases(draw, bits):
 
 
 def spread_weights(shape):
-    """Return weights with scales and norms that differ between channels, so that none can be mixed up unseen."""
+    """Return weights that keep signals of size 1 and differ between channels, so that none can be mixed up unseen."""
     rng = np.random.default_rng(5)
     weights = random_weights(shape)
     for name, values in weights.items():
         if name.endswith(".scale"):
-            weights[name] = (values * rng.uniform(0.5, 2, values.shape)).astype(np.float32)
+            largest = np.abs(
+                weights[name.replace(".scale", ".weight").replace("embeddings.weight", "embeddings.word")]
+            ).max()
+            weights[name] = (rng.uniform(0.3, 1, values.shape) / largest).astype(np.float32)
         elif name.endswith(("norm.weight", "norm.bias")):
             weights[name] = (values + rng.uniform(-0.3, 0.3, values.shape)).astype(np.float32)
+        elif values.dtype == np.float32:
+            weights[name] = values * 10
     return weights
 
 
@@ -63,7 +68,7 @@ def test_every_engine_can_be_built_and_opened():
 
 @pytest.mark.parametrize("bits", BITS)
 def test_every_engine_computes_the_reference(bits):
-    @settings(max_examples=4, deadline=None, derandomize=True, database=None)
+    @settings(max_examples=3, deadline=None, derandomize=True, database=None)
     @given(cases(bits))
     def check(case):
         shape, ids, mask = case
@@ -76,8 +81,7 @@ def test_every_engine_computes_the_reference(bits):
                     one = slice(row, row + 1)
                     expected = reference(shape, weights, ids[one], mask[one])
                     # A value on the edge of an 8-bit step may fall to either side; in f32 only rounding differs.
-                    scale = np.abs(expected).max()
-                    tolerance = 0.03 * scale if bits == 8 else 1e-5 * max(1.0, scale)
+                    tolerance = {32: 2e-5, 8: 2e-2, 4: 2e-5}[bits] * max(1.0, np.abs(expected).max())
                     np.testing.assert_allclose(run(ids[one], mask[one]), expected, atol=tolerance, err_msg=engine)
 
     check()

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -53,3 +56,14 @@ def test_a_truncated_library_is_refused(artifact, tmp_path, keep):
 def test_more_threads_than_were_started_are_refused(artifact):
     with pytest.raises(UnsupportedError, match="TVM_NUM_THREADS=4096"):
         open_artifact(artifact, threads=4096)
+
+
+def test_a_fresh_process_runs_a_library_without_torch_and_without_the_compiler(artifact):
+    program = (
+        "import sys, numpy as np; from pathlib import Path; from autocompress.cost import Artifact;"
+        "from autocompress.engines import open_artifact;"
+        f"run = open_artifact(Artifact(Path({str(artifact.path)!r}), 'tvm', 10), threads=1);"
+        "print(run(np.ones((1, 4), np.int64), np.ones((1, 4), np.int64)).shape, {'torch', 'tvm'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "(1, 3) set()"

@@ -36,10 +36,14 @@ MEMORY: tuple[str, ...] = (
     "activation_bytes",
 )
 """Columns that explain resident memory: bytes of weights by kind, bytes of the widest layer's activations."""
-SIZE: tuple[str, ...] = ("constant", "layers", "stored_bytes")
-"""Columns that explain bytes on disk: weights as packed, and what the container adds to each."""
+KERNELS: tuple[str, ...] = tuple(f"kernels_{bits}" for bits in BITS)
+SIZE: tuple[str, ...] = ("constant", "layers", "weight_bytes", "position_bytes", *KERNELS)
+"""Columns that explain bytes on disk: weights as packed, the position table (a compiled library keeps only the rows
+it needs), what the container adds to each layer, and linear maps that differ (a library holds code for each)."""
 FEATURES: tuple[str, ...] = tuple(dict.fromkeys((*LATENCY, *MEMORY, *SIZE, "tokens", "hidden")))
 """Every column, in the order of ``features``; the last two only bound what a predictor may be asked."""
+BOUNDED: tuple[str, ...] = tuple(name for name in FEATURES if name not in KERNELS)
+"""Columns that must lie within the fitted range; how many linear maps differ is left free."""
 
 
 def features(shape: ModelShape, tokens: int) -> Row:
@@ -101,13 +105,22 @@ def _gemm(rows: int, inputs: int, outputs: int, bits: Bits) -> Iterator[tuple[st
 
 def _bytes(shape: ModelShape, tokens: int) -> Iterator[tuple[str, float]]:
     for name, spec in weight_specs(shape).items():
-        yield "stored_bytes", spec.size_bytes
+        yield "position_bytes" if name == "embeddings.position" else "weight_bytes", spec.size_bytes
         if name in ("embeddings.word", "embeddings.scale"):
             yield f"embedding_bytes_{shape.embedding_bits}", spec.size_bytes
         elif name.endswith(".weight") and len(spec.dimensions) == 2:
             yield f"linear_bytes_{_STORED_BITS[spec.dtype]}", spec.size_bytes
     widest = max((_live_elements(layer, shape.hidden, tokens) for layer in shape.layers), default=0)
     yield "activation_bytes", 4 * widest
+    different = {kernel for layer in shape.layers for kernel in _linear_maps(layer)}
+    for bits in BITS:
+        yield f"kernels_{bits}", sum(kernel[-1] == bits for kernel in different)
+
+
+def _linear_maps(layer: LayerShape) -> Iterator[tuple[str, int, Bits]]:
+    for name, width, bits in (("attention", layer.attention, layer.attention_bits), ("ffn", layer.ffn, layer.ffn_bits)):
+        yield f"{name} in", width, bits
+        yield f"{name} out", width, bits
 
 
 _STORED_BITS = {"f32": 32, "i8": 8, "i4": 4}

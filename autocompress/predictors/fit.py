@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from autocompress.errors import DeviceError
-from autocompress.predictors.features import FEATURES, features
+from autocompress.predictors.features import BOUNDED, columns, features
 from autocompress.predictors.intervals import FEWEST_SAMPLES
 from autocompress.predictors.latency import fit_median, fit_tail
 from autocompress.predictors.memory import fit_memory
@@ -55,7 +55,8 @@ def fit(
             "size_bytes": fit_size(rows, np.array([float(sample.size_bytes) for sample in samples])),
         },
         ranges={
-            name: (float(column.min()), float(column.max())) for name, column in zip(FEATURES, rows.T, strict=True)
+            name: (float(column.min()), float(column.max()))
+            for name, column in zip(BOUNDED, columns(rows, BOUNDED).T, strict=True)
         },
         samples=tuple(samples),
         provenance=dict(provenance),

@@ -10,7 +10,7 @@ import numpy as np
 
 from autocompress.cost import Cost, Estimate, Measurement
 from autocompress.errors import OutOfRangeError
-from autocompress.predictors.features import FEATURES, Row, features
+from autocompress.predictors.features import BOUNDED, FEATURES, Row, columns, features
 from autocompress.predictors.intervals import HeldOut
 from autocompress.predictors.linear import Linear
 from autocompress.shape import ModelShape
@@ -71,7 +71,7 @@ class FittedPredictor:
         engine: Key of ``engines.ENGINES``.
         threads: Threads of the engine.
         models: A fit for each of ``FIGURES``.
-        ranges: Lowest and highest value of each of ``features.FEATURES`` among the samples.
+        ranges: Lowest and highest value of each of ``features.BOUNDED`` among the samples.
         samples: What was measured.
         provenance: Engine version, processor, date and the like, as text.
     """
@@ -116,12 +116,14 @@ class FittedPredictor:
 
     def _overrun(self, row: Row) -> tuple[str, float]:
         """Return a feature outside its range, and how far the farthest is, in widths of its range (0: none is)."""
-        low, high = np.array([self.ranges[name] for name in FEATURES]).T
+        low, high = np.array([self.ranges[name] for name in BOUNDED]).T
         width = np.where(high > low, high - low, np.maximum(np.abs(high), 1.0))
-        beyond = np.maximum(low - row, row - high) / width
+        values = columns(row, BOUNDED)
+        beyond = dict(zip(BOUNDED, np.maximum(low - values, values - high) / width, strict=True))
         # A user knows tokens and hidden; where these are off, many others are too.
-        plain = [name for name in ("tokens", "hidden") if beyond[FEATURES.index(name)] > SLACK]
-        return (plain or [FEATURES[int(np.argmax(beyond))]])[0], max(0.0, float(beyond.max()))
+        plain = [name for name in ("tokens", "hidden") if beyond[name] > SLACK]
+        farthest = max(beyond, key=beyond.__getitem__)
+        return (plain or [farthest])[0], max(0.0, float(beyond[farthest]))
 
     def _refusal(self, name: str, row: Row) -> OutOfRangeError:
         low, high = self.ranges[name]
@@ -152,7 +154,7 @@ class FittedPredictor:
             engine=data["engine"],
             threads=data["threads"],
             models={name: Linear.from_dict(data["models"][name]) for name in FIGURES},
-            ranges={name: (data["ranges"][name][0], data["ranges"][name][1]) for name in FEATURES},
+            ranges={name: (data["ranges"][name][0], data["ranges"][name][1]) for name in BOUNDED},
             samples=tuple(
                 Sample(**{**sample, "shape": ModelShape.from_dict(sample["shape"])}) for sample in data["samples"]
             ),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from autocompress.compiler.graph import emit, weight_specs
-from autocompress.predictors.features import FEATURES, LATENCY, MEMORY, SIZE, columns, features, features_many
+from autocompress.predictors.features import FEATURES, KERNELS, LATENCY, MEMORY, SIZE, columns, features, features_many
 from autocompress.shape import BITS, LayerShape, ModelShape
 
 SHAPE = ModelShape(
@@ -84,9 +84,17 @@ def test_a_feature_that_the_graph_has_not_is_zero():
 def test_bytes_are_those_of_the_weight_specs():
     row = dict(zip(FEATURES, features(SHAPE, 8), strict=True))
     specs = weight_specs(SHAPE)
-    assert row["stored_bytes"] == sum(spec.size_bytes for spec in specs.values())
+    assert row["weight_bytes"] + row["position_bytes"] == sum(spec.size_bytes for spec in specs.values())
+    assert row["position_bytes"] == 40 * 24 * 4
     assert row["embedding_bytes_8"] == 100 * 24 + 100 * 4
     assert row["linear_bytes_4"] == (48 * 48 + 16 * 48 + 48 * 32 + 32 * 48) / 2
+
+
+def test_linear_maps_that_differ_are_counted_once():
+    twice = replace(SHAPE, layers=(*SHAPE.layers, SHAPE.layers[0], replace(SHAPE.layers[2], ffn=96)))
+    row = dict(zip(FEATURES, features(twice, 8), strict=True))
+    # Into and out of attention and feed-forward block. 32 bits: attention 48, ffn 64 and 96; 4: 16 and 32; 8: 96, 32.
+    assert [row[name] for name in KERNELS] == [{32: 6, 8: 4, 4: 4}[bits] for bits in BITS]
 
 
 def test_activations_are_those_of_the_widest_layer():

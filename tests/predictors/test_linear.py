@@ -11,7 +11,7 @@ from autocompress.predictors.sampling import sample_shapes
 from tests.predictors.synthetic import TEACHER, TOKENS
 
 ROWS = features_many(sample_shapes(TEACHER, 20, 0), TOKENS)
-NAMES = ("constant", "layers", "stored_bytes")
+NAMES = ("constant", "layers", "weight_bytes")
 MEASURED = 7.0 + np.array([2.0 + 3.0 * row[1] for row in ROWS])
 
 

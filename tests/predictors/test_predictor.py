@@ -68,6 +68,11 @@ def test_a_shape_outside_the_range_is_refused_with_what_is_outside(shape, tokens
     assert "autocompress profile" in caught.value.next_step
 
 
+def test_how_many_linear_maps_differ_is_left_free():
+    layers = tuple(replace(layer, ffn=32 * (1 + index), heads=1 + index) for index, layer in enumerate(TEACHER.layers))
+    assert fitted(samples(9)).predict(replace(TEACHER, layers=layers), TOKENS).calibrated
+
+
 def test_another_count_of_classes_is_no_other_model():
     cost = fitted().predict(replace(TEACHER, classes=20), TOKENS)
     assert "extrapolated" not in cost.source

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from autocompress.predictors.features import FEATURES, features, features_many
+from autocompress.predictors.features import BOUNDED, columns, features, features_many
 from autocompress.predictors.sampling import FFN_ALIGN, corners, sample_shapes
 from autocompress.shape import BITS, LayerShape
 from tests.predictors.synthetic import TEACHER, TOKENS
@@ -40,7 +40,7 @@ def test_the_teacher_comes_first_and_the_corners_with_it():
 
 
 def test_no_shape_within_the_teacher_is_outside_the_range_of_the_corners():
-    ends = features_many(corners(TEACHER), TOKENS)
+    ends = columns(features_many(corners(TEACHER), TOKENS), BOUNDED)
     rng = np.random.default_rng(0)
     for _ in range(300):
         layers = tuple(
@@ -53,9 +53,10 @@ def test_no_shape_within_the_teacher_is_outside_the_range_of_the_corners():
             )
             for _ in range(rng.integers(1, 5))
         )
-        row = features(replace(TEACHER, layers=layers, embedding_bits=BITS[rng.integers(3)]), TOKENS)
+        shape = replace(TEACHER, layers=layers, embedding_bits=BITS[rng.integers(3)])
+        row = columns(features(shape, TOKENS), BOUNDED)
         outside = (row < ends.min(axis=0)) | (row > ends.max(axis=0))
-        assert not outside.any(), np.array(FEATURES)[outside]
+        assert not outside.any(), np.array(BOUNDED)[outside]
 
 
 def test_every_depth_and_every_width_of_bits_comes_up():

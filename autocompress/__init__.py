@@ -1,1 +1,54 @@
-"""."""
+"""AutoCompress: name a device and a budget, get a measured, proven, smaller transformer."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from autocompress.config import load_config
+    from autocompress.devices.detect import detect_host
+    from autocompress.devices.load import load_profile
+    from autocompress.pipeline.calibration import profile_host
+    from autocompress.pipeline.export import export
+    from autocompress.pipeline.prediction import predict
+    from autocompress.pipeline.run import search
+    from autocompress.pipeline.setting import prepare
+    from autocompress.pipeline.teacher import load_teacher
+    from autocompress.runtime.session import Session
+    from autocompress.shape import ModelShape
+
+__all__ = [
+    "ModelShape",
+    "Session",
+    "detect_host",
+    "export",
+    "load_config",
+    "load_profile",
+    "load_teacher",
+    "predict",
+    "prepare",
+    "profile_host",
+    "search",
+]
+
+_HOMES = {
+    "ModelShape": "shape",
+    "Session": "runtime.session",
+    "detect_host": "devices.detect",
+    "export": "pipeline.export",
+    "load_config": "config",
+    "load_profile": "devices.load",
+    "load_teacher": "pipeline.teacher",
+    "predict": "pipeline.prediction",
+    "prepare": "pipeline.setting",
+    "profile_host": "pipeline.calibration",
+    "search": "pipeline.run",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name when it is asked for: a board that runs a model has no torch."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'autocompress' has no attribute {name!r}")
+    return getattr(import_module(f"autocompress.{_HOMES[name]}"), name)

@@ -6,11 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
+import transformers
 from torch import nn
 
 from autocompress.errors import SourceError, UnsupportedError
 from autocompress.models import bert
 from autocompress.models.adapter import ModelAdapter
+from autocompress.shape import ModelShape
 
 ADAPTERS: dict[str, ModelAdapter] = {
     adapter.name: adapter
@@ -51,12 +54,12 @@ def load_classifier(folder: Path, *, classes: tuple[str, ...] | None = None) -> 
         UnsupportedError: No adapter knows the model's type.
     """
     _adapter(_model_type(folder))
-    from transformers import AutoModelForSequenceClassification
-
-    labels = {} if classes is None else {"num_labels": len(classes), "ignore_mismatched_sizes": True}
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    labels: dict[str, Any] = {} if classes is None else {"num_labels": len(classes), "ignore_mismatched_sizes": True}
     try:
-        model: Any = AutoModelForSequenceClassification.from_pretrained(
-            folder, local_files_only=True, dtype="float32", **labels
+        model, loaded = transformers.AutoModelForSequenceClassification.from_pretrained(
+            folder, local_files_only=True, dtype="float32", output_loading_info=True, **labels
         )
     except Exception as error:
         # transformers raises many kinds (OSError, SafetensorError, RuntimeError, KeyError); all mean unreadable.
@@ -65,11 +68,30 @@ def load_classifier(folder: Path, *, classes: tuple[str, ...] | None = None) -> 
             right="A folder written by save_pretrained holds config.json and an intact model.safetensors.",
             next_step="Download or save the model again.",
         ) from error
+    if classes is None and loaded["missing_keys"]:
+        raise UnsupportedError(
+            f"The model in {folder} has no classifier: {', '.join(sorted(loaded['missing_keys']))} are not in it.",
+            right="A model that was fine-tuned for classification has them.",
+            next_step="Add `finetune: {}` under model to fit it to the task first.",
+        )
     if classes is not None:
         model.config.id2label = dict(enumerate(classes))
         model.config.label2id = {name: index for index, name in enumerate(classes)}
     module: nn.Module = model.eval()
     return module
+
+
+def load_shape(folder: Path) -> ModelShape:
+    """Read the shape of a model from its ``config.json`` alone; no weights are needed.
+
+    Raises:
+        SourceError, UnsupportedError: As ``load_classifier``.
+    """
+    adapter = _adapter(_model_type(folder))
+    with torch.device("meta"):
+        config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+        model: nn.Module = transformers.AutoModelForSequenceClassification.from_config(config)
+    return adapter.shape(model)
 
 
 def _model_type(folder: Path) -> str:

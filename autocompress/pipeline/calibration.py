@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 from autocompress.compiler.build import build
 from autocompress.compiler.graph import random_weights
-from autocompress.cost import Failure
+from autocompress.cost import Failure, Measurement
 from autocompress.devices.paths import data_folders
 from autocompress.devices.profile import DeviceProfile
 from autocompress.errors import OutOfRangeError
@@ -19,6 +18,7 @@ from autocompress.predictors.predictor import FittedPredictor, Predictor, Sample
 from autocompress.predictors.roofline import Peak, Roofline
 from autocompress.predictors.sampling import corners, sample_shapes
 from autocompress.predictors.store import find, load, save
+from autocompress.profiling.drift import remeasure_drifted, without_waiting
 from autocompress.profiling.runner import LocalRunner
 from autocompress.shape import ModelShape
 
@@ -45,9 +45,8 @@ def predictor_for(
     A fitted one is used if it was made on this processor with this engine version and covers the teacher. Otherwise
     this machine is profiled (device ``host``); a board that cannot be reached gets its roofline.
     """
-    path = find(data_folders(MODELS), profile.name, engine, threads)
-    known = None if path is None else load(path)
-    if known is not None and _is_current(known, profile, engine) and _covers(known, teacher, tokens):
+    known = best_known(profile, engine, threads)
+    if known is not None and _covers(known, teacher, tokens):
         progress("calibrate", 1, 1, known.source)
         return known
     if profile.name != HOST:
@@ -55,6 +54,13 @@ def predictor_for(
     return profile_host(
         profile, teacher, engine=engine, threads=threads, tokens=tokens, samples=samples, progress=progress
     )
+
+
+def best_known(profile: DeviceProfile, engine: str, threads: int) -> FittedPredictor | None:
+    """Return the fitted predictor of a device; of this machine only one made on its processor and engine version."""
+    path = find(data_folders(MODELS), profile.name, engine, threads)
+    known = None if path is None else load(path)
+    return known if known is not None and _is_current(known, profile, engine) else None
 
 
 def roofline(profile: DeviceProfile, engine: str, threads: int) -> Roofline:
@@ -86,8 +92,24 @@ def profile_host(
     Raises:
         DeviceError: Too few samples could be measured.
     """
+    shapes = {str(index): shape for index, shape in enumerate(sample_shapes(teacher, samples, seed=0))}
+    runner = LocalRunner(profile.name)
+
+    def measure(name: str) -> Measurement | Failure:
+        with tempfile.TemporaryDirectory(prefix="autocompress-") as folder:
+            weights = random_weights(shapes[name])
+            artifact = build(shapes[name], weights, Path(folder, "model"), engine=engine, tokens=tokens)
+            return runner.run(artifact, threads=threads, vocabulary=teacher.vocabulary, cap_s=SAMPLE_CAP_S)
+
+    results: dict[str, Measurement | Failure] = {}
+    for index, (name, shape) in enumerate(shapes.items()):
+        progress("calibrate", index, samples, shape.describe())
+        results[name] = measure(name)
+    steady = remeasure_drifted(results, measure, at_most=samples // 4)
     taken = tuple(
-        _measure(profile, teacher, engine=engine, threads=threads, tokens=tokens, samples=samples, progress=progress)
+        Sample.of(shapes[name], tokens, without_waiting(result))
+        for name, result in steady.items()
+        if isinstance(result, Measurement)
     )
     predictor = fit(
         taken + _earlier(profile, engine, threads, {(sample.shape, sample.tokens) for sample in taken}),
@@ -102,36 +124,12 @@ def profile_host(
     return predictor
 
 
-def _measure(
-    profile: DeviceProfile,
-    teacher: ModelShape,
-    *,
-    engine: str,
-    threads: int,
-    tokens: int,
-    samples: int,
-    progress: Progress,
-) -> Iterator[Sample]:
-    runner = LocalRunner(profile.name)
-    with tempfile.TemporaryDirectory(prefix="autocompress-") as folder:
-        for index, shape in enumerate(sample_shapes(teacher, samples, seed=0)):
-            progress("calibrate", index, samples, shape.describe())
-            artifact = build(shape, random_weights(shape), Path(folder, "model"), engine=engine, tokens=tokens)
-            result = runner.run(artifact, threads=threads, vocabulary=shape.vocabulary, cap_s=SAMPLE_CAP_S)
-            if isinstance(result, Failure):
-                progress("calibrate", index, samples, f"{shape.describe()}: {result.reason}")
-            else:
-                yield Sample.of(shape, tokens, result)
-
-
 def _earlier(
     profile: DeviceProfile, engine: str, threads: int, retaken: set[tuple[ModelShape, int]]
 ) -> tuple[Sample, ...]:
-    path = find(data_folders(MODELS)[:1], profile.name, engine, threads)
-    known = None if path is None else load(path)
-    if known is None or not _is_current(known, profile, engine):
-        return ()
-    return tuple(sample for sample in known.samples if (sample.shape, sample.tokens) not in retaken)
+    known = best_known(profile, engine, threads)
+    samples = () if known is None else known.samples
+    return tuple(sample for sample in samples if (sample.shape, sample.tokens) not in retaken)
 
 
 def _identity(profile: DeviceProfile, engine: str) -> dict[str, str]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from autocompress.cost import Artifact
 from autocompress.evaluation.task import Score, predict_with
 from autocompress.export.parity import Parity, gate
-from autocompress.pipeline.finalists import Made, export, measure, parity, score
+from autocompress.pipeline.finalists import TEACHER, Made, export, measure, parity, score
 from autocompress.pipeline.outcome import Outcome, choose
 from autocompress.pipeline.package import pack
 from autocompress.pipeline.progress import Progress
@@ -20,41 +20,38 @@ from autocompress.report.values import RunReport
 from autocompress.search.records import Record
 
 
+def prove(setting: Setting, made: Sequence[Made], progress: Progress) -> tuple[Outcome, dict[str, Artifact]]:
+    """Measure all that was made, choose among the finalists, and hold the winner's artifacts against its student.
+
+    Returns:
+        What was found, and the winner's artifact for each engine.
+
+    Raises:
+        ParityError: An artifact does not compute what the student computes.
+    """
+    config = setting.config
+    progress("measure", 0, 1, f"{len(made)} models in turn")
+    measured, limits = {}, setting.feasibility.limits
+    if setting.on_this_machine:
+        measured = measure(made, config=config, vocabulary=setting.teacher.shape.vocabulary)
+        limits = config.budget.to_budget().resolve(measured[TEACHER].figures())
+    winner = choose([item for item in made if item.finalist], measured, limits)
+    progress("measure", 1, 1, f"{winner.name} is delivered")
+    scores = _scores(setting, made, winner, progress)
+    artifacts: dict[str, Artifact] = {engine: _artifact(setting, winner, engine) for engine in config.export.formats}
+    parities = list(_parities(setting, winner, artifacts, scores[winner.name], progress))
+    return Outcome(made, winner, measured, scores, limits, parities), artifacts
+
+
 def deliver(
     setting: Setting, made: Sequence[Made], found: Sequence[Record], workspace: Workspace, progress: Progress
 ) -> RunReport:
-    """Measure, choose, prove, pack and report.
+    """Prove, pack and report.
 
     Raises:
         ParityError: The winner's artifact does not compute what its student computes.
     """
-    config, teacher = setting.config, setting.teacher
-    progress("measure", 0, 1, f"{len(made)} models in turn")
-    measured = measure(made, config=config, vocabulary=teacher.shape.vocabulary) if setting.on_this_machine else {}
-    limits = setting.feasibility.limits
-    if measured:
-        limits = config.budget.to_budget().resolve(measured["teacher"].figures())
-    winner = choose([item for item in made if item.name.startswith("candidate")], measured, limits)
-    progress("measure", 1, 1, f"{winner.name} is delivered")
-    scores = _scores(setting, made, winner, progress)
-    parities: list[Parity] = []
-    artifacts: dict[str, Artifact] = {}
-    for index, engine in enumerate(config.export.formats):
-        progress("prove", index, len(config.export.formats), engine)
-        target = None if setting.on_this_machine else setting.profile.tvm_target
-        is_device_engine = engine == config.device.engine
-        artifacts[engine] = (
-            winner.artifact
-            if is_device_engine
-            else export(winner.student, winner.artifact.path.with_suffix(""), engine, config.task.max_tokens, target)
-        )
-        if engine == "tvm" and not setting.on_this_machine:
-            continue  # Compiled for another processor: it cannot run here.
-        artifact_score = scores[winner.name] if is_device_engine else score(artifacts[engine], teacher)
-        parities.append(parity(winner, artifacts[engine], teacher, config, artifact_score))
-        gate(parities[-1])
-    progress("prove", len(config.export.formats), len(config.export.formats), "the artifacts compute what was searched")
-    outcome = Outcome(made, winner, measured, scores, limits, parities)
+    outcome, artifacts = prove(setting, made, progress)
     report = summarize(setting, outcome, found)
     folder = workspace.best if report.verdict in ("pass", "estimated") else workspace.closest
     pack(folder, setting, outcome, artifacts, report)
@@ -63,15 +60,35 @@ def deliver(
     return report
 
 
+def _artifact(setting: Setting, winner: Made, engine: str) -> Artifact:
+    if engine == setting.config.device.engine:
+        return winner.artifact
+    stem = winner.artifact.path.with_suffix("")
+    return export(winner.student, stem, engine, setting.config.task.max_tokens, setting.target)
+
+
+def _parities(
+    setting: Setting, winner: Made, artifacts: dict[str, Artifact], known: Score, progress: Progress
+) -> Iterator[Parity]:
+    for index, (engine, artifact) in enumerate(artifacts.items()):
+        progress("prove", index, len(artifacts), engine)
+        if setting.runs_here(engine):
+            found = known if artifact is winner.artifact else score(artifact, setting.teacher)
+            result = parity(winner, artifact, setting.teacher, setting.config, found)
+            gate(result)
+            yield result
+    progress("prove", len(artifacts), len(artifacts), "the artifacts compute what was searched")
+
+
 def _scores(setting: Setting, made: Sequence[Made], winner: Made, progress: Progress) -> dict[str, Score]:
-    """Score teacher, alternatives and winner on the test documents, by what the engine computes."""
-    wanted = [item for item in made if item is winner or not item.name.startswith("candidate")]
+    """Score teacher, alternatives and winner on the test documents, by what the engine computes where it runs here."""
+    wanted = [item for item in made if item is winner or not item.finalist]
     scores = {}
     for index, item in enumerate(wanted):
         progress("evaluate", index, len(wanted), item.name)
-        if item.artifact.engine == "tvm" and not setting.on_this_machine:
-            scores[item.name] = setting.teacher.task.evaluate(predict_with(item.student), "test")
-        else:
+        if setting.runs_here(item.artifact.engine):
             scores[item.name] = score(item.artifact, setting.teacher)
+        else:
+            scores[item.name] = setting.teacher.task.evaluate(predict_with(item.student), "test")
     progress("evaluate", len(wanted), len(wanted), f"{winner.name}: {scores[winner.name].value:.4f}")
     return scores

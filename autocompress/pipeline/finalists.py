@@ -21,7 +21,6 @@ from autocompress.evaluation.task import Score, predict_with
 from autocompress.export.parity import Parity, Tolerance, compare
 from autocompress.models.load import adapter_of
 from autocompress.pipeline.candidates import Students
-from autocompress.pipeline.progress import Progress
 from autocompress.pipeline.teacher import Teacher
 from autocompress.pipeline.workspace import Workspace
 from autocompress.plan import CompressionPlan
@@ -44,6 +43,7 @@ class Made:
         student: The torch module.
         validation: Its metric on all validation documents (0 to 1).
         artifact: For the device's engine.
+        finalist: Whether it may be delivered; teacher and alternatives are there to be compared with.
     """
 
     name: str
@@ -51,6 +51,10 @@ class Made:
     student: nn.Module
     validation: float
     artifact: Artifact
+    finalist: bool
+
+
+TEACHER = "teacher"
 
 
 def refined(plan: CompressionPlan, steps: int) -> CompressionPlan:
@@ -69,7 +73,7 @@ def make(
     students: Students,
     workspace: Workspace,
     target: Mapping[str, object] | None,
-    progress: Progress,
+    finalist: bool,
 ) -> Made:
     """Train the student of ``plan`` (or read it back, if an interrupted run did) and build its artifact.
 
@@ -81,7 +85,7 @@ def make(
         students: Makes the student.
         workspace: Keeps it.
         target: What to compile for; ``None`` is this machine.
-        progress: Told of each training step.
+        finalist: Whether it may be delivered.
     """
     key = hashlib.sha256(json.dumps([plan.to_json(), teacher.fingerprint]).encode()).hexdigest()[:16]
     weights, note = (workspace.students / f"{key}{suffix}" for suffix in (".safetensors", ".json"))
@@ -96,7 +100,7 @@ def make(
         # The note comes last: where it is, the weights are whole.
         note.write_text(json.dumps({"name": name, "validation": validation, "plan": plan.to_json()}) + "\n")
     artifact = export(student, workspace.students / key, config.device.engine, config.task.max_tokens, target)
-    return Made(name, plan, student, validation, artifact)
+    return Made(name, plan, student, validation, artifact, finalist)
 
 
 def export(

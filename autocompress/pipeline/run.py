@@ -13,7 +13,7 @@ from autocompress.config import RunConfig
 from autocompress.evaluation.task import predict_with
 from autocompress.pipeline.candidates import Students, alternatives, anchors, space_of
 from autocompress.pipeline.deliver import deliver
-from autocompress.pipeline.finalists import Made, export, make, refined
+from autocompress.pipeline.finalists import TEACHER, Made, export, make, refined
 from autocompress.pipeline.progress import Progress, quiet
 from autocompress.pipeline.setting import Setting, prepare
 from autocompress.pipeline.teacher import Teacher
@@ -49,7 +49,7 @@ def search(config: RunConfig, *, resume: bool = False, progress: Progress = quie
     with storage_errors(workspace.storage(config)):
         found = _search(study, setting, students, progress)
     chosen = [read_plan([dict(step) for step in record.plan]) for record in finalists(found, config.search.finalists)]
-    made = _make_all(setting, students, workspace, chosen, progress)
+    made = make_all(setting, students, workspace, chosen or [setting.feasibility.nearest])
     return deliver(setting, made, found, workspace, progress)
 
 
@@ -117,18 +117,13 @@ def _fingerprint(setting: Setting) -> str:
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _make_all(
-    setting: Setting,
-    students: Students,
-    workspace: Workspace,
-    chosen: Sequence[CompressionPlan],
-    progress: Progress,
+def make_all(
+    setting: Setting, students: Students, workspace: Workspace, chosen: Sequence[CompressionPlan]
 ) -> list[Made]:
-    """Return the teacher, the baselines and the finalists, in this order."""
+    """Return the teacher, the alternatives and the finalists, in this order."""
     config, teacher = setting.config, setting.teacher
-    target = None if setting.on_this_machine else setting.profile.tvm_target
 
-    def one(name: str, plan: CompressionPlan) -> Made:
+    def one(name: str, plan: CompressionPlan, *, finalist: bool) -> Made:
         return make(
             name,
             refined(plan, config.search.refine_steps),
@@ -136,17 +131,15 @@ def _make_all(
             teacher=teacher,
             students=students,
             workspace=workspace,
-            target=target,
-            progress=progress,
+            target=setting.target,
+            finalist=finalist,
         )
 
-    artifact = export(
-        teacher.model, workspace.students / "teacher", config.device.engine, config.task.max_tokens, target
-    )
+    stem = workspace.students / TEACHER
+    artifact = export(teacher.model, stem, config.device.engine, config.task.max_tokens, setting.target)
     validation = teacher.task.evaluate(predict_with(teacher.model), "validation").value
-    made = [Made("teacher", CompressionPlan(), teacher.model, validation, artifact)]
+    made = [Made(TEACHER, CompressionPlan(), teacher.model, validation, artifact, finalist=False)]
     if config.search.baselines:
-        space = space_of(config, teacher.shape)
-        made += [one(name, plan) for name, plan in alternatives(teacher.shape, space).items()]
-    finalist_plans = chosen or [setting.feasibility.nearest]
-    return made + [one(f"candidate {index + 1}", plan) for index, plan in enumerate(finalist_plans)]
+        simple = alternatives(teacher.shape, space_of(config, teacher.shape))
+        made += [one(name, plan, finalist=False) for name, plan in simple.items()]
+    return made + [one(f"candidate {index + 1}", plan, finalist=True) for index, plan in enumerate(chosen)]

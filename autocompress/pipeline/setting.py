@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from autocompress.config import RunConfig
@@ -34,9 +35,23 @@ class Setting:
     feasibility: Feasibility
 
     @property
+    def predictor_source(self) -> str:
+        """Which predictor speaks, and whether it is calibrated."""
+        return self.feasibility.nearest_cost.source
+
+    @property
     def on_this_machine(self) -> bool:
         """Whether artifacts can be measured."""
         return self.profile.name == HOST
+
+    @property
+    def target(self) -> Mapping[str, object] | None:
+        """What to compile for; ``None`` is this machine."""
+        return None if self.on_this_machine else self.profile.tvm_target
+
+    def runs_here(self, engine: str) -> bool:
+        """Whether an artifact for the device runs on this machine: a library compiled for another one does not."""
+        return self.on_this_machine or engine != "tvm"
 
 
 def prepare(config: RunConfig, progress: Progress = quiet) -> Setting:

@@ -10,7 +10,7 @@ from typing import Any
 from autocompress.cost import LIMITS, Cost, Estimate
 from autocompress.models.load import adapter_of
 from autocompress.pipeline.candidates import anchors, space_of
-from autocompress.pipeline.finalists import Made
+from autocompress.pipeline.finalists import TEACHER, Made
 from autocompress.pipeline.outcome import Outcome
 from autocompress.pipeline.setting import Setting
 from autocompress.pipeline.workspace import Workspace, versions
@@ -67,7 +67,7 @@ def _goal(setting: Setting, outcome: Outcome) -> GoalRow:
     student = outcome.scores[outcome.winner.name]
     return GoalRow(
         metric=student.metric,
-        teacher=outcome.scores["teacher"].value,
+        teacher=outcome.scores[TEACHER].value,
         student=student.value,
         standard_error=student.standard_error,
         examples=student.count,
@@ -128,7 +128,7 @@ def _limits(setting: Setting, outcome: Outcome) -> list[LimitRow]:
 def _candidates(setting: Setting, outcome: Outcome, found: Sequence[Record]) -> list[CandidateRow]:
     space = space_of(setting.config, setting.teacher.shape)
     names = {_key(params): name for name, params in anchors(setting.teacher.shape, space).items()}
-    finalists = {_plan_key(item.plan.to_json()): item for item in outcome.made if item.name.startswith("candidate")}
+    finalists = {_plan_key(item.plan.to_json()): item for item in outcome.made if item.finalist}
     rows = []
     for record in found:
         if record.state == "failed":
@@ -176,13 +176,13 @@ def _plan_key(plan: Any) -> str:
 def _baselines(outcome: Outcome) -> list[BaselineRow]:
     rows = []
     for item in outcome.made:
-        if item.name not in outcome.measured or (item.name.startswith("candidate") and item is not outcome.winner):
+        if item.name not in outcome.measured or (item.finalist and item is not outcome.winner):
             continue
         measured, score = outcome.measured[item.name], outcome.scores.get(item.name)
         rows.append(
             BaselineRow(
                 name="found here" if item is outcome.winner else item.name,
-                role="student" if item is outcome.winner else "teacher" if item.name == "teacher" else "baseline",
+                role="student" if item is outcome.winner else "teacher" if item.name == TEACHER else "baseline",
                 score=None if score is None else score.value,
                 latency_p50_ms=measured.latency_p50_ms,
                 latency_p95_ms=measured.latency_p95_ms,
@@ -201,7 +201,7 @@ def _health(setting: Setting, outcome: Outcome) -> PredictorHealth:
     )
     predictor = setting.predictor
     if not isinstance(predictor, FittedPredictor):
-        return PredictorHealth(costs["teacher"].source, calibrated=False, samples=0, pairs=pairs)
+        return PredictorHealth(costs[TEACHER].source, calibrated=False, samples=0, pairs=pairs)
     errors = predictor.held_out["latency_p50_ms"]
     return PredictorHealth(
         source=predictor.source,

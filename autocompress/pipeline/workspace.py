@@ -14,6 +14,7 @@ from pathlib import Path
 from autocompress.config import RunConfig, dump_config
 from autocompress.errors import ConfigError, StorageError
 from autocompress.pipeline.progress import Progress
+from autocompress.report.values import RunReport
 
 PACKAGES = ("autocompress", "torch", "transformers", "optuna", "onnx", "onnxruntime", "apache-tvm", "numpy")
 FREE_BYTES = 512 * 2**20
@@ -74,6 +75,21 @@ class Workspace:
     def closest(self) -> Path:
         """The package of the best attempt, where nothing fits."""
         return self.folder / "closest"
+
+    def report(self) -> RunReport:
+        """Return the report of a finished run.
+
+        Raises:
+            StorageError: The run is not finished, or its result is damaged.
+        """
+        try:
+            return RunReport.from_dict(json.loads(self.result.read_text(encoding="utf-8")))
+        except (OSError, ValueError) as error:
+            raise StorageError(
+                f"{self.result} cannot be read ({type(error).__name__}).",
+                right="A finished run has one.",
+                next_step=f"See how far it is with autocompress status {self.folder}, or finish it with --resume.",
+            ) from None
 
     def storage(self, config: RunConfig) -> str:
         """Return where the study is kept."""

@@ -7,7 +7,7 @@ from autocompress.compiler.onnx_graph import write_onnx
 from autocompress.cost import Artifact
 from autocompress.engines import open_artifact
 from autocompress.errors import SourceError, UnsupportedError
-from autocompress.models.load import ADAPTERS, adapter_of, load_classifier
+from autocompress.models.load import ADAPTERS, adapter_of, load_classifier, load_shape
 from autocompress.shape import LayerShape
 from tests.conftest import tiny_model
 
@@ -72,6 +72,19 @@ def test_removing_a_layer_leaves_the_others_in_order(model):
 def test_a_model_reloads_from_its_folder_as_it_was(model, family, tmp_path):
     model.save_pretrained(tmp_path)
     np.testing.assert_array_equal(logits(load_classifier(tmp_path)), logits(model))
+
+
+def test_the_shape_is_known_without_weights(model, tmp_path):
+    model.save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    assert load_shape(tmp_path) == adapter_of(model).shape(model)
+
+
+def test_a_model_without_a_classifier_is_refused_unless_it_is_to_be_fitted(tmp_path):
+    tiny_model("bert").bert.save_pretrained(tmp_path)
+    with pytest.raises(UnsupportedError, match="finetune"):
+        load_classifier(tmp_path)
+    assert load_classifier(tmp_path, classes=("a", "b")) is not None
 
 
 def test_a_new_set_of_classes_starts_a_new_classifier(tmp_path):

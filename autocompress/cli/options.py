@@ -1,0 +1,18 @@
+"""Arguments that several verbs share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+RunFile = Annotated[Path, typer.Argument(metavar="RUN.yaml", help="The run file.")]
+Overrides = Annotated[
+    Optional[list[str]],  # noqa: UP007, UP045 - typer reads the annotation
+    typer.Argument(metavar="[KEY=VALUE]...", help="Dotted keys that override the file, e.g. search.trials=200."),
+]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN_FOLDER", help="The folder of a run, e.g. runs/quickstart.")]
+Engine = Annotated[str, typer.Option(help="onnxruntime or tvm.")]
+Threads = Annotated[int, typer.Option(min=1, help="Threads of the engine.")]
+Tokens = Annotated[int, typer.Option(min=1, help="Sequence length.")]

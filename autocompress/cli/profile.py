@@ -1,0 +1,53 @@
+"""``autocompress profile``: measure models of many shapes on this machine and fit a predictor."""
+
+from __future__ import annotations
+
+from typing import Annotated, Optional
+
+import typer
+
+from autocompress.cli.options import Engine, Threads, Tokens
+from autocompress.cli.terminal import progress, say, show
+from autocompress.errors import DeviceError
+
+NAME, HELP = "profile", "Measure this machine around a model and fit its latency, memory and size predictor."
+
+
+def run(
+    device: Annotated[str, typer.Argument(help="Only host can be measured so far.")] = "host",
+    model: Annotated[
+        Optional[str],  # noqa: UP045 - typer reads the annotation
+        typer.Option(help="Model to sample around: a folder, hub:NAME or wheel:...; default 6 layers x 384."),
+    ] = None,
+    engine: Engine = "onnxruntime",
+    threads: Threads = 1,
+    tokens: Tokens = 64,
+    samples: Annotated[int, typer.Option(min=9, help="Shapes to measure.")] = 24,
+) -> None:
+    """See ``HELP``."""
+    from autocompress.devices.load import load_profile
+    from autocompress.pipeline.calibration import HOST, profile_host
+    from autocompress.pipeline.prediction import shape_of
+
+    if device != HOST:
+        raise DeviceError(
+            f"The device {device!r} cannot be reached.",
+            right="This version measures the machine it runs on, which is called host.",
+            next_step="Run autocompress profile host on that device.",
+        )
+    with progress() as report:
+        predictor = profile_host(
+            load_profile(device),
+            shape_of(model),
+            engine=engine,
+            threads=threads,
+            tokens=tokens,
+            samples=samples,
+            progress=report,
+        )
+    rows = [
+        [name, f"{error.mape:.1%}", f"{error.worst:.1%}", f"{error.within_10_percent:.0%}"]
+        for name, error in predictor.held_out.items()
+    ]
+    show(["figure", "mean error", "worst", "within 10 %"], rows, title="Held-out samples, each left out of its fit")
+    say(predictor.source)

@@ -1,0 +1,90 @@
+"""Make a package of any candidate of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from autocompress.compression.methods import read_plan
+from autocompress.config import RunConfig, load_config
+from autocompress.errors import ConfigError
+from autocompress.evaluation.task import predict_with
+from autocompress.pipeline.candidates import Students
+from autocompress.pipeline.deliver import prove
+from autocompress.pipeline.package import pack
+from autocompress.pipeline.progress import Progress, quiet
+from autocompress.pipeline.run import make_all
+from autocompress.pipeline.setting import Setting, prepare
+from autocompress.pipeline.summary import summarize
+from autocompress.pipeline.workspace import existing
+from autocompress.report.values import RunReport
+from autocompress.search.records import Record, finalists, records
+from autocompress.search.storage import open_study
+
+
+def export(run_folder: Path, *, pick: str, engines: str | None, folder: Path, progress: Progress = quiet) -> RunReport:
+    """Refine, export, prove and measure one candidate, write its package into ``folder``, and return its report.
+
+    Args:
+        run_folder: Of a run that has scored candidates.
+        pick: ``best``, ``fastest`` or ``smallest`` of those within the allowed loss on validation documents, or
+            ``trial:NUMBER`` by the number in the report.
+        engines: Names with commas between; ``None`` takes the run's.
+        folder: Of the package.
+        progress: Told of every stage.
+
+    Raises:
+        ConfigError: There is no such candidate.
+        ParityError: An artifact does not compute what the student computes.
+    """
+    workspace = existing(run_folder)
+    overrides = [] if engines is None else [f"export.formats=[{engines}]"]
+    config = load_config(workspace.config, overrides)
+    found = records(open_study(workspace.storage(config), config.name, resume=True))
+    setting = prepare(config, progress)
+    students = Students(
+        setting.teacher, batch_size=config.search.batch_size, seed=config.search.seed, progress=progress
+    )
+    record = choose(found, pick, floor=_floor(setting, config))
+    made = make_all(setting, students, workspace, [read_plan([dict(step) for step in record.plan])])
+    outcome, artifacts = prove(setting, made, progress)
+    report = summarize(setting, outcome, found)
+    pack(folder, setting, outcome, artifacts, report)
+    return report
+
+
+def _floor(setting: Setting, config: RunConfig) -> float:
+    task = setting.teacher.task
+    teacher = task.evaluate(predict_with(setting.teacher.model), "validation", limit=config.search.score_limit)
+    return teacher.value - config.goal.max_drop_fraction
+
+
+def choose(found: Sequence[Record], pick: str, *, floor: float) -> Record:
+    """Return the candidate that ``pick`` names.
+
+    Args:
+        found: All candidates.
+        pick: See ``export``.
+        floor: Score that ``fastest`` and ``smallest`` must have, where any candidate has it.
+    """
+    if pick.startswith("trial:"):
+        chosen = [record for record in found if pick == f"trial:{record.number}" and record.plan]
+    else:
+        scored = finalists(found, len(found))
+        good = [record for record in scored if (record.score or 0.0) >= floor] or scored
+        keys: dict[str, Any] = {
+            "best": lambda record: -(record.score or 0.0),
+            "fastest": lambda record: record.latency_ms,
+            "smallest": lambda record: record.cost["size_bytes"]["value"],
+        }
+        chosen = sorted(good, key=keys[pick])[:1] if pick in keys else []
+    if not chosen:
+        raise ConfigError(
+            f"No candidate is picked by {pick!r}.",
+            right="Pick best, fastest, smallest or trial:NUMBER; scored are "
+            + (", ".join(str(record.number) for record in found if record.score is not None) or "none")
+            + ".",
+            next_step="Correct --pick; the report lists every candidate with its number.",
+        )
+    return chosen[0]

@@ -1,0 +1,72 @@
+"""What one shape costs on one device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from autocompress.compression.method import Space
+from autocompress.compression.methods import draw, reshape_plan
+from autocompress.cost import Cost
+from autocompress.devices.load import load_profile
+from autocompress.errors import UnsupportedError
+from autocompress.evaluation.sources import fetch
+from autocompress.models.load import load_shape
+from autocompress.pipeline.calibration import best_known, roofline
+from autocompress.pipeline.candidates import Chosen
+from autocompress.pipeline.teacher import cache_folder
+from autocompress.shape import BITS, LayerShape, ModelShape
+
+COMMON = ModelShape(
+    family="bert",
+    vocabulary=30522,
+    positions=512,
+    embedding=384,
+    hidden=384,
+    layers=(LayerShape(heads=12, head_width=32, ffn=1536),) * 6,
+    classes=2,
+)
+"""The shape of MiniLM-L6, asked about where no model is named."""
+
+
+def shape_of(source: str | None) -> ModelShape:
+    """Return the shape of a model source; of ``COMMON`` for ``None``."""
+    return COMMON if source is None else load_shape(fetch(source, cache=cache_folder()))
+
+
+def shrink(
+    shape: ModelShape, *, depth: int | None = None, heads_keep: float = 1.0, ffn_keep: float = 1.0, bits: int = 32
+) -> ModelShape:
+    """Return ``shape`` with so many layers, shares of heads and neurons (0 to 1), and bits of all weights.
+
+    Raises:
+        UnsupportedError: There are fewer layers, or no such bits.
+    """
+    layers = len(shape.layers)
+    if bits not in BITS or (depth or layers) > layers:
+        raise UnsupportedError(
+            f"{depth or layers} layers of {bits} bits are asked for.",
+            right=f"The model has {layers} layers; bits are one of {', '.join(map(str, BITS))}.",
+            next_step="Correct --depth or --bits.",
+        )
+    params: Mapping[str, object] = {
+        "depth": depth or layers,
+        "heads_keep": heads_keep,
+        "ffn_keep": ffn_keep,
+        "attention_bits": bits,
+        "ffn_bits": bits,
+        "embedding_bits": bits,
+    }
+    space = Space((depth or layers,), (heads_keep,), (ffn_keep,))
+    return reshape_plan(shape, draw(Chosen(params), shape, space))
+
+
+def predict(shape: ModelShape, *, device: str, engine: str, threads: int, tokens: int) -> Cost:
+    """Return the predicted cost of ``shape``: fitted where the device was measured, its roofline where not.
+
+    Raises:
+        OutOfRangeError: The device's predictor was not fitted on such shapes.
+        ConfigError: There is no such device.
+    """
+    profile = load_profile(device)
+    known = best_known(profile, engine, threads)
+    return (known or roofline(profile, engine, threads)).predict(shape, tokens)

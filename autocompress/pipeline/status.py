@@ -1,0 +1,123 @@
+"""Where a run is, read from what it leaves on disk."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from autocompress.config import load_config
+from autocompress.pipeline.workspace import Workspace, existing
+from autocompress.search.records import Record, finalists, records
+from autocompress.search.storage import open_study
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage: steps done and in all, time taken and left (h:mm:ss, or empty), and its last note."""
+
+    name: str
+    done: int
+    total: int
+    elapsed: str
+    left: str
+    note: str
+
+
+@dataclass(frozen=True)
+class Status:
+    """A run from outside.
+
+    Attributes:
+        alive: Whether its process exists.
+        finished: Whether it has a result.
+        stages: In the order they began.
+        best: The best scored candidate.
+        counts: Candidates by state.
+    """
+
+    alive: bool
+    finished: bool
+    stages: Sequence[Stage]
+    best: Record | None
+    counts: Mapping[str, int]
+
+
+def read_status(folder: Path) -> Status:
+    """Return where the run in ``folder`` is.
+
+    Raises:
+        ConfigError: The folder is no run.
+        StorageError: Its study cannot be read.
+    """
+    workspace = existing(folder)
+    events = read_events(workspace)
+    found = _records(workspace)
+    best = finalists(found, 1)
+    return Status(
+        alive=bool(events) and not workspace.result.is_file() and _exists(int(events[-1]["pid"])),
+        finished=workspace.result.is_file(),
+        stages=_stages(events),
+        best=best[0] if best else None,
+        counts=Counter(record.state for record in found),
+    )
+
+
+def read_events(workspace: Workspace) -> list[dict[str, Any]]:
+    """Return the run's events; a line that a killed process left unfinished is not one."""
+    if not workspace.events.is_file():
+        return []
+    events = []
+    for line in workspace.events.read_text(encoding="utf-8").splitlines():
+        try:
+            events.append(json.loads(line))
+        except ValueError:
+            continue
+    return events
+
+
+def _records(workspace: Workspace) -> list[Record]:
+    config = load_config(workspace.config)
+    storage = workspace.storage(config)
+    path = Path(storage.split(":", 1)[1].removeprefix("///"))
+    if not path.exists() and storage.startswith(("journal:", "sqlite:")):
+        return []
+    return records(open_study(storage, config.name, resume=True))
+
+
+def _stages(events: Sequence[Mapping[str, Any]]) -> list[Stage]:
+    first: dict[str, Mapping[str, Any]] = {}
+    last: dict[str, Mapping[str, Any]] = {}
+    for event in events:
+        name = event["stage"]
+        if name not in first or event["done"] < last[name]["done"]:
+            first[name] = event
+        last[name] = event
+    return [_stage(first[name], last[name]) for name in first]
+
+
+def _stage(first: Mapping[str, Any], last: Mapping[str, Any]) -> Stage:
+    seconds, steps = last["time"] - first["time"], last["done"] - first["done"]
+    left = seconds / steps * (last["total"] - last["done"]) if steps > 0 else None
+    return Stage(last["stage"], last["done"], last["total"], _clock(seconds), _clock(left), last["note"])
+
+
+def _clock(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

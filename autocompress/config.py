@@ -46,6 +46,9 @@ class Finetune(Section):
 
     epochs: Count = Field(default=3, description="Passes over the training documents.")
     learning_rate: float = Field(default=1e-4, gt=0, description="Peak, after a warm-up.")
+    head_ratio: float = Field(
+        default=20.0, gt=0, description="Times that rate for pooler and classifier, which start untrained."
+    )
     batch_size: Count = Field(default=32, description="Documents a step.")
     train_limit: Count | None = Field(default=None, description="Use at most this many training documents.")
     seed: int = Field(default=0, ge=0, description="Of the classifier's weights and the order of documents.")

@@ -61,9 +61,15 @@ def apply(model: nn.Module, step: DistillStep, context: Context) -> nn.Module:
         logits = student(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
         return distillation_loss(logits, context.teacher_logits(batch), batch.labels, step)
 
-    torch.manual_seed(step.seed)
-    batches = context.batches(step.steps, step.seed)
-    train(model, batches, loss, steps=step.steps, learning_rate=step.learning_rate, on_step=context.on_step)
+    train(
+        model,
+        context.batches(step.steps, step.seed),
+        loss,
+        steps=step.steps,
+        learning_rate=step.learning_rate,
+        seed=step.seed,
+        on_step=context.on_step,
+    )
     return model
 
 

@@ -105,6 +105,7 @@ def _fine_tuned(config: RunConfig, source: Path, task: TextClassification, progr
         cross_entropy,
         learning_rate=recipe.learning_rate,
         steps=steps,
+        head_ratio=recipe.head_ratio,
         seed=recipe.seed,
         on_step=lambda step, total, loss: progress("fine-tune", step, total, f"loss {loss:.3f}"),
     )

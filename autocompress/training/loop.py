@@ -43,43 +43,6 @@ HEAD = frozenset({"pooler", "pre_classifier", "classifier"})
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """How to fit; exactly one of ``epochs`` and ``steps`` is given.
-
-    Attributes:
-        learning_rate: Peak, reached at the end of the warm-up.
-        batch_size: Documents in a step.
-        epochs: Passes over the documents; parts of one are fine.
-        steps: Optimizer steps.
-        seed: Of dropout and of the order of the documents.
-        head_ratio: Rate of the head (``HEAD``), as a multiple of the others'. A head that starts at random has
-            far to go, and Adam's steps are only as long as the rate: 20 suits a short fine-tuning.
-    """
-
-    learning_rate: float
-    batch_size: int = 32
-    epochs: float | None = None
-    steps: int | None = None
-    seed: int = 0
-    head_ratio: float = 1.0
-
-    def __post_init__(self) -> None:
-        if (self.epochs is None) == (self.steps is None):
-            raise ConfigError(
-                f"A recipe has epochs {self.epochs} and steps {self.steps}.",
-                right="It has one of the two.",
-                next_step="Remove one of them, or give one.",
-            )
-
-    def total_steps(self, documents: int) -> int:
-        """Return the optimizer steps for a split of so many documents (at least 1)."""
-        if self.steps is not None:
-            return self.steps
-        assert self.epochs is not None
-        return max(1, round(self.epochs * ceil(documents / self.batch_size)))
-
-
-@dataclass(frozen=True)
 class TrainLog:
     """The loss of each step, in order."""
 

@@ -31,7 +31,9 @@ def test_distillation_brings_the_student_nearer_to_its_teacher():
 
     def distance(model) -> float:
         with torch.no_grad():
-            outputs = [m(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits for m in (teacher, model)]
+            outputs = [
+                m(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits for m in (teacher, model)
+            ]
         return float(functional.mse_loss(*(functional.log_softmax(logits, -1) for logits in outputs)))
 
     before = distance(student)

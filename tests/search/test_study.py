@@ -93,10 +93,7 @@ def test_kill_minus_nine_loses_nothing_that_was_finished(tmp_path, kind):
         study = open_study(storage_of(kind, tmp_path / "killed"), "run", resume=True)
         assert finished <= {f"{record.number} {dict(record.params)}" for record in records(study)}
     assert start("killed", "resume").wait(60) == 0
-    found = [
-        records(open_study(storage_of(kind, tmp_path / name), "run", resume=True))
-        for name in ("whole", "killed")
-    ]
+    found = [records(open_study(storage_of(kind, tmp_path / name), "run", resume=True)) for name in ("whole", "killed")]
     assert choices(found[0]) == choices(found[1])
 
 

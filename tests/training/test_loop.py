@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from autocompress.errors import ConfigError
-from autocompress.training.loop import Recipe, TrainingDivergedError, cross_entropy, logits_of, rate, repeat, train
+from autocompress.training.loop import TrainingDivergedError, cross_entropy, logits_of, rate, repeat, train
 from tests.conftest import tiny_model
 
 
@@ -158,20 +158,6 @@ class TestRate:
 
     def test_starts_at_the_peak_without_warm_up(self) -> None:
         assert rate(0, 10, 0.0) == 1.0
-
-
-class TestRecipe:
-    @pytest.mark.parametrize(("epochs", "documents", "steps"), [(1, 100, 4), (3, 96, 9), (0.5, 100, 2), (0.01, 100, 1)])
-    def test_epochs_become_steps(self, epochs: float, documents: int, steps: int) -> None:
-        assert Recipe(1e-4, batch_size=32, epochs=epochs).total_steps(documents) == steps
-
-    def test_steps_are_steps(self) -> None:
-        assert Recipe(1e-4, steps=7).total_steps(1000) == 7
-
-    @pytest.mark.parametrize(("epochs", "steps"), [(None, None), (1, 10)])
-    def test_has_either_epochs_or_steps(self, epochs: float | None, steps: int | None) -> None:
-        with pytest.raises(ConfigError, match="one of the two"):
-            Recipe(1e-4, epochs=epochs, steps=steps)
 
 
 def test_batches_repeat_epoch_after_epoch_until_there_are_enough() -> None:

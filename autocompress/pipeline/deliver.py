@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 
 from autocompress.cost import Artifact
+from autocompress.errors import MissingDependencyError
 from autocompress.evaluation.task import Score, predict_with
 from autocompress.export.parity import Parity, gate
 from autocompress.pipeline.finalists import TEACHER, Made, export, measure, parity, score
@@ -38,9 +39,9 @@ def prove(setting: Setting, made: Sequence[Made], progress: Progress) -> tuple[O
     winner = choose([item for item in made if item.finalist], measured, limits)
     progress("measure", 1, 1, f"{winner.name} is delivered")
     scores = _scores(setting, made, winner, progress)
-    artifacts: dict[str, Artifact] = {engine: _artifact(setting, winner, engine) for engine in config.export.formats}
+    artifacts, omitted = _artifacts(setting, winner)
     parities = list(_parities(setting, winner, artifacts, scores[winner.name], progress))
-    return Outcome(made, winner, measured, scores, limits, parities), artifacts
+    return Outcome(made, winner, measured, scores, limits, parities, omitted), artifacts
 
 
 def deliver(
@@ -60,11 +61,19 @@ def deliver(
     return report
 
 
-def _artifact(setting: Setting, winner: Made, engine: str) -> Artifact:
-    if engine == setting.config.device.engine:
-        return winner.artifact
-    stem = winner.artifact.path.with_suffix("")
-    return export(winner.student, stem, engine, setting.config.task.max_tokens, setting.target)
+def _artifacts(setting: Setting, winner: Made) -> tuple[dict[str, Artifact], dict[str, str]]:
+    """Return the winner's artifact for each engine, and why there is none for an engine whose tools are missing."""
+    config = setting.config
+    artifacts: dict[str, Artifact] = {config.device.engine: winner.artifact}
+    omitted: dict[str, str] = {}
+    for engine in config.export.formats:
+        if engine not in artifacts:
+            stem = winner.artifact.path.with_suffix("")
+            try:
+                artifacts[engine] = export(winner.student, stem, engine, config.task.max_tokens, setting.target)
+            except MissingDependencyError as error:
+                omitted[engine] = f"{error.wrong} {error.next_step}"
+    return artifacts, omitted
 
 
 def _parities(

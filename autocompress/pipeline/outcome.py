@@ -22,6 +22,7 @@ class Outcome:
         scores: Metric on the test documents, by name.
         limits: Absolute limits: of measured figures where there are any, else of predicted ones.
         parities: Of the winner, one an engine that runs here.
+        omitted: Engine -> why it has no artifact, where the tools to build one are missing.
     """
 
     made: Sequence[Made]
@@ -30,6 +31,7 @@ class Outcome:
     scores: Mapping[str, Score]
     limits: Figures
     parities: Sequence[Parity]
+    omitted: Mapping[str, str]
 
     @property
     def broken(self) -> tuple[str, ...]:

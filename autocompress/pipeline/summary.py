@@ -51,7 +51,7 @@ def summarize(setting: Setting, outcome: Outcome, found: Sequence[Record]) -> Ru
         candidates=tuple(_candidates(setting, outcome, found)),
         baselines=tuple(_baselines(outcome)),
         predictor=_health(setting, outcome),
-        failures=tuple(FailureRow(*item) for item in Counter(r.reason for r in found if r.state == "failed").items()),
+        failures=tuple(_failures(outcome, found)),
         parity=tuple(_parity(outcome)),
         reproduction=(f"autocompress search {Workspace.of(config).config} name={config.name}-again",),
         versions=versions(),
@@ -211,6 +211,12 @@ def _health(setting: Setting, outcome: Outcome) -> PredictorHealth:
         within_10_percent=errors.within_10_percent,
         pairs=pairs,
     )
+
+
+def _failures(outcome: Outcome, found: Sequence[Record]) -> list[FailureRow]:
+    omitted = [FailureRow(f"no {engine} artifact: {reason}", 1) for engine, reason in outcome.omitted.items()]
+    reasons = Counter(record.reason for record in found if record.state == "failed")
+    return omitted + [FailureRow(reason, count) for reason, count in reasons.items()]
 
 
 def _parity(outcome: Outcome) -> list[ParityRow]:

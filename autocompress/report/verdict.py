@@ -25,6 +25,7 @@ def verdict_text(report: RunReport) -> str:
     if report.goal is not None:
         lines += ["", goal_line(report.goal)]
     lines += ([gain] if (gain := gains(report)) else []) + [line for line in (report.blocked, report.reachable) if line]
+    lines += [f"{row.count} × {row.reason}" for row in report.failures]
     if not report.predictor.calibrated:
         lines.append(f"Predictions are {UNCALIBRATED}: {report.predictor.source}.")
     return "\n".join(lines)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 from autocompress.cost import LIMITS, Cost, Estimate
 from autocompress.models.load import adapter_of
@@ -129,10 +129,11 @@ def _candidates(setting: Setting, outcome: Outcome, found: Sequence[Record]) -> 
     space = space_of(setting.config, setting.teacher.shape)
     names = {_key(params): name for name, params in anchors(setting.teacher.shape, space).items()}
     finalists = {_plan_key(item.plan.to_json()): item for item in outcome.made if item.finalist}
-    rows = []
+    rows, seen = [], set()
     for record in found:
-        if record.state == "failed":
+        if record.state == "failed" or _plan_key(record.plan) in seen:
             continue
+        seen.add(_plan_key(record.plan))
         made = finalists.get(_plan_key(record.plan))
         measurement = outcome.measured.get(made.name) if made else None
         rows.append(
@@ -164,13 +165,13 @@ def _estimate(record: Record, name: str) -> Estimate:
     return Estimate(**record.cost[name])
 
 
-def _key(params: Any) -> str:
+def _key(params: Mapping[str, object]) -> str:
     return str(sorted(params.items()))
 
 
-def _plan_key(plan: Any) -> str:
+def _plan_key(plan: Sequence[Mapping[str, object]]) -> str:
     """Identify a plan whatever its training steps, which differ between trial and finalist."""
-    return str([{key: str(value) for key, value in step.items() if key != "steps"} for step in plan]).replace("(", "[")
+    return json.dumps([{key: value for key, value in step.items() if key != "steps"} for step in plan])
 
 
 def _baselines(outcome: Outcome) -> list[BaselineRow]:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from autocompress.pipeline.export import export
     from autocompress.pipeline.prediction import predict
     from autocompress.pipeline.run import search
-    from autocompress.pipeline.setting import prepare
+    from autocompress.pipeline.setting import check
     from autocompress.pipeline.teacher import load_teacher
     from autocompress.runtime.session import Session
     from autocompress.shape import ModelShape
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 __all__ = [
     "ModelShape",
     "Session",
+    "check",
     "detect_host",
     "export",
     "load_config",
     "load_profile",
     "load_teacher",
     "predict",
-    "prepare",
     "profile_host",
     "search",
 ]
@@ -35,13 +35,13 @@ __all__ = [
 _HOMES = {
     "ModelShape": "shape",
     "Session": "runtime.session",
+    "check": "pipeline.setting",
     "detect_host": "devices.detect",
     "export": "pipeline.export",
     "load_config": "config",
     "load_profile": "devices.load",
     "load_teacher": "pipeline.teacher",
     "predict": "pipeline.prediction",
-    "prepare": "pipeline.setting",
     "profile_host": "pipeline.calibration",
     "search": "pipeline.run",
 }

@@ -80,14 +80,21 @@ def progress() -> Iterator[Report]:
 def _lines() -> Report:
     started = time.monotonic()
     last_stage, last_at = "", 0.0
+    begun: dict[str, tuple[float, int]] = {}
+    reached: dict[str, int] = {}
 
     def report(stage: str, done: int, total: int, note: str) -> None:
         nonlocal last_stage, last_at
         now = time.monotonic()
+        if done <= reached.get(stage, done):
+            begun[stage] = (now, done)  # A stage that starts anew, as the training of each candidate does.
+        reached[stage] = done
         if stage == last_stage and done not in (0, total) and now - last_at < QUIET_S:
             return
         last_stage, last_at = stage, now
-        sys.stdout.write(f"[{now - started:6.1f} s] {stage} {done}/{total} {note}\n")
+        since, from_step = begun[stage]
+        left = f", {(now - since) / (done - from_step) * (total - done):.0f} s left" if from_step < done < total else ""
+        sys.stdout.write(f"[{now - started:6.1f} s] {stage} {done}/{total}{left} {note}\n")
         sys.stdout.flush()
 
     return report

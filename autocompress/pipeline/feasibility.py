@@ -60,6 +60,11 @@ class Feasibility:
     nearest_cost: Cost
 
     @property
+    def source(self) -> str:
+        """Which predictor spoke, and whether it is calibrated."""
+        return self.nearest_cost.source
+
+    @property
     def feasible(self) -> bool:
         """Whether any candidate meets every limit."""
         return self.inside > 0

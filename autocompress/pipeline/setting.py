@@ -12,8 +12,9 @@ from autocompress.pipeline.calibration import HOST, predictor_for
 from autocompress.pipeline.candidates import space_of
 from autocompress.pipeline.feasibility import Feasibility, assess
 from autocompress.pipeline.progress import Progress, quiet
-from autocompress.pipeline.teacher import Teacher, load_teacher
+from autocompress.pipeline.teacher import Teacher, load_teacher, untrained_shape
 from autocompress.predictors.predictor import Predictor
+from autocompress.shape import ModelShape
 
 
 @dataclass(frozen=True)
@@ -35,11 +36,6 @@ class Setting:
     feasibility: Feasibility
 
     @property
-    def predictor_source(self) -> str:
-        """Which predictor speaks, and whether it is calibrated."""
-        return self.feasibility.nearest_cost.source
-
-    @property
     def on_this_machine(self) -> bool:
         """Whether artifacts can be measured."""
         return self.profile.name == HOST
@@ -54,24 +50,27 @@ class Setting:
         return self.on_this_machine or engine != "tvm"
 
 
+def check(config: RunConfig, progress: Progress = quiet) -> Feasibility:
+    """Say what is reachable on the device for the budget; nothing is trained or searched."""
+    return _foresee(config, untrained_shape(config, progress), progress)[1]
+
+
 def prepare(config: RunConfig, progress: Progress = quiet) -> Setting:
     """Load the teacher, calibrate the device, and say what is reachable; nothing is searched."""
-    profile = load_profile(config.device.profile)
     teacher = load_teacher(config, progress)
+    predictor, feasibility = _foresee(config, teacher.shape, progress)
+    return Setting(config, load_profile(config.device.profile), teacher, predictor, feasibility)
+
+
+def _foresee(config: RunConfig, shape: ModelShape, progress: Progress) -> tuple[Predictor, Feasibility]:
     predictor = predictor_for(
-        profile,
-        teacher.shape,
+        load_profile(config.device.profile),
+        shape,
         engine=config.device.engine,
         threads=config.device.threads,
         tokens=config.task.max_tokens,
         samples=config.calibrate.samples,
         progress=progress,
     )
-    feasibility = assess(
-        teacher.shape,
-        space_of(config, teacher.shape),
-        config.budget.to_budget(),
-        predictor,
-        config.task.max_tokens,
-    )
-    return Setting(config, profile, teacher, predictor, feasibility)
+    budget, tokens = config.budget.to_budget(), config.task.max_tokens
+    return predictor, assess(shape, space_of(config, shape), budget, predictor, tokens)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from autocompress.evaluation.load import load_task
 from autocompress.evaluation.sources import MODEL_WEIGHTS, fetch
 from autocompress.evaluation.task import Batch, TextClassification
 from autocompress.export.package import replacing, sha256_of
-from autocompress.models.load import adapter_of, load_classifier
+from autocompress.models.load import adapter_of, load_classifier, load_shape
 from autocompress.pipeline.progress import Progress, quiet
 from autocompress.shape import ModelShape
 from autocompress.training.loop import cross_entropy, repeat, train
@@ -58,11 +58,7 @@ def load_teacher(config: RunConfig, progress: Progress = quiet) -> Teacher:
         SourceError: Model or data is missing, unreadable or not what the task needs.
         ConfigError, UnsupportedError: The model cannot do the task.
     """
-    progress("fetch", 0, 2, config.model.source)
-    source = fetch(config.model.source, cache=cache_folder(), sha256=config.model.sha256, verify=MODEL_WEIGHTS)
-    progress("fetch", 1, 2, config.task.data.source)
-    task = _load_task(config, source)
-    progress("fetch", 2, 2, f"{len(task.dataset.train)} training documents, {len(task.dataset.classes)} classes")
+    source, task = _fetch(config, progress)
     folder = source if config.model.finetune is None else _fine_tuned(config, source, task, progress)
     model = load_classifier(folder)
     _check_classes(model, task, config)
@@ -70,9 +66,22 @@ def load_teacher(config: RunConfig, progress: Progress = quiet) -> Teacher:
     return Teacher(model, adapter_of(model).shape(model), task, folder, fingerprint)
 
 
-def _load_task(config: RunConfig, folder: Path) -> TextClassification:
-    return load_task(
-        folder,
+def untrained_shape(config: RunConfig, progress: Progress = quiet) -> ModelShape:
+    """Return the shape that the teacher has, or will have once it is fine-tuned; no weights are read.
+
+    Raises:
+        SourceError, ConfigError, UnsupportedError: As ``load_teacher``.
+    """
+    source, task = _fetch(config, progress)
+    return replace(load_shape(source), classes=len(task.dataset.classes))
+
+
+def _fetch(config: RunConfig, progress: Progress) -> tuple[Path, TextClassification]:
+    progress("fetch", 0, 2, config.model.source)
+    source = fetch(config.model.source, cache=cache_folder(), sha256=config.model.sha256, verify=MODEL_WEIGHTS)
+    progress("fetch", 1, 2, config.task.data.source)
+    task = load_task(
+        source,
         DataSpec(**config.task.data.model_dump()),
         cache=cache_folder(),
         max_tokens=config.task.max_tokens,
@@ -81,6 +90,8 @@ def _load_task(config: RunConfig, folder: Path) -> TextClassification:
         train_limit=config.task.train_limit,
         eval_limit=config.task.eval_limit,
     )
+    progress("fetch", 2, 2, f"{len(task.dataset.train)} training documents, {len(task.dataset.classes)} classes")
+    return source, task
 
 
 def _fine_tuned(config: RunConfig, source: Path, task: TextClassification, progress: Progress) -> Path:

@@ -10,22 +10,11 @@ from torch import Tensor, nn
 
 from autocompress.plan import Step, Suggest
 from autocompress.shape import Bits, ModelShape
+from autocompress.training.loop import LabelledBatch
 
 
-class TrainingBatch(Protocol):
-    """A batch of labelled sequences."""
-
-    @property
-    def input_ids(self) -> Tensor:
-        """(batch x tokens) int64."""
-
-    @property
-    def attention_mask(self) -> Tensor:
-        """(batch x tokens) int64; 0 is padding."""
-
-    @property
-    def labels(self) -> Tensor:
-        """(batch,) int64."""
+class TrainingBatch(LabelledBatch, Protocol):
+    """A batch of labelled sequences that knows which ones they are."""
 
     @property
     def indices(self) -> Tensor:

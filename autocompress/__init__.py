@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -52,3 +54,14 @@ def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module 'autocompress' has no attribute {name!r}")
     return getattr(import_module(f"autocompress.{_HOMES[name]}"), name)
+
+
+class _Front(ModuleType):
+    """Keeps the rooms ``search`` and ``export``, once they are imported, from hiding the functions of these names."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (name in _HOMES and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Front

@@ -1,0 +1,77 @@
+"""What every predictor in ``latency_models/`` keeps."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from autocompress.cost import LIMITS
+from autocompress.devices import list_profiles, load_profile
+from autocompress.engines import ENGINES
+from autocompress.predictors.fit import fit
+from autocompress.predictors.intervals import COVERAGE
+from autocompress.predictors.predictor import FittedPredictor
+from autocompress.predictors.store import file_name, load
+
+FILES = sorted((Path(__file__).parents[1] / "latency_models").iterdir())
+
+
+@pytest.fixture(params=FILES, ids=lambda file: file.stem)
+def file(request: pytest.FixtureRequest) -> Path:
+    return request.param
+
+
+@pytest.fixture
+def predictor(file: Path) -> FittedPredictor:
+    return load(file)
+
+
+def measured(predictor: FittedPredictor, figure: str) -> np.ndarray:
+    return np.array([getattr(sample, figure) for sample in predictor.samples])
+
+
+def test_there_is_one() -> None:
+    assert FILES
+
+
+def test_its_file_is_named_after_what_it_speaks_of(file: Path, predictor: FittedPredictor) -> None:
+    assert file.name == file_name(predictor.device, predictor.engine, predictor.threads)
+    assert predictor.engine in ENGINES
+
+
+def test_it_belongs_to_a_device_that_says_it_was_measured(predictor: FittedPredictor) -> None:
+    profile = load_profile(predictor.device)
+    assert profile.calibration == "measured"
+    assert predictor.threads <= profile.core_count
+    assert predictor.provenance["cpu"] == profile.cpu
+    assert predictor.provenance["engine_version"] == profile.engines[predictor.engine]
+    assert predictor.provenance.keys() >= {"date", "conditions"}
+
+
+def test_every_device_that_says_it_was_measured_has_one() -> None:
+    boards = [load_profile(name) for name in list_profiles() if name != "host"]
+    says = {profile.name for profile in boards if profile.calibration == "measured"}
+    assert says == {load(file).device for file in FILES}
+
+
+@pytest.mark.parametrize("figure", LIMITS)
+def test_its_own_samples_lie_in_its_intervals_as_often_as_promised(predictor: FittedPredictor, figure: str) -> None:
+    costs = [predictor.predict(sample.shape, sample.tokens) for sample in predictor.samples]
+    estimates = [getattr(cost, figure) for cost in costs]
+    inside = [low.low <= value <= low.high for low, value in zip(estimates, measured(predictor, figure), strict=True)]
+    assert np.mean(inside) >= COVERAGE
+
+
+def test_it_is_what_a_fit_to_its_samples_gives(predictor: FittedPredictor) -> None:
+    """Numbers were fitted, not written: fitting again foresees every sample alike, up to rounding of the solver."""
+    again = fit(
+        predictor.samples,
+        device=predictor.device,
+        engine=predictor.engine,
+        threads=predictor.threads,
+        provenance=predictor.provenance,
+    )
+    assert again.ranges == predictor.ranges
+    for sample in predictor.samples:
+        stored, fresh = (one.predict(sample.shape, sample.tokens).figures() for one in (predictor, again))
+        assert fresh == pytest.approx(stored, rel=1e-3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -130,12 +131,15 @@ def _build_tvm(shape: ModelShape, weights: Weights, path_stem: Path, tokens: int
 def _linker(target: Target) -> Any:
     from tvm.support import cc
 
-    command = target.linker or str(cc.get_cc() or "")
-    if not command or shutil.which(command) is None:
+    architecture = target.triple.split("-")[0] or platform.machine()
+    foreign = f"{architecture}-linux-gnu-g++" if architecture != platform.machine() else ""
+    command = target.linker or foreign or str(cc.get_cc() or "g++")
+    if shutil.which(command) is None:
+        package = f"g++-{architecture}-linux-gnu" if command == foreign else command
         raise MissingDependencyError(
-            f"The linker {command or 'g++'} is not installed.",
+            f"The linker {command} is not installed.",
             right=f"A C++ compiler links the library for {target.cpu}.",
-            next_step=f"Install it (on Debian: apt install {command or 'g++'}), or set device.engine to onnxruntime.",
+            next_step=f"Install it (on Debian: apt install {package}), or set device.engine to onnxruntime.",
         )
     return cc.cross_compiler(command)
 

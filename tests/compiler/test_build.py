@@ -105,3 +105,10 @@ def test_fewer_bits_make_a_smaller_file(engine, tmp_path):
 def test_weight_specs_foretell_the_onnx_file_within_two_percent(bits, tmp_path):
     artifact = build(larger(bits), random_weights(larger(bits)), tmp_path / "model", engine="onnxruntime", tokens=8)
     assert artifact.size_bytes == pytest.approx(stored(bits), rel=0.02)
+
+
+def test_another_processor_is_linked_for_by_its_own_compiler(tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.which", lambda command: None)
+    target = {"mcpu": "sifive-u74", "mtriple": "riscv64-linux-gnu"}
+    with pytest.raises(MissingDependencyError, match="riscv64-linux-gnu-g"):
+        build(SHAPE, WEIGHTS, tmp_path / "model", engine="tvm", tokens=8, target=target)

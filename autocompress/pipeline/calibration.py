@@ -16,7 +16,7 @@ from autocompress.pipeline.progress import Progress, quiet
 from autocompress.predictors.fit import fit
 from autocompress.predictors.predictor import FittedPredictor, Predictor, Sample
 from autocompress.predictors.roofline import Peak, Roofline
-from autocompress.predictors.sampling import corners, sample_shapes
+from autocompress.predictors.sampling import FFN_ALIGN, corners, sample_shapes
 from autocompress.predictors.store import find, load, save
 from autocompress.profiling.drift import remeasure_drifted, without_waiting
 from autocompress.profiling.runner import LocalRunner
@@ -38,6 +38,7 @@ def predictor_for(
     threads: int,
     tokens: int,
     samples: int,
+    align: int,
     progress: Progress = quiet,
 ) -> Predictor:
     """Return the predictor of a device for shapes nested within ``teacher``.
@@ -46,13 +47,13 @@ def predictor_for(
     this machine is profiled (device ``host``); a board that cannot be reached gets its roofline.
     """
     known = best_known(profile, engine, threads)
-    if known is not None and _covers(known, teacher, tokens):
+    if known is not None and _covers(known, teacher, tokens, align):
         progress("calibrate", 1, 1, known.source)
         return known
     if profile.name != HOST:
         return known or roofline(profile, engine, threads)
     return profile_host(
-        profile, teacher, engine=engine, threads=threads, tokens=tokens, samples=samples, progress=progress
+        profile, teacher, engine=engine, threads=threads, tokens=tokens, samples=samples, align=align, progress=progress
     )
 
 
@@ -83,6 +84,7 @@ def profile_host(
     threads: int,
     tokens: int,
     samples: int,
+    align: int = FFN_ALIGN,
     progress: Progress = quiet,
 ) -> FittedPredictor:
     """Measure models of many shapes around ``teacher`` on this machine, fit, and keep the predictor as JSON.
@@ -92,7 +94,7 @@ def profile_host(
     Raises:
         DeviceError: Too few samples could be measured.
     """
-    shapes = {str(index): shape for index, shape in enumerate(sample_shapes(teacher, samples, seed=0))}
+    shapes = {str(index): shape for index, shape in enumerate(sample_shapes(teacher, samples, 0, align))}
     runner = LocalRunner(profile.name)
 
     def measure(name: str) -> Measurement | Failure:
@@ -142,9 +144,9 @@ def _is_current(known: FittedPredictor, profile: DeviceProfile, engine: str) -> 
     return all(known.provenance.get(key) == value for key, value in _identity(profile, engine).items())
 
 
-def _covers(known: FittedPredictor, teacher: ModelShape, tokens: int) -> bool:
+def _covers(known: FittedPredictor, teacher: ModelShape, tokens: int, align: int) -> bool:
     try:
-        for shape in corners(teacher):
+        for shape in corners(teacher, align):
             known.predict(shape, tokens)
     except OutOfRangeError:
         return False

@@ -70,6 +70,7 @@ def _foresee(config: RunConfig, shape: ModelShape, progress: Progress) -> tuple[
         threads=config.device.threads,
         tokens=config.task.max_tokens,
         samples=config.calibrate.samples,
+        align=config.search.space.align,
         progress=progress,
     )
     budget, tokens = config.budget.to_budget(), config.task.max_tokens

@@ -48,9 +48,12 @@ def _options() -> None:
 
 def _guarded(run: Callable[[], int], *, debug: bool) -> int:
     try:
-        return run()
+        code = run()
+        if code == INTERRUPTED:  # Typer's answer to Ctrl-C.
+            raise KeyboardInterrupt
+        return code
     except KeyboardInterrupt:
-        complain("Stopped.", "Every finished trial is kept.", "Run the same command with --resume to go on.")
+        complain("Stopped.", "Every finished trial is kept.", "Go on with a search by the same command with --resume.")
         return INTERRUPTED
     except AutoCompressError as error:
         if debug:

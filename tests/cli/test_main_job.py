@@ -155,7 +155,8 @@ def test_a_search_that_is_killed_and_resumed_tries_the_same_candidates_and_keeps
     process = world.start("search", "first.yaml", "name=killed")
     wait_for(world, "killed", process, stage="search", done=2)
     os.kill(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
     before = params(world, "killed")
     assert len(before) >= 2
     done = world.run("search", "first.yaml", "name=killed", "--resume")
@@ -169,7 +170,7 @@ def test_a_run_that_is_killed_while_it_refines_trains_no_student_twice(world):
     process = world.start("search", "first.yaml", "name=refining", "search.refine_steps=60")
     wait_for(world, "refining", process, stage="refine candidate 1", done=1)
     process.kill()
-    process.wait()
+    process.communicate()
     students = world.folder / "runs/refining/students"
     kept = {path: path.stat().st_mtime_ns for path in students.glob("*.safetensors")}
     assert kept  # the alternatives were finished before

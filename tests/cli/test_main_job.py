@@ -13,7 +13,7 @@ import pytest
 
 from autocompress.search.records import records
 from autocompress.search.storage import open_study
-from tests.world import World
+from tests.cli.world import World
 
 pytestmark = pytest.mark.slow
 

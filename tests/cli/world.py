@@ -1,0 +1,103 @@
+"""A whole small world: a model with its tokenizer, labelled text that can be learned, and a run file."""
+
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from torch import nn
+from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
+
+ROOT = Path(__file__).parents[2]
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+CUES = {"animal": ["cat", "dog", "horse"], "plant": ["oak", "rose", "fern"]}
+FILLER = ["the", "a", "old", "near", "house", "river", "stands", "was", "seen", "today", "and", "very"]
+
+
+def write_model(folder: Path) -> Path:
+    """Save a random BERT of 3 layers with a WordPiece tokenizer, as save_pretrained lays it out."""
+    vocabulary = SPECIAL + [word for words in CUES.values() for word in words] + FILLER
+    tokenizer = Tokenizer(models.WordPiece({word: i for i, word in enumerate(vocabulary)}, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=32, **names).save_pretrained(folder)
+    config = BertConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=32,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=32,
+    )
+    model: nn.Module = BertForSequenceClassification(config).bert
+    model.save_pretrained(folder)
+    return folder
+
+
+def write_data(folder: Path) -> Path:
+    """Write train.tsv and test.tsv: whether a text names an animal or a plant."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = random.Random(0)
+
+    def line() -> str:
+        label = rng.choice(sorted(CUES))
+        words = rng.choices(FILLER, k=rng.randint(3, 8))
+        words.insert(rng.randrange(len(words)), rng.choice(CUES[label]))
+        return f"{' '.join(words)}\t{label}"
+
+    for split, count in (("train", 240), ("test", 60)):
+        lines = ["text\tlabel", *(line() for _ in range(count))]
+        (folder / f"{split}.tsv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+class World:
+    """A folder with model, data, home and run file, in which the command line runs."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.run_file = folder / "first.yaml"
+        write_model(folder / "model")
+        write_data(folder / "data")
+        self.write_run()
+
+    def write_run(self, **sections: object) -> None:
+        """Write the run file; ``sections`` take the place of its own."""
+        run = {
+            "model": {"source": "model", "finetune": {"epochs": 8, "learning_rate": 5.0e-3, "head_ratio": 1.0}},
+            "task": {"data": {"source": "data"}, "max_tokens": 12},
+            "budget": {"latency_p50": "0.95x"},
+            "goal": {"max_drop": "20 points"},
+            "calibrate": {"samples": 9},
+            "search": {
+                "trials": 5,
+                "distill_steps": 4,
+                "refine_steps": 8,
+                "finalists": 2,
+                "learning_rate": 1.0e-3,
+                "space": {"align": 16},
+            },
+        }
+        self.run_file.write_text(yaml.safe_dump({**run, **sections}))
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Of a process that runs here."""
+        return os.environ | {"AUTOCOMPRESS_HOME": str(self.folder / "home"), "PYTHONPATH": str(ROOT), "COLUMNS": "160"}
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start the command line."""
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        command = [sys.executable, "-m", "autocompress", *arguments]
+        return subprocess.Popen(command, cwd=self.folder, env=self.environment, text=True, **pipes)
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run the command line to its end."""
+        process = self.start(*arguments)
+        out, err = process.communicate(timeout=300)
+        return subprocess.CompletedProcess(arguments, process.returncode, out, err)

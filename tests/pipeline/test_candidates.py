@@ -1,0 +1,106 @@
+from itertools import product
+
+import pytest
+import torch
+
+from autocompress.compression.method import Space
+from autocompress.compression.methods import reshape_plan
+from autocompress.cost import Artifact, Budget, Cost, Estimate, Limit, Measurement
+from autocompress.pipeline.candidates import Chosen, alternatives, anchors, choices, every_plan
+from autocompress.pipeline.feasibility import assess
+from autocompress.pipeline.finalists import Made, refined
+from autocompress.pipeline.outcome import choose, exceeded
+from autocompress.plan import CompressionPlan
+from autocompress.shape import LayerShape, ModelShape
+
+TEACHER = ModelShape("bert", 100, 32, 64, 64, (LayerShape(4, 16, 256),) * 4, 2)
+SPACE = Space((1, 2, 4), (0.5, 1.0), (0.25, 1.0), (32, 8), (32, 8), (32, 8), distill_steps=7, learning_rate=1e-3)
+
+
+class ByFormula:
+    """Costs that can be worked out by hand; a 10 % interval."""
+
+    def predict(self, shape: ModelShape, tokens: int) -> Cost:
+        latency = sum(layer.heads + layer.ffn / 64 * (0.4 if layer.ffn_bits == 8 else 1) for layer in shape.layers)
+        size = 100.0 * len(shape.layers) + (25 if shape.embedding_bits == 8 else 100)
+        estimates = [Estimate(value, 0.9 * value, 1.1 * value) for value in (latency, 1.2 * latency, 50.0, size)]
+        return Cost(*estimates, calibrated=True, source="formula")
+
+
+def test_every_combination_of_choices_comes_once():
+    found = [tuple(params.values()) for params, _ in every_plan(TEACHER, SPACE)]
+    assert sorted(found) == sorted(product(*choices(SPACE).values()))
+    assert len(found) == 3 * 2**5
+
+
+def test_anchors_are_those_that_the_space_holds():
+    assert list(anchors(TEACHER, SPACE)) == ["teacher", "int8 teacher", "half depth", "half depth, int8"]
+    only_small = Space((1,), (0.5,), (0.25,))
+    assert anchors(TEACHER, only_small) == {}
+
+
+def test_alternatives_are_rounding_alone_and_half_the_layers():
+    plans = alternatives(TEACHER, SPACE)
+    rounded, half = (reshape_plan(TEACHER, plan) for plan in plans.values())
+    assert all(layer == LayerShape(4, 16, 256, 8, 8) for layer in rounded.layers) and rounded.embedding_bits == 8
+    assert half.layers == TEACHER.layers[:2]
+    assert [step.method for step in plans["int8 teacher"].steps] == ["quantize"]
+
+
+def test_a_made_choice_must_be_one_of_those_offered():
+    assert Chosen({"depth": 2}).suggest_categorical("depth", (1, 2, 3)) == 2
+    with pytest.raises(ValueError, match="not in tuple"):
+        Chosen({"depth": 5}).suggest_categorical("depth", (1, 2, 3))
+
+
+def test_refining_changes_the_training_steps_alone():
+    _, plan = next(every_plan(TEACHER, SPACE))
+    longer = refined(plan, 99)
+    assert [step.steps for step in longer.steps if step.method == "distill"] == [99]
+    assert [step for step in longer.steps if step.method != "distill"] == [
+        step for step in plan.steps if step.method != "distill"
+    ]
+
+
+@pytest.mark.parametrize(("latency", "size"), [(0.5, 1.0), (0.3, 0.5), (0.05, 1.0), (0.4, 0.1)])
+def test_feasibility_is_what_trying_every_shape_finds(latency, size):
+    budget = Budget(latency_p50_ms=Limit(latency, relative=True), size_bytes=Limit(size, relative=True))
+    found = assess(TEACHER, SPACE, budget, ByFormula(), 16)
+    costs = {reshape_plan(TEACHER, plan): None for _, plan in every_plan(TEACHER, SPACE)}
+    costs = {shape: ByFormula().predict(shape, 16) for shape in costs}
+    teacher = ByFormula().predict(TEACHER, 16)
+    limits = {"latency_p50_ms": latency * teacher.latency_p50_ms.value, "size_bytes": size * teacher.size_bytes.value}
+    excess = [max(cost.held()[name] / limit - 1 for name, limit in limits.items()) for cost in costs.values()]
+    assert found.limits == pytest.approx(limits)
+    assert (found.candidates, found.inside) == (len(costs), sum(share <= 0 for share in excess))
+    nearest = max(found.nearest_cost.held()[name] / limit - 1 for name, limit in limits.items())
+    assert nearest == pytest.approx(min(excess))
+    for reach in found.reaches:
+        held = [cost.held()[reach.name] for cost in costs.values()]
+        assert (reach.least, reach.most) == (min(held), max(held))
+    assert found.feasible or found.blocking()
+
+
+def test_limits_that_can_be_met_alone_but_not_together_are_named():
+    """One layer meets the size only with an int8 table; the latency is out of reach there, and so is named."""
+    wide = Space((1, 4), (1.0,), (1.0,), (32,), (32,), (32, 8))
+    least = {reach.name: reach.least for reach in assess(TEACHER, wide, Budget(), ByFormula(), 16).reaches}
+    budget = Budget(latency_p50_ms=Limit(0.5 * least["latency_p50_ms"]), size_bytes=Limit(least["size_bytes"]))
+    assert assess(TEACHER, wide, budget, ByFormula(), 16).blocking() == ("latency_p50_ms",)
+
+
+def made(name: str, validation: float) -> Made:
+    return Made(name, CompressionPlan(), torch.nn.Identity(), validation, Artifact(None, "onnxruntime", 8), True)
+
+
+def measured(latency_ms: float, size: int = 10) -> Measurement:
+    return Measurement((latency_ms,) * 3, 100, 50, size, "host", "onnxruntime", 1)
+
+
+def test_the_best_score_inside_every_measured_limit_is_delivered():
+    finalists = [made("a", 0.9), made("b", 0.95), made("c", 0.99)]
+    figures = {"a": measured(1.0), "b": measured(2.0), "c": measured(3.0)}
+    assert choose(finalists, figures, {"latency_p50_ms": 2.5}).name == "b"
+    assert choose(finalists, figures, {"latency_p50_ms": 0.5}).name == "a"  # the one that exceeds it least
+    assert choose(finalists, {}, {"latency_p50_ms": 0.5}).name == "c"  # nothing was measured
+    assert exceeded(figures["c"], {"latency_p50_ms": 2.5, "size_bytes": 10}) == ("latency_p50_ms",)

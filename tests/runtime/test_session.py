@@ -1,0 +1,62 @@
+import json
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+from autocompress.compiler.build import build
+from autocompress.compiler.graph import random_weights
+from autocompress.engines import open_artifact
+from autocompress.errors import SourceError, UnsupportedError
+from autocompress.runtime.session import Session
+from autocompress.shape import LayerShape, ModelShape
+
+SHAPE = ModelShape("bert", 6, 8, 16, 16, (LayerShape(2, 8, 32),), 3)
+
+
+@pytest.fixture
+def package(tmp_path):
+    artifact = build(SHAPE, random_weights(SHAPE), tmp_path / "model", engine="onnxruntime", tokens=5)
+    tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0, "[CLS]": 1, "[SEP]": 2, "one": 3, "two": 4}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 2), ("[CLS]", 1))
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    manifest = {
+        "engine": "onnxruntime",
+        "artifacts": {"onnxruntime": "model.onnx"},
+        "labels": ["a", "b", "c"],
+        "tokens": 5,
+    }
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    return tmp_path, artifact
+
+
+def test_the_class_and_its_probability_are_the_softmax_of_the_logits(package):
+    folder, artifact = package
+    ids = np.array([[1, 3, 4, 3, 2]])
+    (logits,) = open_artifact(artifact, threads=1)(ids, np.ones_like(ids)).astype(np.float64)
+    (found,) = Session(folder).classify(["one two one"])
+    assert found.label == "abc"[logits.argmax()]
+    assert found.probability == pytest.approx(np.exp(logits.max()) / np.exp(logits).sum())
+
+
+def test_a_longer_text_is_cut_to_the_tokens_of_the_package(package):
+    folder, _ = package
+    session = Session(folder)
+    assert session.classify(["one two one two two two two"]) == session.classify(["one two one"])
+
+
+def test_each_text_is_answered_in_its_place(package):
+    session = Session(package[0])
+    texts = ["one", "two two", "other"]
+    assert session.classify(texts) == [session.classify([text])[0] for text in texts]
+
+
+def test_an_engine_without_artifact_is_refused(package):
+    with pytest.raises(UnsupportedError, match="onnxruntime"):
+        Session(package[0], engine="tvm")
+
+
+def test_a_folder_that_is_no_package_is_refused(tmp_path):
+    with pytest.raises(SourceError, match="manifest.json"):
+        Session(tmp_path)

@@ -21,7 +21,7 @@ from autocompress.pipeline.workspace import Workspace
 from autocompress.plan import CompressionPlan
 from autocompress.report.values import RunReport
 from autocompress.search.objective import Objective
-from autocompress.search.records import Record, finalists
+from autocompress.search.records import Record, finalists, records
 from autocompress.search.storage import bind, open_study, storage_errors
 from autocompress.search.study import search as run_study
 
@@ -65,7 +65,7 @@ def _search(study: Any, setting: Setting, students: Students, progress: Progress
         limits=setting.feasibility.limits,
     )
     deadline = time.monotonic() + config.search.hours * 3600
-    tried: list[Record] = []
+    tried = records(study)
 
     def on_record(record: Record) -> None:
         tried.append(record)
@@ -73,7 +73,7 @@ def _search(study: Any, setting: Setting, students: Students, progress: Progress
             return
         progress("search", min(trials, _scored(tried)), trials, _note(record, tried))
 
-    progress("search", 0, trials, f"{setting.feasibility.inside} of {setting.feasibility.candidates} shapes fit")
+    progress("search", min(trials, _scored(tried)), trials, f"{setting.feasibility.inside} of {setting.feasibility.candidates} shapes fit")
     found = run_study(
         study,
         objective,

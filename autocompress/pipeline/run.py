@@ -73,7 +73,8 @@ def _search(study: Any, setting: Setting, students: Students, progress: Progress
             return
         progress("search", min(trials, _scored(tried)), trials, _note(record, tried))
 
-    progress("search", min(trials, _scored(tried)), trials, f"{setting.feasibility.inside} of {setting.feasibility.candidates} shapes fit")
+    fitting = f"{setting.feasibility.inside} of {setting.feasibility.candidates} shapes fit"
+    progress("search", min(trials, _scored(tried)), trials, fitting)
     found = run_study(
         study,
         objective,

@@ -10,11 +10,11 @@ NAME, HELP = "report", "Print the verdict of a finished run and write its HTML r
 
 def run(run_folder: RunFolder) -> None:
     """See ``HELP``."""
-    from autocompress.pipeline.workspace import existing
+    from autocompress.pipeline.workspace import existing, replace_text
     from autocompress.report.page import render
     from autocompress.report.verdict import verdict_text
 
     workspace = existing(run_folder)
     report = workspace.report()
-    workspace.page.write_text(render(report), encoding="utf-8")
+    replace_text(workspace.page, render(report))
     say(f"{verdict_text(report)}\n\nReport: {workspace.page}")

@@ -15,7 +15,7 @@ from autocompress.pipeline.package import pack
 from autocompress.pipeline.progress import Progress
 from autocompress.pipeline.setting import Setting
 from autocompress.pipeline.summary import summarize
-from autocompress.pipeline.workspace import Workspace
+from autocompress.pipeline.workspace import Workspace, replace_text
 from autocompress.report.page import render
 from autocompress.report.values import RunReport
 from autocompress.search.records import Record
@@ -56,8 +56,8 @@ def deliver(
     report = summarize(setting, outcome, found)
     folder = workspace.best if report.verdict in ("pass", "estimated") else workspace.closest
     pack(folder, setting, outcome, artifacts, report)
-    workspace.result.write_text(json.dumps(report.to_dict(), indent=1) + "\n", encoding="utf-8")
-    workspace.page.write_text(render(report), encoding="utf-8")
+    replace_text(workspace.result, json.dumps(report.to_dict(), indent=1) + "\n")
+    replace_text(workspace.page, render(report))
     return report
 
 

@@ -22,7 +22,7 @@ from autocompress.plan import CompressionPlan
 from autocompress.report.values import RunReport
 from autocompress.search.objective import Objective
 from autocompress.search.records import Record, finalists, records
-from autocompress.search.storage import bind, open_study, storage_errors
+from autocompress.search.storage import bind, mend, open_study, storage_errors
 from autocompress.search.study import search as run_study
 
 
@@ -38,14 +38,18 @@ def search(config: RunConfig, *, resume: bool = False, progress: Progress = quie
         AutoCompressError: See ``errors``; an infeasible budget is no error but a verdict.
     """
     workspace = Workspace.of(config)
+    mend(workspace.storage(config))
     study = open_study(workspace.storage(config), config.name, resume=resume)
-    workspace.create(config)
+    workspace.create()
+    if not resume:
+        workspace.describe(config)
     progress = workspace.noting(progress)
     setting = prepare(config, progress)
     students = Students(
         setting.teacher, batch_size=config.search.batch_size, seed=config.search.seed, progress=progress
     )
     bind(study, _fingerprint(setting))
+    workspace.describe(config)  # Not before: a resumed run that was refused keeps its own run file.
     with storage_errors(workspace.storage(config)):
         found = _search(study, setting, students, progress)
     chosen = [read_plan([dict(step) for step in record.plan]) for record in finalists(found, config.search.finalists)]

@@ -95,8 +95,8 @@ class Workspace:
         """Return where the study is kept."""
         return config.search.storage or f"journal:{self.folder / 'study.log'}"
 
-    def create(self, config: RunConfig) -> None:
-        """Make the folder, and write the resolved run file and the versions.
+    def create(self) -> None:
+        """Make the folder; what is there stays.
 
         Raises:
             StorageError: The disk is full or the folder cannot be written.
@@ -106,14 +106,17 @@ class Workspace:
             free = shutil.disk_usage(self.folder).free
             if free < FREE_BYTES:
                 raise OSError(28, f"only {free / 2**20:.0f} MiB are free")
-            self.config.write_text(dump_config(config), encoding="utf-8")
-            self.lock.write_text(json.dumps(versions(), indent=2) + "\n", encoding="utf-8")
         except OSError as error:
             raise StorageError(
                 f"The run's folder {self.folder} cannot be written ({error.strerror or error}).",
                 right=f"A run needs a folder that can be written and {FREE_BYTES / 2**20:.0f} MiB free.",
                 next_step="Free space, or set runs_folder to another place.",
             ) from None
+
+    def describe(self, config: RunConfig) -> None:
+        """Write the resolved run file and the versions."""
+        replace_text(self.config, dump_config(config))
+        replace_text(self.lock, json.dumps(versions(), indent=2) + "\n")
 
     def noting(self, progress: Progress) -> Progress:
         """Return a progress that also writes to ``events``."""
@@ -125,6 +128,16 @@ class Workspace:
             progress(stage, done, total, text)
 
         return note
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all: what was there before stays if the disk is full."""
+    draft = path.with_name(f".{path.name}-draft")
+    try:
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def existing(folder: Path) -> Workspace:

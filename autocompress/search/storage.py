@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,7 +48,10 @@ def open_study(storage: str, name: str, *, resume: bool) -> Study:
                 right="--resume goes on with a run that was started before.",
                 next_step="Leave out --resume to start it, or correct name, runs_folder or search.storage.",
             )
-        study = optuna.create_study(study_name=name, storage=backend, directions=DIRECTIONS, load_if_exists=True)
+        if exists:  # Only read: status looks at a study while another process writes to it.
+            study = optuna.load_study(study_name=name, storage=backend)
+        else:
+            study = optuna.create_study(study_name=name, storage=backend, directions=DIRECTIONS)
         if study.get_trials(deepcopy=False) and not resume:
             raise StorageError(
                 f"The run {name!r} already has a study in {storage}.",
@@ -57,14 +61,34 @@ def open_study(storage: str, name: str, *, resume: bool) -> Study:
         return study
 
 
+def mend(storage: str) -> None:
+    """Cut off a journal's last line if a full disk or a crash left it unfinished: the next would be glued to it.
+
+    Only for the process that goes on with the study. What a line says counts once it is whole, so nothing is lost.
+    """
+    path = Path(storage.removeprefix("journal:"))
+    if not storage.startswith("journal:") or not path.is_file():
+        return
+    with storage_errors(storage):
+        lock = _lock(path)
+        lock.acquire()
+        try:
+            content = path.read_bytes()
+            whole = content.rfind(b"\n") + 1
+            if content[whole:].startswith(b"{"):  # Anything else is damage, which is left as it is.
+                os.truncate(path, whole)
+        finally:
+            lock.release()
+
+
 def bind(study: Study, fingerprint: str) -> None:
-    """Tie a study to everything that decides the sequence of its candidates.
+    """Tie a study to everything that decides the sequence of its candidates; one without candidates is tied anew.
 
     Raises:
         StorageError: It was tied to something else before.
     """
     known = study.user_attrs.get("fingerprint")
-    if known is None:
+    if known is None or not study.get_trials(deepcopy=False):
         study.set_user_attr("fingerprint", fingerprint)
     elif known != fingerprint:
         raise StorageError(
@@ -78,8 +102,7 @@ def _backend(storage: str) -> BaseStorage:
     if storage.startswith("journal:"):
         path = Path(storage.removeprefix("journal:"))
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = JournalFileSymlinkLock(str(path), grace_period=STALE_LOCK_S)
-        return JournalStorage(JournalFileBackend(str(path), lock))
+        return JournalStorage(JournalFileBackend(str(path), _lock(path)))
     if "://" not in storage:
         raise ConfigError(
             f"The storage {storage!r} is not known.",
@@ -91,6 +114,10 @@ def _backend(storage: str) -> BaseStorage:
         path.parent.mkdir(parents=True, exist_ok=True)
         _check_sqlite(path)
     return RDBStorage(storage)
+
+
+def _lock(journal: Path) -> JournalFileSymlinkLock:
+    return JournalFileSymlinkLock(str(journal), grace_period=STALE_LOCK_S)
 
 
 def _check_sqlite(path: Path) -> None:

@@ -1,0 +1,59 @@
+import pytest
+
+from autocompress.errors import StorageError
+from autocompress.search.records import records
+from autocompress.search.storage import bind, mend, open_study
+from autocompress.search.study import search
+from tests.search.synthetic import ANCHORS, objective
+
+
+def go(storage: str, *, trials: int, resume: bool):
+    return search(open_study(storage, "run", resume=resume), objective(), trials=trials, seed=3, anchors=ANCHORS)
+
+
+@pytest.mark.parametrize("missing", [1, 2, 30, 100])
+def test_a_journal_whose_last_line_was_cut_off_goes_on_and_can_be_read_again(tmp_path, missing):
+    """A full disk cuts a line anywhere; what is appended must not be glued to the rest of it."""
+    storage = f"journal:{tmp_path}/study.log"
+    go(storage, trials=6, resume=False)
+    log = tmp_path / "study.log"
+    log.write_bytes(log.read_bytes()[:-missing])
+    kept = records(open_study(storage, "run", resume=True))
+    mend(storage)
+    after = go(storage, trials=9, resume=True)
+    assert records(open_study(storage, "run", resume=True)) == after
+    assert after[: len(kept)] == kept
+    whole = go(f"journal:{tmp_path}/whole.log", trials=9, resume=False)
+    assert [record.params for record in after] == [record.params for record in whole]
+
+
+@pytest.mark.parametrize("content", [b"", b"not a journal", b'{"a": 1}\nnot a journal', b"\xff\x00" * 9])
+def test_what_is_no_line_that_was_cut_off_is_left_as_it_is(tmp_path, content):
+    (tmp_path / "study.log").write_bytes(content)
+    mend(f"journal:{tmp_path}/study.log")
+    assert (tmp_path / "study.log").read_bytes() == content
+
+
+@pytest.mark.parametrize("storage", ["journal:{}/study.log", "sqlite:///{}/study.db"])
+def test_looking_at_a_study_writes_nothing(tmp_path, storage):
+    go(storage.format(tmp_path), trials=3, resume=False)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert records(open_study(storage.format(tmp_path), "run", resume=True))
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_there_is_nothing_to_mend_in_a_new_run_or_another_storage(tmp_path):
+    mend(f"journal:{tmp_path}/study.log")
+    mend(f"sqlite:///{tmp_path}/study.db")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_study_without_candidates_can_be_tied_to_another_configuration(tmp_path):
+    """After an impossible budget the user raises it under the same name; nothing is there that could be mixed."""
+    storage = f"journal:{tmp_path}/study.log"
+    study = open_study(storage, "run", resume=False)
+    bind(study, "impossible")
+    bind(study, "possible")
+    search(study, objective(), trials=1, seed=0)
+    with pytest.raises(StorageError, match="another configuration"):
+        bind(study, "impossible")

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 from autocompress.compiler.build import build
@@ -96,7 +96,7 @@ def make(
     else:
         student = students.make(plan, stage=f"refine {name}")
         validation = teacher.task.evaluate(predict_with(student), "validation").value
-        save_file({key: tensor.contiguous() for key, tensor in student.state_dict().items()}, weights)
+        weights.write_bytes(save({key: tensor.contiguous() for key, tensor in student.state_dict().items()}))
         # The note comes last: where it is, the weights are whole.
         note.write_text(json.dumps({"name": name, "validation": validation, "plan": plan.to_json()}) + "\n")
     artifact = export(student, workspace.students / key, config.device.engine, config.task.max_tokens, target)

@@ -57,9 +57,10 @@ def check(config: RunConfig, progress: Progress = quiet) -> Feasibility:
 
 def prepare(config: RunConfig, progress: Progress = quiet) -> Setting:
     """Load the teacher, calibrate the device, and say what is reachable; nothing is searched."""
+    profile = load_profile(config.device.profile)  # First: a typo should not cost a fine-tuning.
     teacher = load_teacher(config, progress)
     predictor, feasibility = _foresee(config, teacher.shape, progress)
-    return Setting(config, load_profile(config.device.profile), teacher, predictor, feasibility)
+    return Setting(config, profile, teacher, predictor, feasibility)
 
 
 def _foresee(config: RunConfig, shape: ModelShape, progress: Progress) -> tuple[Predictor, Feasibility]:

@@ -15,7 +15,7 @@ from torch import nn
 
 from autocompress.config import RunConfig
 from autocompress.devices.paths import home
-from autocompress.errors import SourceError
+from autocompress.errors import ConfigError, SourceError
 from autocompress.evaluation.datasets import DataSpec
 from autocompress.evaluation.load import load_task
 from autocompress.evaluation.sources import MODEL_WEIGHTS, fetch
@@ -76,9 +76,21 @@ def untrained_shape(config: RunConfig, progress: Progress = quiet) -> ModelShape
     return replace(load_shape(source), classes=len(task.dataset.classes))
 
 
+def _check_length(source: Path, max_tokens: int) -> None:
+    """Refuse documents that the model has no positions for; not every tokenizer states a limit."""
+    positions = load_shape(source).positions
+    if max_tokens > positions:
+        raise ConfigError(
+            f"Documents of {max_tokens} tokens are asked for, but the model reads {positions}.",
+            right=f"max_tokens is at most {positions}.",
+            next_step=f"Set task.max_tokens to {positions} or less.",
+        )
+
+
 def _fetch(config: RunConfig, progress: Progress) -> tuple[Path, TextClassification]:
     progress("fetch", 0, 2, config.model.source)
     source = fetch(config.model.source, cache=cache_folder(), sha256=config.model.sha256, verify=MODEL_WEIGHTS)
+    _check_length(source, config.task.max_tokens)
     progress("fetch", 1, 2, config.task.data.source)
     task = load_task(
         source,

@@ -63,11 +63,7 @@ def load_classifier(folder: Path, *, classes: tuple[str, ...] | None = None) -> 
         )
     except Exception as error:
         # transformers raises many kinds (OSError, SafetensorError, RuntimeError, KeyError); all mean unreadable.
-        raise SourceError(
-            f"The model in {folder} cannot be read: {str(error).splitlines()[0]}",
-            right="A folder written by save_pretrained holds config.json and an intact model.safetensors.",
-            next_step="Download or save the model again.",
-        ) from error
+        raise _unreadable(folder, error) from error
     if classes is None and loaded["missing_keys"]:
         raise UnsupportedError(
             f"The model in {folder} has no classifier: {', '.join(sorted(loaded['missing_keys']))} are not in it.",
@@ -88,10 +84,22 @@ def load_shape(folder: Path) -> ModelShape:
         SourceError, UnsupportedError: As ``load_classifier``.
     """
     adapter = _adapter(_model_type(folder))
-    with torch.device("meta"):
-        config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
-        model: nn.Module = transformers.AutoModelForSequenceClassification.from_config(config)
+    try:
+        with torch.device("meta"):
+            config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+            model: nn.Module = transformers.AutoModelForSequenceClassification.from_config(config)
+    except Exception as error:
+        # As above: a value in config.json that makes no model.
+        raise _unreadable(folder, error) from error
     return adapter.shape(model)
+
+
+def _unreadable(folder: Path, error: Exception) -> SourceError:
+    return SourceError(
+        f"The model in {folder} cannot be read: {' '.join(str(error).split())[:200]}",
+        right="A folder written by save_pretrained holds config.json and an intact model.safetensors.",
+        next_step="Download or save the model again.",
+    )
 
 
 def _model_type(folder: Path) -> str:

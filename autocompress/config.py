@@ -145,7 +145,7 @@ class Goal(Section):
 class Calibrate(Section):
     """How the predictor learns the device."""
 
-    samples: int = Field(default=24, ge=8, description="Models of different shapes that are measured.")
+    samples: int = Field(default=24, ge=9, description="Models of different shapes that are measured.")
 
 
 class Space(Section):

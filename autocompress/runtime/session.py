@@ -40,7 +40,7 @@ class Session:
     def __init__(self, folder: Path | str, *, engine: str | None = None, threads: int = 1) -> None:
         folder = Path(folder)
         manifest = _read_manifest(folder)
-        engine = engine or str(manifest["engine"])
+        engine = engine or manifest["engine"]
         if engine not in manifest["artifacts"]:
             raise UnsupportedError(
                 f"{folder} has no artifact for the engine {engine!r}.",
@@ -71,10 +71,15 @@ class Session:
 def _read_manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        missing = [
+            name for name in ("tokenizer.json", *manifest["artifacts"].values()) if not (folder / name).is_file()
+        ]
+        if missing:
+            raise FileNotFoundError(f"{', '.join(missing)} missing")
         return manifest
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise SourceError(
-            f"{folder} is not an exported package ({error}).",
+            f"{folder} is not an exported package ({type(error).__name__}: {error}).",
             right="A package holds manifest.json, tokenizer.json and a model.",
             next_step="Point at the best/ folder of a finished run.",
         ) from None

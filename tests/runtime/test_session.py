@@ -60,3 +60,19 @@ def test_an_engine_without_artifact_is_refused(package):
 def test_a_folder_that_is_no_package_is_refused(tmp_path):
     with pytest.raises(SourceError, match="manifest.json"):
         Session(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json"])
+def test_a_package_that_lost_a_file_is_refused_by_that_file(package, name):
+    folder, _ = package
+    (folder / name).unlink()
+    with pytest.raises(SourceError, match=name):
+        Session(folder)
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"artifacts": '])
+def test_a_manifest_that_is_none_is_refused(package, text):
+    folder, _ = package
+    (folder / "manifest.json").write_text(text)
+    with pytest.raises(SourceError, match="not an exported package"):
+        Session(folder)

@@ -73,8 +73,9 @@ class RelaxGraph:
     def _linear_f32(self, x: Value, name: str, activation: Activation | None) -> Value:
         weight = self.weights[f"{name}.weight"]
         size = self._size(x, weight, activation)
-        w = self._constant(f"{name}.weight", panels(weight, size["tile"].panel))
-        return self._call(gemm_f32, "gemm_f32", [x.tensor, w, self._bias(name)], (x.rows, size["columns"]), **size)
+        panel = size["tile"].panel
+        inputs = [x.tensor, self._constant(f"{name}.weight", panels(weight, panel)), self._bias(name, panel)]
+        return self._call(gemm_f32, "gemm_f32", inputs, (x.rows, size["columns"]), **size)
 
     def _linear_i4(self, x: Value, name: str, activation: Activation | None) -> Value:
         weight = self.weights[f"{name}.weight"]
@@ -82,7 +83,7 @@ class RelaxGraph:
         panel = size["tile"].panel
         w = self._constant(f"{name}.weight", nibble_panels(weight, panel))
         scale = self._constant(f"{name}.scale", panels(self.weights[f"{name}.scale"], panel))
-        inputs = [x.tensor, w, scale, self._bias(name)]
+        inputs = [x.tensor, w, scale, self._bias(name, panel)]
         return self._call(gemm_i4, "gemm_i4", inputs, (x.rows, size["columns"]), **size)
 
     def _linear_i8(self, x: Value, name: str, activation: Activation | None) -> Value:
@@ -94,7 +95,7 @@ class RelaxGraph:
             self._constant(f"{name}.weight", dot_panels(weight, tile, dot.group)),
             self._constant(f"{name}.scale", row_panels(self.weights[f"{name}.scale"], tile.panel)),
             self._constant(f"{name}.sums", column_sums(weight, tile.panel)),
-            self._bias(name),
+            self._bias(name, tile.panel),
         ]
         return self._call(gemm_i8, "gemm_i8", inputs, (x.rows, size["columns"]), dot=dot, **size)
 
@@ -130,15 +131,14 @@ class RelaxGraph:
 
     def _size(self, x: Value, weight: Array, activation: Activation | None) -> dict[str, Any]:
         depth, columns = weight.shape
-        tile = self.machine.tile(columns)
+        tile = self.machine.tile(x.rows, columns)
         return {"rows": x.rows, "depth": depth, "columns": columns, "activation": activation, "tile": tile}
 
     def _lanes(self) -> dict[str, int]:
         return {"lanes": self.machine.lanes}
 
-    def _bias(self, name: str) -> Any:
-        bias = self.weights[f"{name}.bias"]
-        return self._constant(f"{name}.bias", row_panels(bias, self.machine.tile(len(bias)).panel))
+    def _bias(self, name: str, panel: int) -> Any:
+        return self._constant(f"{name}.bias", row_panels(self.weights[f"{name}.bias"], panel))
 
     def _constant(self, name: str, values: Array) -> Any:
         self.constants[name] = np.ascontiguousarray(values)

@@ -95,10 +95,14 @@ class Machine:
     registers: int
     dot: Dot
 
-    def tile(self, columns: int) -> Tile:
-        """Return the register tile of a product with ``columns`` columns."""
-        vectors = min(2, -(-columns // self.lanes))
-        return Tile(rows=8 if self.registers >= 32 else 6, panel=vectors * self.lanes, lanes=self.lanes)
+    def tile(self, rows: int, columns: int) -> Tile:
+        """Return the register tile of a product of ``rows`` x ``columns``, measured in decision 0005.
+
+        Few rows make few sums; wider panels then keep enough of them apart to hide how long one addition takes.
+        """
+        most, vectors = (8 if self.registers >= 32 else 6), -(-columns // self.lanes)
+        widest = 4 if 2 * rows <= most and vectors >= 4 else 2
+        return Tile(rows=most, panel=min(widest, vectors) * self.lanes, lanes=self.lanes)
 
 
 def machine_of(target: LlvmTarget) -> Machine:

@@ -1,8 +1,9 @@
 import pytest
 
+from autocompress.compiler.intrinsics.dot import pmaddwd
 from autocompress.compiler.schedules.gemm_f32 import Tile
 from autocompress.compiler.schedules.gemm_i8 import gemm_i8
-from autocompress.compiler.target import Target, machine_of
+from autocompress.compiler.target import Machine, Target, machine_of
 from autocompress.errors import UnsupportedError
 from tests.compiler.running import compiled
 
@@ -49,6 +50,23 @@ def test_the_integer_product_compiles_to_the_named_instruction(cpu, triple, inst
     tile = Tile(rows=2, panel=2 * dot.lanes, lanes=dot.lanes)
     kernel = gemm_i8("kernel", rows=2, depth=16, columns=9, activation=None, tile=tile, dot=dot)
     assert f"\t{instruction}" in compiled(kernel, llvm).mod.inspect_source("asm")
+
+
+@pytest.mark.parametrize("registers", [16, 32])
+def test_a_tile_keeps_enough_sums_apart_and_fits_in_the_registers(registers):
+    machine = Machine(lanes=8, registers=registers, dot=pmaddwd(8))
+    most = machine.tile(64, 512).rows
+    for rows in range(1, 65):
+        tile = machine.tile(rows, 512)
+        vectors = tile.panel // tile.lanes
+        # Beside the sums: one vector of weights and one activation.
+        assert min(rows, most) * vectors + 2 <= registers
+        assert vectors == (4 if rows <= most // 2 else 2)
+
+
+def test_a_panel_is_no_wider_than_the_columns_need():
+    machine = Machine(lanes=8, registers=16, dot=pmaddwd(8))
+    assert [machine.tile(1, columns).panel for columns in (1, 8, 9, 24, 25, 512)] == [8, 8, 16, 16, 32, 32]
 
 
 def test_a_description_reads_as_a_target():

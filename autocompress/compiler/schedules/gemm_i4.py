@@ -63,10 +63,9 @@ def gemm_i4(name: str, *, rows: int, depth: int, columns: int, activation: Activ
 
 def _unpack(w: Buffer, scale: Buffer, dense: Buffer, panel: Expr, depth: int, tile: Tile) -> None:
     half = tile.panel // 2
-    lanes = min(tile.lanes, half)
 
     def line(group: Expr, k: Expr) -> None:
-        for start in range(0, half, lanes):
+        for start, lanes in spans(half, tile.lanes):
             packed = load(w, panel, k, start=start, lanes=lanes)
             for shift, column in ((0, start), (4, half + start)):
                 step = load(scale, panel, group, start=column, lanes=lanes)

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from autocompress.compiler.intrinsics.dot import pmaddwd, vnni, widening
-from autocompress.compiler.schedules.gemm_f32 import Tile, row_panels
+from autocompress.compiler.schedules.gemm_f32 import row_panels
 from autocompress.compiler.schedules.gemm_i8 import column_sums, dot_panels, gemm_i8, quantize
-from autocompress.compiler.target import Target, machine_of
+from autocompress.compiler.target import Machine, Target, machine_of
 from tests.compiler import numpy_graph
 from tests.compiler.running import run
 
@@ -24,7 +24,7 @@ def runnable_dots():
 def product(dot, q, zero, weight):
     rows, depth = q.shape
     columns = weight.shape[1]
-    tile = Tile(rows=6, panel=2 * dot.lanes, lanes=dot.lanes)
+    tile = Machine(lanes=dot.lanes, registers=32, dot=dot).tile(rows, columns)
     kernel = gemm_i8("kernel", rows=rows, depth=depth, columns=columns, activation=None, tile=tile, dot=dot)
     padded = np.zeros((rows, -(-depth // dot.group) * dot.group), dot.stored)
     padded[:, :depth] = q - dot.shift
@@ -41,7 +41,7 @@ def product(dot, q, zero, weight):
 
 
 @pytest.mark.parametrize("dot", runnable_dots(), ids=lambda dot: dot.name)
-@pytest.mark.parametrize(("rows", "depth", "columns"), [(1, 3, 5), (7, 37, 41), (13, 64, 64)])
+@pytest.mark.parametrize(("rows", "depth", "columns"), [(1, 3, 5), (2, 37, 150), (7, 37, 41), (13, 64, 64)])
 def test_the_integer_product_is_exact(dot, rows, depth, columns):
     rng = np.random.default_rng(rows)
     q = rng.integers(0, 256, (rows, depth))

@@ -106,7 +106,7 @@ def _model_type(folder: Path) -> str:
     path = folder / "config.json"
     try:
         return str(json.loads(path.read_text(encoding="utf-8"))["model_type"])
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise SourceError(
             f"{path} is missing or is not a model's configuration ({type(error).__name__}).",
             right="A model folder, as save_pretrained writes it, holds config.json with a model_type.",

@@ -47,7 +47,7 @@ def predictor_for(
     this machine is profiled (device ``host``); a board that cannot be reached gets its roofline.
     """
     known = best_known(profile, engine, threads)
-    if known is not None and _covers(known, teacher, tokens, align):
+    if known is not None and covers(known, teacher, tokens, align):
         progress("calibrate", 1, 1, known.source)
         return known
     if profile.name != HOST:
@@ -144,7 +144,8 @@ def _is_current(known: FittedPredictor, profile: DeviceProfile, engine: str) -> 
     return all(known.provenance.get(key) == value for key, value in _identity(profile, engine).items())
 
 
-def _covers(known: FittedPredictor, teacher: ModelShape, tokens: int, align: int) -> bool:
+def covers(known: FittedPredictor, teacher: ModelShape, tokens: int, align: int) -> bool:
+    """Return whether a predictor was fitted on shapes like those nested within ``teacher``."""
     try:
         for shape in corners(teacher, align):
             known.predict(shape, tokens)

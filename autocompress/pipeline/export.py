@@ -42,7 +42,7 @@ def export(run_folder: Path, *, pick: str, engines: str | None, folder: Path, pr
     overrides = [] if engines is None else [f"export.formats=[{engines}]"]
     config = load_config(workspace.config, overrides)
     found = records(open_study(workspace.storage(config), config.name, resume=True))
-    setting = prepare(config, progress)
+    setting = prepare(config, progress, workspace.predictor(config))
     students = Students(
         setting.teacher, batch_size=config.search.batch_size, seed=config.search.seed, progress=progress
     )

@@ -44,12 +44,13 @@ def search(config: RunConfig, *, resume: bool = False, progress: Progress = quie
     if not resume:
         workspace.describe(config)
     progress = workspace.noting(progress)
-    setting = prepare(config, progress)
+    setting = prepare(config, progress, workspace.predictor(config) if resume else None)
     students = Students(
         setting.teacher, batch_size=config.search.batch_size, seed=config.search.seed, progress=progress
     )
     bind(study, _fingerprint(setting))
     workspace.describe(config)  # Not before: a resumed run that was refused keeps its own run file.
+    workspace.keep(setting.predictor)
     with storage_errors(workspace.storage(config)):
         found = _search(study, setting, students, progress)
     chosen = [read_plan([dict(step) for step in record.plan]) for record in finalists(found, config.search.finalists)]

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from autocompress.config import RunConfig
 from autocompress.devices.load import load_profile
 from autocompress.devices.profile import DeviceProfile
-from autocompress.pipeline.calibration import HOST, predictor_for
+from autocompress.pipeline.calibration import HOST, covers, predictor_for
 from autocompress.pipeline.candidates import space_of
 from autocompress.pipeline.feasibility import Feasibility, assess
 from autocompress.pipeline.progress import Progress, quiet
 from autocompress.pipeline.teacher import Teacher, load_teacher, untrained_shape
-from autocompress.predictors.predictor import Predictor
+from autocompress.predictors.predictor import FittedPredictor, Predictor
 from autocompress.shape import ModelShape
 
 
@@ -55,24 +55,34 @@ def check(config: RunConfig, progress: Progress = quiet) -> Feasibility:
     return _foresee(config, untrained_shape(config, progress), progress)[1]
 
 
-def prepare(config: RunConfig, progress: Progress = quiet) -> Setting:
-    """Load the teacher, calibrate the device, and say what is reachable; nothing is searched."""
+def prepare(config: RunConfig, progress: Progress = quiet, kept: FittedPredictor | None = None) -> Setting:
+    """Load the teacher, calibrate the device, and say what is reachable; nothing is searched.
+
+    Args:
+        config: The run file.
+        progress: Told of every stage.
+        kept: The predictor that the run began with, if it did: the device's own may have learnt since.
+    """
     profile = load_profile(config.device.profile)  # First: a typo should not cost a fine-tuning.
     teacher = load_teacher(config, progress)
-    predictor, feasibility = _foresee(config, teacher.shape, progress)
+    predictor, feasibility = _foresee(config, teacher.shape, progress, kept)
     return Setting(config, profile, teacher, predictor, feasibility)
 
 
-def _foresee(config: RunConfig, shape: ModelShape, progress: Progress) -> tuple[Predictor, Feasibility]:
+def _foresee(
+    config: RunConfig, shape: ModelShape, progress: Progress, kept: FittedPredictor | None = None
+) -> tuple[Predictor, Feasibility]:
+    budget, tokens, align = config.budget.to_budget(), config.task.max_tokens, config.search.space.align
+    if kept is not None and covers(kept, shape, tokens, align):
+        return kept, assess(shape, space_of(config, shape), budget, kept, tokens)
     predictor = predictor_for(
         load_profile(config.device.profile),
         shape,
         engine=config.device.engine,
         threads=config.device.threads,
-        tokens=config.task.max_tokens,
+        tokens=tokens,
         samples=config.calibrate.samples,
-        align=config.search.space.align,
+        align=align,
         progress=progress,
     )
-    budget, tokens = config.budget.to_budget(), config.task.max_tokens
     return predictor, assess(shape, space_of(config, shape), budget, predictor, tokens)

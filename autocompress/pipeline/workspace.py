@@ -14,6 +14,8 @@ from pathlib import Path
 from autocompress.config import RunConfig, dump_config
 from autocompress.errors import ConfigError, StorageError
 from autocompress.pipeline.progress import Progress
+from autocompress.predictors.predictor import FittedPredictor, Predictor
+from autocompress.predictors.store import find, load, save
 from autocompress.report.values import RunReport
 
 PACKAGES = ("autocompress", "torch", "transformers", "optuna", "onnx", "onnxruntime", "apache-tvm", "numpy")
@@ -76,6 +78,16 @@ class Workspace:
         """The package of the best attempt, where nothing fits."""
         return self.folder / "closest"
 
+    def predictor(self, config: RunConfig) -> FittedPredictor | None:
+        """Return the predictor that the run began with, if it was a fitted one.
+
+        Raises:
+            StorageError: It is damaged.
+        """
+        device = config.device
+        path = find((self.folder,), device.profile, device.engine, device.threads)
+        return None if path is None else load(path)
+
     def report(self) -> RunReport:
         """Return the report of a finished run.
 
@@ -112,6 +124,11 @@ class Workspace:
                 right=f"A run needs a folder that can be written and {FREE_BYTES / 2**20:.0f} MiB free.",
                 next_step="Free space, or set runs_folder to another place.",
             ) from None
+
+    def keep(self, predictor: Predictor) -> None:
+        """Keep the predictor of the run: what other runs teach the device's own would change what is reachable."""
+        if isinstance(predictor, FittedPredictor):
+            save(predictor, self.folder)
 
     def describe(self, config: RunConfig) -> None:
         """Write the resolved run file and the versions."""

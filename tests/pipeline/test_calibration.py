@@ -1,0 +1,134 @@
+"""Which predictor speaks for a device, and what is measured to make it; a formula takes the place of the runner."""
+
+from dataclasses import replace
+
+import pytest
+
+from autocompress.cost import Artifact, Failure, Measurement
+from autocompress.devices.load import load_profile
+from autocompress.devices.profile import DeviceProfile
+from autocompress.errors import DeviceError
+from autocompress.pipeline import calibration
+from autocompress.pipeline.calibration import HOST, best_known, predictor_for, profile_host
+from autocompress.predictors.predictor import FittedPredictor
+from autocompress.shape import LayerShape, ModelShape
+
+TEACHER = ModelShape("bert", 60, 16, 32, 32, (LayerShape(4, 8, 64),) * 3, 2)
+SAMPLES, TOKENS = 12, 8
+
+
+class ByFormula:
+    """A runner whose latency is 1 ms and 0.01 ms a KiB of the artifact; every ``failing``-th artifact crashes."""
+
+    runs = 0
+    failing = 0
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+
+    def run(self, artifact: Artifact, *, threads: int, vocabulary: int, cap_s: float) -> Measurement | Failure:
+        ByFormula.runs += 1
+        if self.failing and self.runs % self.failing == 0:
+            return Failure("crash: SIGSEGV")
+        latency_ms = 1 + artifact.size_bytes / 102_400
+        return Measurement(
+            samples_ms=(latency_ms,) * 5,
+            peak_memory_bytes=10_000_000 + 2 * artifact.size_bytes,
+            base_memory_bytes=10_000_000,
+            size_bytes=artifact.size_bytes,
+            device=self.device,
+            engine=artifact.engine,
+            threads=threads,
+            provenance={"reference_ms": "1.0"},
+        )
+
+
+@pytest.fixture(autouse=True)
+def runner(monkeypatch, tmp_path):
+    monkeypatch.setenv("AUTOCOMPRESS_HOME", str(tmp_path))
+    monkeypatch.setattr(calibration, "LocalRunner", ByFormula)
+    monkeypatch.setattr(ByFormula, "runs", 0)
+
+
+@pytest.fixture
+def host() -> DeviceProfile:
+    return load_profile(HOST)
+
+
+def predictor(profile: DeviceProfile, teacher: ModelShape = TEACHER, told=lambda *args: None):
+    return predictor_for(
+        profile, teacher, engine="onnxruntime", threads=1, tokens=TOKENS, samples=SAMPLES, align=16, progress=told
+    )
+
+
+def test_this_machine_is_measured_once_and_the_predictor_kept(host, tmp_path):
+    made = predictor(host)
+    assert isinstance(made, FittedPredictor)
+    assert ByFormula.runs == len(made.samples) == SAMPLES
+    assert (tmp_path / "latency_models/host-onnxruntime-1t.json").is_file()
+    told = []
+    again = predictor(host, told=lambda *event: told.append(event))
+    assert ByFormula.runs == SAMPLES
+    assert again.predict(TEACHER, TOKENS) == made.predict(TEACHER, TOKENS)
+    assert told == [("calibrate", 1, 1, again.source)]
+
+
+def test_the_steps_of_calibration_are_told_from_none_to_all(host):
+    told = []
+    predictor(host, told=lambda stage, done, total, note: told.append((stage, done, total)))
+    assert told == [("calibrate", done, SAMPLES) for done in range(SAMPLES + 1)]
+
+
+def test_the_intervals_hold_nine_of_ten_measurements(host):
+    made = predictor(host)
+    held = 0
+    for sample in made.samples:
+        cost = made.predict(sample.shape, TOKENS)
+        assert cost.calibrated
+        held += cost.latency_p50_ms.low <= sample.latency_p50_ms <= cost.latency_p50_ms.high
+    assert held >= 0.9 * SAMPLES
+
+
+def test_a_larger_teacher_is_measured_too_and_the_earlier_samples_are_used(host):
+    predictor(host)
+    larger = replace(TEACHER, layers=(LayerShape(8, 8, 128),) * 4)
+    made = predictor(host, larger)
+    assert ByFormula.runs == 2 * SAMPLES
+    assert {sample.shape for sample in made.samples} >= {TEACHER, larger}
+    assert len(made.samples) > SAMPLES
+    predictor(host)
+    assert ByFormula.runs == 2 * SAMPLES  # the smaller one is still covered
+
+
+@pytest.mark.parametrize("other", [{"cpu": "another processor"}, {"engines": {"onnxruntime": "0.1"}}])
+def test_a_predictor_of_another_processor_or_engine_version_is_not_used(host, other):
+    predictor(host)
+    changed = host.model_copy(update=other)
+    assert best_known(changed, "onnxruntime", 1) is None
+    made = predictor(changed)
+    assert ByFormula.runs == 2 * SAMPLES
+    assert len(made.samples) == SAMPLES  # the samples of the other one are not mixed in
+
+
+def test_another_number_of_threads_is_another_predictor(host):
+    predictor(host)
+    assert best_known(host, "onnxruntime", 2) is None
+    assert best_known(host, "tvm", 1) is None
+
+
+def test_a_board_that_was_never_measured_gets_its_roofline_and_nothing_runs(host):
+    cost = predictor(load_profile("raspberry-pi-4")).predict(TEACHER, TOKENS)
+    assert not cost.calibrated and "not calibrated" in cost.source
+    assert ByFormula.runs == 0
+
+
+def test_samples_that_fail_are_left_out(host, monkeypatch):
+    monkeypatch.setattr(ByFormula, "failing", 6)
+    assert len(predictor(host).samples) == SAMPLES - SAMPLES // 6
+
+
+def test_a_machine_on_which_too_little_runs_is_a_device_error_and_leaves_no_predictor(host, monkeypatch, tmp_path):
+    monkeypatch.setattr(ByFormula, "failing", 2)
+    with pytest.raises(DeviceError, match="Only 6 shapes"):
+        profile_host(host, TEACHER, engine="onnxruntime", threads=1, tokens=TOKENS, samples=SAMPLES)
+    assert list(tmp_path.rglob("*.json")) == []

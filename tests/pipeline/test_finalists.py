@@ -1,0 +1,128 @@
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from autocompress.compression.methods import draw
+from autocompress.config import load_config
+from autocompress.engines import open_artifact
+from autocompress.evaluation.task import predict_with
+from autocompress.pipeline import finalists
+from autocompress.pipeline.candidates import Chosen, Students, space_of
+from autocompress.pipeline.teacher import load_teacher
+from autocompress.pipeline.workspace import Workspace
+from autocompress.plan import CompressionPlan
+
+PARAMS = {"depth": 2, "heads_keep": 0.5, "ffn_keep": 0.5, "attention_bits": 8, "ffn_bits": 4, "embedding_bits": 8}
+
+
+@pytest.fixture(scope="module")
+def setting(world):
+    config = load_config(world.run_file)
+    return config, load_teacher(config)
+
+
+@pytest.fixture
+def workspace(tmp_path) -> Workspace:
+    made = Workspace(tmp_path / "run")
+    made.create()
+    return made
+
+
+def make(setting, workspace, trained: list, **changes):
+    """Make a finalist with nothing in memory, as a resumed process does; each training step is noted."""
+    config, teacher = setting
+    students = Students(teacher, batch_size=16, seed=0, progress=lambda *event: trained.append(event))
+    plan = draw(Chosen({**PARAMS, **changes}), teacher.shape, space_of(config, teacher.shape))
+    return finalists.make(
+        "candidate 1",
+        plan,
+        config=config,
+        teacher=teacher,
+        students=students,
+        workspace=workspace,
+        target=None,
+        finalist=True,
+    )
+
+
+def same(one: torch.nn.Module, other: torch.nn.Module) -> bool:
+    ours, theirs = one.state_dict(), other.state_dict()
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
+def test_a_finished_student_is_read_back_equal_and_not_trained_again(setting, workspace):
+    first_steps, second_steps = [], []
+    first = make(setting, workspace, first_steps)
+    content = first.artifact.path.read_bytes()
+    again = make(setting, workspace, second_steps)
+    assert first_steps and not second_steps
+    assert same(first.student, again.student)
+    assert (again.validation, again.plan, again.artifact) == (first.validation, first.plan, first.artifact)
+    assert again.artifact.path.read_bytes() == content
+
+
+def test_another_plan_is_another_student(setting, workspace):
+    make(setting, workspace, [])
+    steps = []
+    make(setting, workspace, steps, depth=1)
+    assert steps
+
+
+@pytest.mark.parametrize("content", [b"half of the wei", None], ids=["cut off", "whole"])
+def test_weights_that_were_never_confirmed_are_made_again(setting, workspace, content):
+    first = make(setting, workspace, [])
+    (note,) = workspace.students.glob("*.json")
+    note.unlink()
+    if content is not None:
+        note.with_suffix(".safetensors").write_bytes(content)
+    steps = []
+    assert same(make(setting, workspace, steps).student, first.student)
+    assert steps
+
+
+def test_a_full_disk_leaves_no_student_that_counts_as_finished(setting, workspace, monkeypatch):
+    def full(path, data):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pathlib.Path.write_bytes", full)
+        with pytest.raises(OSError, match="No space left"):
+            make(setting, workspace, [])
+    assert not list(workspace.students.glob("*.json"))
+
+
+def test_the_artifact_computes_what_the_student_computes(setting, workspace):
+    _, teacher = setting
+    made = make(setting, workspace, [])
+    run, student = open_artifact(made.artifact, threads=1), predict_with(made.student)
+    for batch in teacher.task.batches("test", batch_size=1, limit=8):
+        ids, mask = batch.input_ids.numpy(), batch.attention_mask.numpy()
+        np.testing.assert_allclose(run(ids, mask), student(ids, mask), atol=1e-3)
+
+
+def test_the_validation_score_is_that_of_the_student_on_all_validation_documents(setting, workspace):
+    _, teacher = setting
+    made = make(setting, workspace, [])
+    assert made.validation == teacher.task.evaluate(predict_with(made.student), "validation").value
+
+
+def test_the_parity_gate_is_shown_the_artifact_itself(setting, workspace):
+    config, teacher = setting
+    made = make(setting, workspace, [])
+    score = finalists.score(made.artifact, teacher)
+    found = finalists.parity(made, made.artifact, teacher, config, score)
+    assert found.passed and found.inputs == min(finalists.PARITY_INPUTS, len(teacher.task.dataset.test))
+    assert found.student_score == found.artifact_score == score.value
+    shifted = copy.deepcopy(made.student)
+    with torch.no_grad():
+        shifted.classifier.bias[0] += 2 * found.logit_tolerance
+    wrong = finalists.export(shifted, workspace.students / "wrong", "onnxruntime", config.task.max_tokens)
+    refused = finalists.parity(made, wrong, teacher, config, score)
+    assert not refused.passed
+    assert refused.max_abs_logit_diff == pytest.approx(2 * found.logit_tolerance, rel=0.05)
+
+
+def test_refining_leaves_the_teacher_and_the_empty_plan_alone(setting):
+    assert finalists.refined(CompressionPlan(), 10) == CompressionPlan()

@@ -1,0 +1,187 @@
+"""The main job in this process: what it refuses, and that whatever ends it leaves what was there."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from autocompress.config import load_config
+from autocompress.errors import AutoCompressError, DeviceError, StorageError
+from autocompress.pipeline import finalists, workspace
+from autocompress.pipeline.run import search
+from autocompress.pipeline.setting import check
+from autocompress.profiling.runner import LocalRunner
+from autocompress.search.records import records
+from autocompress.search.storage import open_study
+from tests.cli.world import World
+
+pytestmark = pytest.mark.slow
+SMALL = (
+    "export.formats=[onnxruntime]",
+    "search.baselines=false",
+    "search.trials=3",
+    "search.finalists=1",
+    "budget={size: 0.9x}",
+)
+
+
+def run(world: World, name: str, *overrides: str, resume: bool = False, told=None):
+    config = load_config(world.run_file, [*SMALL, f"name={name}", *overrides])
+    return search(config, resume=resume, progress=told or (lambda *event: None))
+
+
+def found(folder: Path, name: str):
+    return records(open_study(f"journal:{folder}/study.log", name, resume=True))
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    """Return the content of every file but the log of events, which each attempt adds to."""
+    return {
+        str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != "events.jsonl"
+    }
+
+
+@pytest.fixture(scope="module")
+def finished(world: World) -> Path:
+    """The folder of a run that is finished."""
+    assert run(world, "finished").verdict == "pass"
+    return world.folder / "runs/finished"
+
+
+def test_the_stages_follow_each_other_from_their_first_step_to_their_last(world):
+    events = []
+    run(world, "told", told=lambda stage, done, total, note: events.append((stage, done, total)))
+    stages = list(dict.fromkeys(stage for stage, _, _ in events))
+    order = [
+        "fetch",
+        "fine-tune",
+        "calibrate",
+        "search",
+        "distill",
+        "refine candidate 1",
+        "measure",
+        "evaluate",
+        "prove",
+    ]
+    assert stages == order
+    for stage in stages:
+        *_, (_, done, total) = (event for event in events if event[0] == stage)
+        assert done == total
+    written = [json.loads(line) for line in (world.folder / "runs/told/events.jsonl").read_text().splitlines()]
+    assert [(event["stage"], event["done"], event["total"]) for event in written] == events
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["search.seed=5", "budget={size: 0.8x}", "search.space.heads_keep=[1.0]", "task.max_tokens=10", "device.threads=2"],
+)
+def test_another_configuration_is_not_mixed_in_and_changes_no_file(world, finished, change):
+    before = snapshot(finished)
+    with pytest.raises(StorageError, match="another configuration"):
+        run(world, "finished", change, resume=True)
+    assert snapshot(finished) == before
+
+
+def test_a_finished_run_that_is_not_resumed_is_left_as_it_is(world, finished):
+    before = snapshot(finished)
+    with pytest.raises(StorageError, match="already has a study"):
+        run(world, "finished")
+    assert snapshot(finished) == before
+
+
+def test_more_trials_can_be_added_to_a_finished_run(world, finished):
+    shutil.copytree(finished, world.folder / "runs/kept")
+    before = found(finished, "finished")
+    run(world, "finished", "search.trials=5", resume=True)
+    after = found(finished, "finished")
+    assert after[: len(before)] == before and len([r for r in after if r.state == "scored"]) >= 5
+    assert load_config(finished / "run.yaml").search.trials == 5
+    shutil.rmtree(finished)
+    (world.folder / "runs/kept").rename(finished)
+
+
+def test_what_another_run_teaches_the_devices_predictor_does_not_part_a_run_from_its_candidates(world, finished):
+    """Longer inputs are measured and the shared predictor is fitted anew; relative limits would move with it."""
+    shared = world.folder / "home/latency_models/host-onnxruntime-1t.json"
+    before = shared.read_bytes()
+    assert check(load_config(world.run_file, [*SMALL, "task.max_tokens=20"])).feasible
+    assert shared.read_bytes() != before
+    scored = found(finished, "finished")
+    assert run(world, "finished", resume=True).verdict == "pass"
+    assert found(finished, "finished") == scored
+
+
+def test_after_an_impossible_budget_a_possible_one_may_follow_under_the_same_name(world):
+    impossible = run(world, "raised", "budget={size: 1 KB}")
+    assert impossible.verdict == "infeasible"
+    folder = world.folder / "runs/raised"
+    assert (folder / "closest/model.onnx").is_file() and not (folder / "best").exists()
+    assert "size on disk" in impossible.blocked and "size on disk from" in impossible.reachable
+    assert run(world, "raised").verdict == "pass"
+    assert (folder / "best/model.onnx").is_file() and (folder / "closest/model.onnx").is_file()
+
+
+def test_an_artifact_that_crashes_when_it_is_measured_is_a_device_error_and_the_run_goes_on_later(
+    world, finished, monkeypatch
+):
+    """The worker really dies of a signal."""
+    before, scored = snapshot(finished / "best"), found(finished, "finished")
+    crash = (sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
+    with monkeypatch.context() as patch:
+        patch.setattr(finalists, "LocalRunner", lambda device: LocalRunner(device, command=crash))
+        with pytest.raises(DeviceError, match="crash: SIGSEGV") as caught:
+            run(world, "finished", resume=True)
+    assert caught.value.exit_code == 4 and "teacher" in caught.value.wrong
+    assert snapshot(finished / "best") == before
+    trained = []
+    report = run(world, "finished", resume=True, told=lambda stage, *event: trained.append(stage))
+    assert report.verdict == "pass" and "distill" not in trained and "refine candidate 1" not in trained
+    assert found(finished, "finished") == scored
+
+
+def test_a_board_that_is_not_there_gets_an_estimated_package_with_nothing_measured(world):
+    report = run(world, "board", "device.profile=raspberry-pi-4")
+    assert report.verdict == "estimated"
+    assert not report.predictor.calibrated
+    assert all(row.measured is None for row in report.limits)
+    manifest = json.loads((world.folder / "runs/board/best/manifest.json").read_text())
+    assert manifest["measured"] == {} and manifest["predicted"]["calibrated"] is False
+    assert [parity["passed"] for parity in manifest["parity"]] == [True]  # an ONNX model runs here too
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of its own, to be filled."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode != 0:
+        pytest.skip("a small disk can only be mounted by root")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("kib", [8, 24, 160, 300])
+def test_a_disk_that_fills_up_ends_the_run_and_loses_nothing_that_was_finished(world, finished, disk, monkeypatch, kib):
+    """It fills up while the log, the study, a student or the package is written; then it is made larger."""
+
+    def resize(size: str) -> None:
+        subprocess.run(["mount", "-o", f"remount,size={size}", str(disk)], check=True)
+
+    monkeypatch.setattr(workspace, "FREE_BYTES", 0)
+    resize(f"{kib}k")
+    with pytest.raises((AutoCompressError, OSError), match="No space left") as caught:
+        run(world, "full", f"runs_folder={disk}")
+    assert not isinstance(caught.value, AutoCompressError) or caught.value.exit_code == 2
+    resize("64m")
+    before = [record for record in found(disk / "full", "full") if record.state != "failed"]
+    assert run(world, "full", f"runs_folder={disk}", resume=True).verdict == "pass"
+    after = found(disk / "full", "full")
+    assert after[: len(before)] == before
+    assert [record.params for record in after] == [record.params for record in found(finished, "finished")]
+    assert not [path for path in (disk / "full").iterdir() if path.name.startswith(".")]

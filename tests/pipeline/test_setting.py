@@ -1,0 +1,25 @@
+import pytest
+
+from autocompress.config import load_config
+from autocompress.errors import ConfigError
+from autocompress.pipeline import setting
+from autocompress.pipeline.setting import check, prepare
+
+
+def test_a_wrong_device_costs_no_fine_tuning(world, monkeypatch):
+    def train(*args):
+        raise AssertionError("the teacher was loaded first")
+
+    monkeypatch.setattr(setting, "load_teacher", train)
+    with pytest.raises(ConfigError, match="raspberry-pi-4"):
+        prepare(load_config(world.run_file, ["device.profile=raspberry-pi4"]))
+
+
+def test_checking_trains_nothing_and_foresees_what_a_run_would(world):
+    config = load_config(world.run_file, ["device.profile=raspberry-pi-4", "budget.size=0.8x"])
+    foreseen = check(config)
+    assert not (world.folder / "home/cache/teachers").exists()
+    prepared = prepare(config)
+    assert prepared.feasibility == foreseen
+    assert not prepared.on_this_machine and prepared.target is not None
+    assert prepared.runs_here("onnxruntime") and not prepared.runs_here("tvm")

@@ -1,0 +1,87 @@
+import json
+import shutil
+
+import pytest
+
+from autocompress.config import RunConfig, load_config
+from autocompress.errors import ConfigError, SourceError, UnsupportedError
+from autocompress.pipeline.teacher import load_teacher, untrained_shape
+
+
+def config(world, *overrides: str) -> RunConfig:
+    return load_config(world.run_file, overrides)
+
+
+def events(run: RunConfig) -> list[tuple[str, int, int]]:
+    told = []
+    load_teacher(run, lambda stage, done, total, note: told.append((stage, done, total)))
+    return told
+
+
+@pytest.fixture
+def limitless(world, tmp_path) -> str:
+    """A model of 32 positions whose tokenizer states no limit."""
+    shutil.copytree(world.folder / "model", tmp_path / "model")
+    path = tmp_path / "model/tokenizer_config.json"
+    settings = json.loads(path.read_text())
+    del settings["model_max_length"]
+    path.write_text(json.dumps(settings))
+    return str(tmp_path / "model")
+
+
+@pytest.mark.parametrize("ask", [load_teacher, untrained_shape])
+def test_documents_longer_than_the_positions_are_refused_before_anything_is_trained(world, limitless, ask):
+    with pytest.raises(ConfigError, match="48 tokens") as caught:
+        ask(config(world, f"model.source={limitless}", "task.max_tokens=48"))
+    assert caught.value.next_step == "Set task.max_tokens to 32 or less."
+
+
+def test_as_many_tokens_as_positions_are_allowed(world, limitless):
+    assert untrained_shape(config(world, f"model.source={limitless}", "task.max_tokens=32")).positions == 32
+
+
+def test_a_teacher_is_fitted_once_for_the_same_recipe_and_documents(world):
+    steps = 8 * -(-216 // 32)  # epochs, documents left after validation is cut out of 240, documents a step
+    assert events(config(world))[-1] == ("fine-tune", steps, steps)
+    assert events(config(world))[-1] == ("fine-tune", 1, 1)
+    assert events(config(world, "model.finetune.epochs=1"))[-1] == ("fine-tune", 7, 7)
+
+
+def test_the_teacher_knows_the_names_of_its_classes_and_does_its_task(world):
+    teacher = load_teacher(config(world))
+    assert teacher.model.config.id2label == {0: "animal", 1: "plant"}
+    assert teacher.shape == untrained_shape(config(world))
+    assert not teacher.model.training
+
+
+def test_the_fingerprint_follows_weights_and_documents(world):
+    prints = [
+        load_teacher(config(world, *overrides)).fingerprint
+        for overrides in ([], [], ["model.finetune.epochs=1"], ["task.eval_limit=20"])
+    ]
+    assert prints[0] == prints[1]
+    assert len(set(prints)) == 3
+
+
+def test_a_base_model_is_to_be_fitted_first(world, tmp_path):
+    run = {"model": {"source": "model"}}
+    world.write_run(**run)
+    try:
+        with pytest.raises(UnsupportedError, match="no classifier"):
+            load_teacher(config(world))
+    finally:
+        world.write_run()
+
+
+def test_other_classes_in_another_number_are_refused(world, tmp_path):
+    """The teacher that was fitted to two classes is asked for three."""
+    two = load_teacher(config(world)).folder
+    shutil.copytree(world.folder / "data", tmp_path / "data")
+    with (tmp_path / "data/train.tsv").open("a") as file:
+        file.write("the old stone\tmineral\n" * 20)
+    world.write_run(model={"source": str(two)}, task={"data": {"source": str(tmp_path / "data")}, "max_tokens": 12})
+    try:
+        with pytest.raises(SourceError, match=r"2 classes apart \(animal, plant\), the data has 3"):
+            load_teacher(config(world))
+    finally:
+        world.write_run()

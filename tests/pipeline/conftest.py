@@ -3,6 +3,9 @@ from collections.abc import Iterator
 import pytest
 
 from tests.cli.world import World
+from tests.small_disk import disk
+
+__all__ = ["disk", "world"]
 
 
 @pytest.fixture(scope="module")

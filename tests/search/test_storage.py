@@ -27,6 +27,24 @@ def test_a_journal_whose_last_line_was_cut_off_goes_on_and_can_be_read_again(tmp
     assert [record.params for record in after] == [record.params for record in whole]
 
 
+def test_a_study_that_filled_its_disk_goes_on_when_there_is_room_again(tmp_path, disk):
+    storage = f"journal:{disk.folder}/study.log"
+    disk.resize(12 * 1024)  # Three pages: the line that does not fit is cut off at the end of the third.
+    with pytest.raises(OSError, match="No space left"):
+        go(storage, trials=40, resume=False)
+    content = (disk.folder / "study.log").read_bytes()
+    assert len(content) == 12 * 1024 and not content.endswith(b"\n")
+    kept = records(open_study(storage, "run", resume=True))
+    assert kept
+    disk.resize(2**20)
+    mend(storage)
+    after = go(storage, trials=20, resume=True)
+    assert records(open_study(storage, "run", resume=True)) == after
+    assert after[: len(kept)] == kept
+    whole = go(f"journal:{tmp_path}/whole.log", trials=20, resume=False)
+    assert [record.params for record in after] == [record.params for record in whole]
+
+
 @pytest.mark.parametrize("content", [b"", b"not a journal", b'{"a": 1}\nnot a journal', b"\xff\x00" * 9])
 def test_what_is_no_line_that_was_cut_off_is_left_as_it_is(tmp_path, content):
     (tmp_path / "study.log").write_bytes(content)

@@ -1,0 +1,3 @@
+from tests.small_disk import disk
+
+__all__ = ["disk"]

@@ -7,7 +7,8 @@ from typing import Literal, TypeAlias, get_args
 
 Bits: TypeAlias = Literal[4, 8, 32]
 """Width of a stored weight. 32: f32 arithmetic. 8: int8 weights times dynamically quantized uint8 activations,
-summed as int32. 4: weights in groups of 32 input channels, arithmetic in f32 (weight-only)."""
+summed as int32. 4: int4 weights in groups of 32 input channels times activations dynamically quantized to int8 a token
+and group, summed as int32 within the group and in f32 across groups."""
 
 BITS: tuple[Bits, ...] = get_args(Bits)
 WEIGHT_GROUP = 32

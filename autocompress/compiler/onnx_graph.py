@@ -95,7 +95,7 @@ class OnnxGraph:
         inputs, outputs = self.weights[f"{name}.weight"].shape
         packed = self._constant(f"{name}.weight", _pack_blocks(self.weights[f"{name}.weight"]))
         scale = self._constant(f"{name}.scale", self.weights[f"{name}.scale"].T.reshape(-1))
-        attributes = {"K": inputs, "N": outputs, "bits": 4, "block_size": WEIGHT_GROUP, "accuracy_level": 1}
+        attributes = {"K": inputs, "N": outputs, "bits": 4, "block_size": WEIGHT_GROUP, "accuracy_level": 4}
         return self._node("MatMulNBits", [x, packed, scale], domain=CONTRIB, **attributes)[0]
 
     def attention(self, qkv: str, heads: int, head_width: int) -> str:

@@ -10,16 +10,16 @@ import numpy as np
 import tvm
 from tvm import relax
 
-from autocompress.compiler.graph import Activation, Array, Weights, emit
+from autocompress.compiler.graph import Activation, Array, Weights, emit, groups
 from autocompress.compiler.schedules.attention import attention
 from autocompress.compiler.schedules.elementwise import add, first_row
 from autocompress.compiler.schedules.embed import embed, nibble_rows
-from autocompress.compiler.schedules.gemm_f32 import gemm_f32, panels, row_panels
-from autocompress.compiler.schedules.gemm_i4 import gemm_i4, nibble_panels
+from autocompress.compiler.schedules.gemm_f32 import Tile, gemm_f32, panels, row_panels
+from autocompress.compiler.schedules.gemm_i4 import gemm_i4, nibble_panels, quantize_groups
 from autocompress.compiler.schedules.gemm_i8 import column_sums, dot_panels, gemm_i8, quantize
 from autocompress.compiler.schedules.norm import norm
 from autocompress.compiler.target import Machine
-from autocompress.shape import Bits, ModelShape
+from autocompress.shape import WEIGHT_GROUP, Bits, ModelShape
 
 
 @dataclass(frozen=True)
@@ -73,18 +73,32 @@ class RelaxGraph:
     def _linear_f32(self, x: Value, name: str, activation: Activation | None) -> Value:
         weight = self.weights[f"{name}.weight"]
         size = self._size(x, weight, activation)
-        panel = size["tile"].panel
-        inputs = [x.tensor, self._constant(f"{name}.weight", panels(weight, panel)), self._bias(name, panel)]
+        w = self._constant(f"{name}.weight", panels(weight, size["tile"].panel))
+        inputs = [x.tensor, w, self._bias(name, size["tile"])]
         return self._call(gemm_f32, "gemm_f32", inputs, (x.rows, size["columns"]), **size)
 
     def _linear_i4(self, x: Value, name: str, activation: Activation | None) -> Value:
-        weight = self.weights[f"{name}.weight"]
-        size = self._size(x, weight, activation)
-        panel = size["tile"].panel
-        w = self._constant(f"{name}.weight", nibble_panels(weight, panel))
-        scale = self._constant(f"{name}.scale", panels(self.weights[f"{name}.scale"], panel))
-        inputs = [x.tensor, w, scale, self._bias(name, panel)]
-        return self._call(gemm_i4, "gemm_i4", inputs, (x.rows, size["columns"]), **size)
+        weight, dot = self.weights[f"{name}.weight"], self.machine.nibbles
+        depth, columns = weight.shape
+        tile = self.machine.nibble_tile(x.rows, columns)
+        inputs = [
+            *self._quantize_groups(x),
+            self._constant(f"{name}.weight", nibble_panels(weight, tile.panel, dot.group)),
+            self._constant(f"{name}.scale", panels(self.weights[f"{name}.scale"], tile.panel)),
+            self._bias(name, tile),
+        ]
+        size = {"rows": x.rows, "depth": depth, "columns": columns, "activation": activation, "tile": tile, "dot": dot}
+        return self._call(gemm_i4, "gemm_i4", inputs, (x.rows, columns), **size)
+
+    def _quantize_groups(self, x: Value) -> list[Any]:
+        dot, count = self.machine.nibbles, groups(x.width)
+        results = [
+            ((x.rows, count * WEIGHT_GROUP), dot.stored),
+            ((x.rows, count), "float32"),
+            ((x.rows, count), "int32"),
+        ]
+        size = {"rows": x.rows, "width": x.width, "dot": dot}
+        return self._outputs(quantize_groups, "quantize_groups", x, results, **size)
 
     def _linear_i8(self, x: Value, name: str, activation: Activation | None) -> Value:
         weight, dot = self.weights[f"{name}.weight"], self.machine.dot
@@ -95,7 +109,7 @@ class RelaxGraph:
             self._constant(f"{name}.weight", dot_panels(weight, tile, dot.group)),
             self._constant(f"{name}.scale", row_panels(self.weights[f"{name}.scale"], tile.panel)),
             self._constant(f"{name}.sums", column_sums(weight, tile.panel)),
-            self._bias(name, tile.panel),
+            self._bias(name, tile),
         ]
         return self._call(gemm_i8, "gemm_i8", inputs, (x.rows, size["columns"]), dot=dot, **size)
 
@@ -104,8 +118,18 @@ class RelaxGraph:
         padded = -(-x.width // dot.group) * dot.group
         results = [((x.rows, padded), dot.stored), ((1,), "float32"), ((1,), "int32")]
         size = {"rows": x.rows, "width": x.width, "dot": dot}
-        outputs = self._emit(quantize, "quantize", [x.tensor], results, **size, **self._lanes())
-        return [self.builder.emit(relax.TupleGetItem(outputs, index)) for index in range(3)]
+        return self._outputs(quantize, "quantize", x, results, **size)
+
+    def _outputs(
+        self,
+        write: Callable[..., Any],
+        kind: str,
+        x: Value,
+        results: Sequence[tuple[tuple[int, ...], str]],
+        **size: Any,
+    ) -> list[Any]:
+        outputs = self._emit(write, kind, [x.tensor], results, **size, **self._lanes())
+        return [self.builder.emit(relax.TupleGetItem(outputs, index)) for index in range(len(results))]
 
     def attention(self, qkv: Value, heads: int, head_width: int) -> Value:
         """See ``Graph.attention``."""
@@ -137,8 +161,8 @@ class RelaxGraph:
     def _lanes(self) -> dict[str, int]:
         return {"lanes": self.machine.lanes}
 
-    def _bias(self, name: str, panel: int) -> Any:
-        return self._constant(f"{name}.bias", row_panels(self.weights[f"{name}.bias"], panel))
+    def _bias(self, name: str, tile: Tile) -> Any:
+        return self._constant(f"{name}.bias", row_panels(self.weights[f"{name}.bias"], tile.panel))
 
     def _constant(self, name: str, values: Array) -> Any:
         self.constants[name] = np.ascontiguousarray(values)

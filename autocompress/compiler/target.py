@@ -9,7 +9,20 @@ from typing import Any
 from tvm.target import Target as LlvmTarget
 from tvm.target import codegen
 
-from autocompress.compiler.intrinsics.dot import Dot, pmaddwd, sdot, smlal, usdot, vnni, widening
+from autocompress.compiler.intrinsics.dot import (
+    Dot,
+    NibbleDot,
+    nibble_maddubs,
+    nibble_sdot,
+    nibble_vnni,
+    nibble_widening,
+    pmaddwd,
+    sdot,
+    smlal,
+    usdot,
+    vnni,
+    widening,
+)
 from autocompress.compiler.schedules.gemm_f32 import Tile
 from autocompress.errors import UnsupportedError
 
@@ -88,12 +101,14 @@ class Machine:
     Attributes:
         lanes: f32 values in a vector register.
         registers: Vector registers.
-        dot: The integer dot product.
+        dot: The integer dot product with int8 weights.
+        nibbles: The integer dot product with 4-bit weights.
     """
 
     lanes: int
     registers: int
     dot: Dot
+    nibbles: NibbleDot
 
     def tile(self, rows: int, columns: int) -> Tile:
         """Return the register tile of a product of ``rows`` x ``columns``, measured in decision 0005.
@@ -104,6 +119,16 @@ class Machine:
         widest = 4 if 2 * rows <= most and vectors >= 4 else 2
         return Tile(rows=most, panel=min(widest, vectors) * self.lanes, lanes=self.lanes)
 
+    def nibble_tile(self, rows: int, columns: int) -> Tile:
+        """Return the register tile of a product of 4-bit weights.
+
+        Every vector of it takes two registers: the integer sum of a group, and the total. Tall tiles share an unpacked
+        weight among most rows; few rows leave registers for more columns.
+        """
+        most = 8 if self.registers >= 32 else 6
+        vectors = min(max(1, most // rows), -(-columns // self.lanes))
+        return Tile(rows=most, panel=vectors * self.lanes, lanes=self.lanes)
+
 
 def machine_of(target: LlvmTarget) -> Machine:
     """Return what the kernels need to know about ``target``."""
@@ -113,11 +138,16 @@ def machine_of(target: LlvmTarget) -> Machine:
 
     triple = str(target.attrs.get("mtriple", "") or codegen.llvm_get_system_triple())
     if triple.startswith(("aarch64", "arm64")):
-        return Machine(4, 32, usdot() if has("i8mm") else sdot() if has("dotprod") else smlal())
+        nibbles = nibble_sdot() if has("dotprod") else nibble_widening(smlal())
+        return Machine(4, 32, usdot() if has("i8mm") else sdot() if has("dotprod") else smlal(), nibbles)
     if not triple.startswith(("x86_64", "i386", "i686")):
-        return Machine(4, 16, widening(4))
+        return Machine(4, 16, widening(4), nibble_widening(widening(4)))
     if has("avx512bw"):
-        return Machine(16, 32, vnni(16) if has("avx512vnni") else pmaddwd(16))
+        if has("avx512vnni"):
+            return Machine(16, 32, vnni(16), nibble_vnni(16))
+        return Machine(16, 32, pmaddwd(16), nibble_maddubs(16))
     if has("avx2"):
-        return Machine(8, 16, vnni(8) if has("avxvnni") else pmaddwd(8))
-    return Machine(4, 16, pmaddwd(4))
+        if has("avxvnni"):
+            return Machine(8, 16, vnni(8), nibble_vnni(8))
+        return Machine(8, 16, pmaddwd(8), nibble_maddubs(8))
+    return Machine(4, 16, pmaddwd(4), nibble_widening(pmaddwd(4)))

@@ -1,7 +1,8 @@
 """Quantization: linear weights and the token table become integers of 8 or 4 bits, by rounding to nearest.
 
 8 bits: symmetric, one scale an output channel; activations are quantized to uint8 as the model runs.
-4 bits: symmetric, one scale a group of 32 input channels, chosen for the least squared error among clipped ranges.
+4 bits: symmetric, one scale a group of 32 input channels, chosen for the least squared error among clipped ranges;
+activations of linear maps are quantized to int8, one scale a token and group, as the model runs.
 """
 
 from __future__ import annotations

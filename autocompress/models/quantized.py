@@ -25,11 +25,27 @@ def quantize_activations(x: Tensor) -> tuple[Tensor, Tensor]:
     return torch.clamp(torch.round(x / scale) + zero, 0, 255) - zero, scale
 
 
+def quantize_activation_groups(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Quantize each token and group of 32 channels of ``x`` (... x channels) to -127..127.
+
+    scale = max|x| / 127, levels = round(x * (127 / max|x|)) half to even, as ONNX Runtime's MatMulNBits has it at
+    accuracy level 4; a group of zeros has the scale 0.
+
+    Returns:
+        (levels as floats that hold integers; scale (... x groups)).
+    """
+    channels = x.shape[-1]
+    grouped = nn.functional.pad(x, (0, -channels % WEIGHT_GROUP)).reshape(*x.shape[:-1], -1, WEIGHT_GROUP)
+    largest = grouped.abs().amax(-1, keepdim=True)
+    levels = torch.round(grouped * torch.where(largest > 0, 127.0 / largest, 0.0))
+    return levels.flatten(-2)[..., :channels], largest[..., 0] / 127.0
+
+
 class QuantizedLinear(nn.Module):
     """``x @ weight.T + bias`` with integer weights.
 
-    At 8 bits the activations are quantized per sequence as well and the products are sums of integers; at 4 bits the
-    weights are scaled back and the arithmetic is f32.
+    The activations are quantized as well, per sequence at 8 bits, per token and group of 32 channels at 4 bits, and the
+    products are sums of integers: at 4 bits within a group, whose sums are then scaled and added.
 
     Args:
         weight: (outputs x inputs) int8; -127..127 at 8 bits, -8..7 at 4 bits.
@@ -52,7 +68,10 @@ class QuantizedLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (batch x ... x inputs) to (batch x ... x outputs)."""
         if self.bits == 4:
-            return nn.functional.linear(x, expand_groups(self.weight, self.scale), self.bias)
+            # Scaled before they are summed rather than after: the same but for rounding of 1e-7.
+            levels, scale = quantize_activation_groups(x)
+            weight = expand_groups(self.weight, self.scale)
+            return nn.functional.linear(expand_groups(levels, scale), weight, self.bias)
         levels, scale = quantize_activations(x)
         # Sums of products of integers: exact in f32 up to 2**24, within 1e-7 of exact above.
         return nn.functional.linear(levels, self.weight.to(x.dtype)) * scale * self.scale + self.bias

@@ -17,7 +17,8 @@ LATENCY: tuple[str, ...] = (
     "layers",
     *(f"gemm_macs_{bits}" for bits in BITS),
     *(f"gemm_weights_{bits}" for bits in BITS),
-    "quantized_elements",
+    "quantized_elements_8",
+    "quantized_elements_4",
     "dequantized_elements",
     "attention_macs",
     "softmax_elements",
@@ -98,8 +99,9 @@ def _layer_work(layer: LayerShape, hidden: int, tokens: int) -> Iterator[tuple[s
 def _gemm(rows: int, inputs: int, outputs: int, bits: Bits) -> Iterator[tuple[str, float]]:
     yield f"gemm_macs_{bits}", rows * inputs * outputs
     yield f"gemm_weights_{bits}", inputs * outputs
+    if bits != 32:
+        yield f"quantized_elements_{bits}", rows * inputs
     if bits == 8:
-        yield "quantized_elements", rows * inputs
         yield "dequantized_elements", rows * outputs
 
 

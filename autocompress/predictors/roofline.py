@@ -54,29 +54,29 @@ class Efficiency:
 
     Attributes:
         f32: Share of the f32 peak in matrix products.
-        int8: Share of the int8 peak in matrix products.
+        int8: Share of the int8 peak in matrix products with 8-bit weights.
         bandwidth: Share of the memory bandwidth.
         kernel_us: Time to start one kernel, in microseconds at 1 GHz.
-        unpack_cycles: Cycles to turn one stored 4-bit weight into f32.
+        int4: Share of the int8 peak in matrix products with 4-bit weights.
         process_bytes: Resident memory of a process with the engine but no model.
         embedding_copies: Embedding tables in memory at the peak: two while a file is read, fewer if it is mapped.
     """
 
     f32: float
     int8: float
+    int4: float
     bandwidth: float
     kernel_us: float
-    unpack_cycles: float
     process_bytes: float
     embedding_copies: float
 
 
 EFFICIENCY: dict[str, Efficiency] = {
     "onnxruntime": Efficiency(
-        f32=0.7, int8=0.6, bandwidth=0.6, kernel_us=4.0, unpack_cycles=1.5, process_bytes=70e6, embedding_copies=2.0
+        f32=0.7, int8=0.6, int4=0.2, bandwidth=0.6, kernel_us=4.0, process_bytes=70e6, embedding_copies=2.0
     ),
     "tvm": Efficiency(
-        f32=0.5, int8=0.4, bandwidth=0.6, kernel_us=2.0, unpack_cycles=1.5, process_bytes=60e6, embedding_copies=0.8
+        f32=0.5, int8=0.4, int4=0.3, bandwidth=0.6, kernel_us=2.0, process_bytes=60e6, embedding_copies=0.8
     ),
 }
 """Engine -> typical shares; the intervals are wide because these vary between processors."""
@@ -122,11 +122,10 @@ class Roofline:
     def _latency_s(self, shape: ModelShape, row: Mapping[str, float]) -> float:
         peak, engine = self.peak, EFFICIENCY[self.engine]
         hz = min(self.threads, peak.cores) * peak.ghz * 1e9
-        f32_macs = row["gemm_macs_32"] + row["gemm_macs_4"] + row["attention_macs"]
-        arithmetic_s = (
-            2 * f32_macs / (hz * peak.f32_flops_per_cycle * engine.f32)
-            + 2 * row["gemm_macs_8"] / (hz * peak.int8_ops_per_cycle * engine.int8)
-            + row["gemm_weights_4"] * engine.unpack_cycles / hz
+        f32_macs = row["gemm_macs_32"] + row["attention_macs"]
+        int8_macs = row["gemm_macs_8"] / engine.int8 + row["gemm_macs_4"] / engine.int4
+        arithmetic_s = 2 * f32_macs / (hz * peak.f32_flops_per_cycle * engine.f32) + 2 * int8_macs / (
+            hz * peak.int8_ops_per_cycle
         )
         weights = sum(row[f"linear_bytes_{bits}"] for bits in (32, 8, 4))
         streaming_s = weights / (peak.bandwidth_gb_s * 1e9 * engine.bandwidth)

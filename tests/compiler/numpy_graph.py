@@ -31,7 +31,12 @@ class NumpyGraph:
             sums = (q.astype(np.int64) - zero) @ weight.astype(np.int64)
             y = sums * (float(scale) * self.weights[f"{name}.scale"].astype(np.float64))
         elif bits == 4:
-            y = x @ (weight * grouped(self.weights[f"{name}.scale"], axis=0, width=weight.shape[0]))
+            width = weight.shape[0]
+            q, scale = quantize_groups(x.astype(np.float32))
+            # In float64 it is no matter whether the integers are scaled before they are summed or after.
+            y = (q * grouped(scale, axis=-1, width=width)) @ (
+                weight * grouped(self.weights[f"{name}.scale"], axis=0, width=width)
+            )
         else:
             y = x @ weight.astype(np.float64)
         y = y + self.weights[f"{name}.bias"]
@@ -76,6 +81,20 @@ def quantize(x):
     scale = np.float32((high - low) / np.float32(255)) if high > low else np.float32(1)
     zero = int(np.clip(np.rint(-low / scale), 0, 255))
     return np.clip(np.rint(x / scale).astype(np.int32) + zero, 0, 255), scale, zero
+
+
+def quantize_groups(x):
+    """Return (levels as int32, scale (... x groups)) of float32 (... x channels), in float32.
+
+    ONNX Runtime's MatMulNBits at accuracy level 4: 127 / max|x| of each token and group times x, half to even.
+    """
+    width = x.shape[-1]
+    x = np.concatenate([x, np.zeros((*x.shape[:-1], -width % WEIGHT_GROUP), np.float32)], -1)
+    split = x.reshape(*x.shape[:-1], -1, WEIGHT_GROUP)
+    largest = np.abs(split).max(-1)
+    inverse = np.divide(np.float32(127), largest, out=np.zeros_like(largest), where=largest > 0)
+    levels = np.rint(split * inverse[..., None]).astype(np.int32)
+    return levels.reshape(x.shape)[..., :width], largest / np.float32(127)
 
 
 def reference(shape, weights, input_ids, attention_mask):

@@ -80,8 +80,9 @@ def test_every_engine_computes_the_reference(bits):
                 for row in range(2):
                     one = slice(row, row + 1)
                     expected = reference(shape, weights, ids[one], mask[one])
-                    # A value on the edge of an 8-bit step may fall to either side; in f32 only rounding differs.
-                    tolerance = {32: 2e-5, 8: 2e-2, 4: 2e-5}[bits] * max(1.0, np.abs(expected).max())
+                    # A value on the edge of an 8-bit step may fall to either side; in f32 only rounding differs. At
+                    # 4 bits the step is that of a group rather than of the whole tensor.
+                    tolerance = {32: 2e-5, 8: 2e-2, 4: 1e-2}[bits] * max(1.0, np.abs(expected).max())
                     np.testing.assert_allclose(run(ids[one], mask[one]), expected, atol=tolerance, err_msg=engine)
 
     check()

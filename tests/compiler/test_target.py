@@ -2,6 +2,7 @@ import pytest
 
 from autocompress.compiler.intrinsics.dot import pmaddwd
 from autocompress.compiler.schedules.gemm_f32 import Tile
+from autocompress.compiler.schedules.gemm_i4 import gemm_i4
 from autocompress.compiler.schedules.gemm_i8 import gemm_i8
 from autocompress.compiler.target import Machine, Target, machine_of
 from autocompress.errors import UnsupportedError
@@ -15,22 +16,22 @@ def test_the_host_is_a_processor_that_llvm_knows():
 
 
 @pytest.mark.parametrize(
-    ("cpu", "triple", "features", "lanes", "dot"),
+    ("cpu", "triple", "features", "lanes", "dot", "nibbles"),
     [
-        ("znver4", "x86_64-linux-gnu", (), 16, "vnni16"),
-        ("skylake-avx512", "x86_64-linux-gnu", (), 16, "pmaddwd16"),
-        ("alderlake", "x86_64-linux-gnu", (), 8, "vnni8"),
-        ("haswell", "x86_64-linux-gnu", (), 8, "pmaddwd8"),
-        ("x86-64", "x86_64-linux-gnu", (), 4, "pmaddwd4"),
-        ("cortex-a72", ARM, (), 4, "smlal"),
-        ("cortex-a72", ARM, ("+dotprod",), 4, "sdot"),
-        ("cortex-a76", ARM, (), 4, "sdot"),
-        ("neoverse-v1", ARM, (), 4, "usdot"),
+        ("znver4", "x86_64-linux-gnu", (), 16, "vnni16", "vnni16"),
+        ("skylake-avx512", "x86_64-linux-gnu", (), 16, "pmaddwd16", "maddubs16"),
+        ("alderlake", "x86_64-linux-gnu", (), 8, "vnni8", "vnni8"),
+        ("haswell", "x86_64-linux-gnu", (), 8, "pmaddwd8", "maddubs8"),
+        ("x86-64", "x86_64-linux-gnu", (), 4, "pmaddwd4", "pmaddwd4"),
+        ("cortex-a72", ARM, (), 4, "smlal", "smlal"),
+        ("cortex-a72", ARM, ("+dotprod",), 4, "sdot", "sdot"),
+        ("cortex-a76", ARM, (), 4, "sdot", "sdot"),
+        ("neoverse-v1", ARM, (), 4, "usdot", "sdot"),
     ],
 )
-def test_kernels_use_the_best_instructions_a_processor_has(cpu, triple, features, lanes, dot):
+def test_kernels_use_the_best_instructions_a_processor_has(cpu, triple, features, lanes, dot, nibbles):
     machine = machine_of(Target(cpu, triple, features).llvm())
-    assert (machine.lanes, machine.dot.name) == (lanes, dot)
+    assert (machine.lanes, machine.dot.name, machine.nibbles.name) == (lanes, dot, nibbles)
 
 
 @pytest.mark.parametrize(
@@ -52,21 +53,31 @@ def test_the_integer_product_compiles_to_the_named_instruction(cpu, triple, inst
     assert f"\t{instruction}" in compiled(kernel, llvm).mod.inspect_source("asm")
 
 
-@pytest.mark.parametrize("registers", [16, 32])
-def test_a_tile_keeps_enough_sums_apart_and_fits_in_the_registers(registers):
-    machine = Machine(lanes=8, registers=registers, dot=pmaddwd(8))
-    most = machine.tile(64, 512).rows
-    for rows in range(1, 65):
-        tile = machine.tile(rows, 512)
-        vectors = tile.panel // tile.lanes
-        # Beside the sums: one vector of weights and one activation.
-        assert min(rows, most) * vectors + 2 <= registers
-        assert vectors == (4 if rows <= most // 2 else 2)
+@pytest.mark.parametrize(
+    ("cpu", "triple", "instruction"),
+    [
+        ("znver4", "x86_64-linux-gnu", "vpdpbusd"),
+        ("alderlake", "x86_64-linux-gnu", "vpdpbusd"),
+        ("haswell", "x86_64-linux-gnu", "vpmaddubsw"),
+        ("skylake-avx512", "x86_64-linux-gnu", "vpmaddubsw"),
+        ("x86-64", "x86_64-linux-gnu", "pmaddwd"),
+        ("cortex-a76", ARM, "sdot"),
+        ("cortex-a72", ARM, "smlal"),
+    ],
+)
+def test_the_product_of_nibbles_compiles_to_the_named_instruction(cpu, triple, instruction):
+    llvm = Target(cpu, triple).llvm()
+    machine = machine_of(llvm)
+    tile = machine.nibble_tile(rows=2, columns=9)
+    size = {"rows": 2, "depth": 40, "columns": 9}
+    kernel = gemm_i4("kernel", **size, activation=None, tile=tile, dot=machine.nibbles)
+    assert f"\t{instruction}" in compiled(kernel, llvm).mod.inspect_source("asm")
 
 
-def test_a_panel_is_no_wider_than_the_columns_need():
-    machine = Machine(lanes=8, registers=16, dot=pmaddwd(8))
-    assert [machine.tile(1, columns).panel for columns in (1, 8, 9, 24, 25, 512)] == [8, 8, 16, 16, 32, 32]
+@pytest.mark.parametrize(("rows", "columns", "vectors"), [(64, 384, 1), (4, 384, 2), (1, 384, 8), (1, 40, 3)])
+def test_few_rows_leave_registers_for_more_columns(rows, columns, vectors):
+    machine = machine_of(Target("znver4", "x86_64-linux-gnu").llvm())
+    assert machine.nibble_tile(rows, columns) == Tile(rows=8, panel=16 * vectors, lanes=16)
 
 
 def test_a_description_reads_as_a_target():

@@ -8,7 +8,12 @@ from autocompress.compression.quantization import QuantizeStep, apply, quantize_
 from autocompress.cost import Artifact
 from autocompress.engines import open_artifact
 from autocompress.models.load import adapter_of
-from autocompress.models.quantized import QuantizedLinear, expand_groups, quantize_activations
+from autocompress.models.quantized import (
+    QuantizedLinear,
+    expand_groups,
+    quantize_activation_groups,
+    quantize_activations,
+)
 from tests.compression.training_data import context_for
 
 
@@ -64,6 +69,32 @@ def test_eight_bit_products_are_integer_sums():
     np.testing.assert_allclose(module(x).numpy(), expected, rtol=1e-5, atol=1e-6)
 
 
+def test_activations_of_a_group_fill_its_own_range_and_half_levels_round_to_even():
+    x = torch.zeros(1, 2, 40)
+    x[0, 0, :3], x[0, 0, 32:35] = torch.tensor([127.0, 0.5, -1.5]), torch.tensor([-2.54, 0.01, 1.0])
+    levels, scale = quantize_activation_groups(x)
+    assert (levels.shape, scale.shape) == ((1, 2, 40), (1, 2, 2))
+    assert levels[0, 0, :3].tolist() == [127, 0, -2]
+    assert levels[0, 0, 32:35].tolist() == [-127, np.rint(0.01 / 0.02), np.rint(1 / 0.02)]
+    np.testing.assert_allclose(scale[0].numpy(), [[1, 2.54 / 127], [0, 0]], rtol=1e-6)
+    assert not levels[0, 1].any()
+
+
+@pytest.mark.parametrize("inputs", [20, 32, 70])
+def test_four_bit_products_are_integer_sums_of_groups(inputs):
+    linear = nn.Linear(inputs, 6)
+    levels, scale = quantize_rows(linear.weight.detach(), 4)
+    module = QuantizedLinear(levels, scale, linear.bias.detach(), 4)
+    x = torch.randn(2, 3, inputs)
+    quantized, x_scale = (part.numpy() for part in quantize_activation_groups(x))
+    expected = np.zeros((2, 3, 6)) + module.bias.numpy()
+    for group in range(-(-inputs // 32)):
+        part = slice(32 * group, 32 * group + 32)
+        sums = quantized[..., part].astype(np.int64) @ levels.numpy()[:, part].astype(np.int64).T
+        expected += sums * x_scale[..., group, None].astype(np.float64) * scale.numpy()[:, group]
+    np.testing.assert_allclose(module(x).numpy(), expected, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("bits", [8, 4])
 def test_the_engine_computes_what_the_student_computes(model, bits, tmp_path):
     apply(model, QuantizeStep((bits,) * 3, (bits,) * 3, bits), context_for(model))
@@ -75,4 +106,4 @@ def test_the_engine_computes_what_the_student_computes(model, bits, tmp_path):
         expected = model(input_ids=torch.tensor(ids), attention_mask=torch.tensor(mask)).logits.numpy()
     run = open_artifact(Artifact(path, "onnxruntime", 6), threads=1)
     spread = np.ptp(expected)
-    np.testing.assert_allclose(run(ids, mask), expected, atol=1e-4 * spread if bits == 4 else 2e-2 * spread)
+    np.testing.assert_allclose(run(ids, mask), expected, atol=(1e-2 if bits == 4 else 2e-2) * spread)

@@ -58,6 +58,13 @@ def test_int8_pays_only_where_the_processor_has_fast_int8():
     assert latency(slow, int8) > latency(slow, wide)
 
 
+@pytest.mark.parametrize("engine", EFFICIENCY)
+def test_four_bits_gain_from_fast_int8_but_less_than_eight(engine):
+    _, int8, int4 = corners(TEACHER)[:3]
+    fast, slow = (replace(with_peak(int8_ops_per_cycle=operations), engine=engine) for operations in (64, 16))
+    assert latency(fast, int8) < latency(fast, int4) < latency(slow, int4)
+
+
 def test_size_is_known_and_memory_holds_the_weights_and_the_process():
     for shape in corners(TEACHER):
         cost = BOARD.predict(shape, TOKENS)

@@ -104,3 +104,66 @@ def widening(lanes: int) -> Dot:
         return sums + ir.broadcast(ir.cast(a, "int32"), lanes) * ir.cast(b, f"int32x{lanes}")
 
     return Dot(f"widening{lanes}", lanes, 1, "uint8", 0, accumulate)
+
+
+@dataclass(frozen=True)
+class NibbleDot:
+    """One way to multiply int8 activations (-127..127) with weights of 0..15 exactly.
+
+    Attributes:
+        name: Part of the kernel's name.
+        lanes: Columns of one vector of sums.
+        group: Neighbours along the depth that one step multiplies and adds.
+        stored: Type in which the activations are kept.
+        accumulate: As in ``Dot``, with weights as a vector of uint8.
+    """
+
+    name: str
+    lanes: int
+    group: int
+    stored: str
+    accumulate: Accumulate = field(repr=False)
+
+
+def nibble_vnni(lanes: int) -> NibbleDot:
+    """AVX-512 VNNI or AVX-VNNI, the weights on the unsigned side."""
+    name = f"llvm.x86.avx512.vpdpbusd.{lanes * 32}"
+
+    def accumulate(sums: Any, a: Any, b: Any) -> Any:
+        bytes_ = f"int8x{lanes * 4}"
+        return _instruction(name, lanes, sums, ir.reinterpret(b, dtype=bytes_), _spread(a, lanes, bytes_))
+
+    return NibbleDot(f"vnni{lanes}", lanes, 4, "int8", accumulate)
+
+
+def nibble_maddubs(lanes: int) -> NibbleDot:
+    """AVX2 or AVX-512BW: two byte products an int16, which 2 * 15 * 127 cannot saturate, then pairs of these."""
+    bytes_name, pairs_name = {
+        8: ("llvm.x86.avx2.pmadd.ub.sw", "llvm.x86.avx2.pmadd.wd"),
+        16: ("llvm.x86.avx512.pmaddubs.w.512", "llvm.x86.avx512.pmaddw.d.512"),
+    }[lanes]
+
+    def accumulate(sums: Any, a: Any, b: Any) -> Any:
+        sides = ir.reinterpret(b, dtype=f"int8x{lanes * 4}"), _spread(a, lanes, f"int8x{lanes * 4}")
+        pairs = ir.call_llvm_pure_intrin(ir.llvm_lookup_intrinsic_id(bytes_name), *sides, dtype=f"int16x{lanes * 2}")
+        ones = ir.broadcast(ir.int16(1), lanes * 2)
+        call = ir.llvm_lookup_intrinsic_id(pairs_name)
+        return sums + ir.call_llvm_pure_intrin(call, pairs, ones, dtype=f"int32x{lanes}")
+
+    return NibbleDot(f"maddubs{lanes}", lanes, 4, "int8", accumulate)
+
+
+def nibble_sdot() -> NibbleDot:
+    """Arm DotProd: weights of 0..15 fit the signed side as well."""
+
+    def accumulate(sums: Any, a: Any, b: Any) -> Any:
+        signed = ir.reinterpret(b, dtype="int8x16")
+        return _instruction("llvm.aarch64.neon.sdot.v4i32.v16i8", 4, sums, _spread(a, 4, "int8x16"), signed)
+
+    return NibbleDot("sdot", 4, 4, "int8", accumulate)
+
+
+def nibble_widening(dot: Dot) -> NibbleDot:
+    """Any ``dot`` that widens both sides anyway (``pmaddwd``, ``smlal``, ``widening``): so does it with nibbles."""
+    stored = "int8" if dot.stored == "uint8" else dot.stored
+    return NibbleDot(dot.name, dot.lanes, dot.group, stored, dot.accumulate)

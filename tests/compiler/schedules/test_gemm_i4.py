@@ -1,0 +1,129 @@
+import numpy as np
+import pytest
+
+from autocompress.compiler.intrinsics.dot import nibble_maddubs, nibble_vnni, nibble_widening, pmaddwd, widening
+from autocompress.compiler.schedules.gemm_f32 import Tile, panels, row_panels
+from autocompress.compiler.schedules.gemm_i4 import gemm_i4, nibble_panels, quantize_groups
+from autocompress.compiler.target import Target, machine_of
+from tests.compiler import numpy_graph
+from tests.compiler.numpy_graph import ACTIVATIONS, grouped
+from tests.compiler.running import run
+
+HOST = machine_of(Target.host().llvm())
+
+
+def runnable_dots():
+    """Every way to multiply that this machine can execute."""
+    dots = [nibble_widening(widening(4)), nibble_widening(widening(16)), HOST.nibbles]
+    if HOST.dot.name.startswith(("vnni", "pmaddwd")):
+        dots += [nibble_widening(pmaddwd(lanes)) for lanes in (4, 8, 16) if lanes <= HOST.lanes]
+        dots += [nibble_maddubs(lanes) for lanes in (8, 16) if lanes <= HOST.lanes]
+    if HOST.nibbles.name == "vnni16":
+        dots.append(nibble_vnni(8))
+    return list({dot.name: dot for dot in dots}.values())
+
+
+def padded(values, width, dtype):
+    filled = np.zeros((len(values), width), dtype)
+    filled[:, : values.shape[1]] = values
+    return filled
+
+
+def product(dot, q, weight, *, scale=None, w_scale=None, bias=None, activation=None, vectors=1):
+    """Run the kernel on levels ``q``; scales are 1 and the bias 0 unless given."""
+    (rows, depth), columns = q.shape, weight.shape[1]
+    count = -(-depth // 32)
+    scale = np.ones((rows, count), np.float32) if scale is None else scale
+    w_scale = np.ones((count, columns), np.float32) if w_scale is None else w_scale
+    bias = np.zeros(columns, np.float32) if bias is None else bias
+    tile = Tile(rows=6, panel=vectors * dot.lanes, lanes=dot.lanes)
+    size = {"rows": rows, "depth": depth, "columns": columns}
+    kernel = gemm_i4("kernel", **size, activation=activation, tile=tile, dot=dot)
+    levels = padded(q, count * 32, dot.stored)
+    inputs = [
+        levels,
+        scale,
+        -8 * levels.reshape(rows, count, 32).astype(np.int32).sum(-1, dtype=np.int32),
+        nibble_panels(weight, tile.panel, dot.group),
+        panels(w_scale, tile.panel),
+        row_panels(bias, tile.panel),
+    ]
+    return run(kernel, inputs, [((rows, columns), "float32")])[0]
+
+
+@pytest.mark.parametrize("dot", runnable_dots(), ids=lambda dot: dot.name)
+@pytest.mark.parametrize(("rows", "depth", "columns"), [(1, 3, 5), (7, 37, 41), (13, 64, 33), (6, 70, 64)])
+def test_integer_sums_are_exact(dot, rows, depth, columns):
+    rng = np.random.default_rng(rows)
+    q = rng.integers(-127, 128, (rows, depth))
+    weight = rng.integers(-8, 8, (depth, columns), dtype=np.int8)
+    # Below 2^24 every integer is a float32, so equality is exact.
+    assert depth * 127 * 8 < 2**24
+    np.testing.assert_array_equal(product(dot, q, weight), q @ weight.astype(np.int64))
+
+
+@pytest.mark.parametrize("dot", runnable_dots(), ids=lambda dot: dot.name)
+@pytest.mark.parametrize(("level", "weight"), [(-127, -8), (127, -8), (127, 7)])
+def test_the_largest_values_do_not_saturate(dot, level, weight):
+    sums = product(dot, np.full((2, 64), level), np.full((64, 3), weight, np.int8))
+    np.testing.assert_array_equal(sums, np.full((2, 3), level * weight * 64))
+
+
+@pytest.mark.parametrize("vectors", [1, 3])
+@pytest.mark.parametrize("activation", [None, "gelu", "relu", "tanh"])
+@pytest.mark.parametrize(("rows", "depth", "columns"), [(1, 5, 3), (7, 37, 41), (17, 70, 33), (11, 8, 64)])
+def test_groups_are_scaled_and_have_bias_and_activation_at_every_odd_size(rows, depth, columns, activation, vectors):
+    rng = np.random.default_rng(depth)
+    q, weight = rng.integers(-127, 128, (rows, depth)), rng.integers(-8, 8, (depth, columns), dtype=np.int8)
+    count = -(-depth // 32)
+    scale = rng.uniform(0.001, 0.02, (rows, count)).astype(np.float32)
+    w_scale = rng.uniform(-0.1, 0.1, (count, columns)).astype(np.float32)
+    bias = rng.standard_normal(columns, np.float32)
+    given = {"scale": scale, "w_scale": w_scale, "bias": bias}
+    y = product(HOST.nibbles, q, weight, **given, activation=activation, vectors=vectors)
+    x, w = q * grouped(scale, axis=1, width=depth), weight * grouped(w_scale, axis=0, width=depth)
+    expected = x @ w + bias if activation is None else ACTIVATIONS[activation](x @ w + bias)
+    # Each group is one f32 product; 2e-6 is the error of the activation.
+    size = (np.abs(x) @ np.abs(w) + np.abs(bias)).max()
+    np.testing.assert_allclose(y, expected, atol=(count + 3) * 2**-23 * size + (0 if activation is None else 2e-6))
+
+
+def quantized(x, dot=HOST.nibbles, lanes=HOST.lanes):
+    (rows, width), count = x.shape, -(-x.shape[1] // 32)
+    kernel = quantize_groups("kernel", rows=rows, width=width, dot=dot, lanes=lanes)
+    outputs = [((rows, count * 32), dot.stored), ((rows, count), "float32"), ((rows, count), "int32")]
+    return run(kernel, [x], outputs)
+
+
+@pytest.mark.parametrize("lanes", [4, 8, 16])
+@pytest.mark.parametrize("width", [3, 32, 39, 96, 127])
+def test_activations_are_quantized_bit_for_bit_a_row_and_group(width, lanes):
+    x = np.random.default_rng(width).standard_normal((5, width), np.float32)
+    q, scale, excess = quantized(x, nibble_widening(widening(lanes)), lanes)
+    expected_q, expected_scale = numpy_graph.quantize_groups(x)
+    np.testing.assert_array_equal(q, padded(expected_q, q.shape[1], q.dtype))
+    np.testing.assert_array_equal(scale, expected_scale)
+    np.testing.assert_array_equal(excess, -8 * q.reshape(5, -1, 32).astype(int).sum(-1))
+
+
+def test_halves_round_to_even():
+    x = np.zeros((1, 32), np.float32)
+    x[0, :9], x[0, -1] = np.arange(-4, 5) / 2, 127  # a step of exactly 1
+    q, scale, _ = quantized(x)
+    assert scale == 1
+    np.testing.assert_array_equal(q[0, :9], [-2, -2, -1, 0, 0, 0, 1, 2, 2])
+
+
+def test_a_group_of_zeros_stays_zero():
+    x = np.zeros((2, 64), np.float32)
+    x[1, 40] = -3.0
+    q, scale, excess = quantized(x)
+    assert not q[0].any()
+    assert (scale[0].tolist(), scale[1].tolist()) == ([0, 0], [0, np.float32(3) / np.float32(127)])
+    assert (int(q[1, 40]), excess.tolist()) == (-127, [[0, 0], [0, 8 * 127]])
+
+
+def test_int4_weights_take_half_a_byte():
+    weight = np.random.default_rng(0).integers(-8, 8, (64, 96), dtype=np.int8)
+    for dot in runnable_dots():
+        assert nibble_panels(weight, dot.lanes, dot.group).nbytes == weight.size / 2

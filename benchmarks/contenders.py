@@ -133,14 +133,22 @@ def ours_i8(product: Product, machine: Machine) -> Contender:
 
 
 def ours_i4(product: Product, machine: Machine) -> Contender:
-    """Return the compiler's f32 product with 4-bit weights, all scales one."""
-    (x, _), (_, weight) = product.floats(), product.integers(4)
-    tile = machine.tile(product.rows, product.columns)
+    """Return the compiler's integer product with 4-bit weights, all scales one; x is quantized already."""
+    (q, _), (_, weight) = product.integers(8), product.integers(4)
+    tile, dot = machine.nibble_tile(product.rows, product.columns), machine.nibbles
     size = {"rows": product.rows, "depth": product.depth, "columns": product.columns, "activation": None}
-    written = gemm_i4("kernel", **size, tile=tile)
-    scale = np.ones((-(-product.depth // WEIGHT_GROUP), product.columns), np.float32)
-    bias = row_panels(np.zeros(product.columns, np.float32), tile.panel)
-    inputs = [x, nibble_panels(weight, tile.panel), panels(scale, tile.panel), bias]
+    written = gemm_i4("kernel", **size, tile=tile, dot=dot)
+    groups = -(-product.depth // WEIGHT_GROUP)
+    levels = np.zeros((product.rows, groups * WEIGHT_GROUP), dot.stored)
+    levels[:, : product.depth] = q.astype(np.int32) - 128
+    inputs = [
+        levels,
+        np.ones((product.rows, groups), np.float32),
+        -8 * levels.reshape(product.rows, groups, WEIGHT_GROUP).sum(-1, dtype=np.int32),
+        nibble_panels(weight, tile.panel, dot.group),
+        panels(np.ones((groups, product.columns), np.float32), tile.panel),
+        row_panels(np.zeros(product.columns, np.float32), tile.panel),
+    ]
     return of_kernel(written, inputs, (product.rows, product.columns), "float32", operations=product.operations)
 
 

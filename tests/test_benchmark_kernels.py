@@ -51,7 +51,7 @@ def test_the_read_adds_up_every_byte_it_counts():
 def test_a_share_is_the_median_of_each_rounds_share():
     speeds = {"peak f32": [100.0, 50.0, 100.0], "f32": [90.0, 45.0, 80.0], "int4": [50.0, 25.0, 50.0]}
     speeds |= {"peak int8": [400.0] * 3, "int8": [200.0] * 3}
-    assert shares(speeds) == {"f32": 0.9, "int8": 0.5, "int4": 0.5}
+    assert shares(speeds) == {"f32": 0.9, "int8": 0.5, "int4": 0.125}
 
 
 def test_reading_bounds_a_product_by_two_operations_a_weight():

@@ -1,6 +1,6 @@
 import pytest
 
-from autocompress.compiler.intrinsics.dot import pmaddwd
+from autocompress.compiler.intrinsics.dot import nibble_maddubs, pmaddwd
 from autocompress.compiler.schedules.gemm_f32 import Tile
 from autocompress.compiler.schedules.gemm_i4 import gemm_i4
 from autocompress.compiler.schedules.gemm_i8 import gemm_i8
@@ -78,6 +78,23 @@ def test_the_product_of_nibbles_compiles_to_the_named_instruction(cpu, triple, i
 def test_few_rows_leave_registers_for_more_columns(rows, columns, vectors):
     machine = machine_of(Target("znver4", "x86_64-linux-gnu").llvm())
     assert machine.nibble_tile(rows, columns) == Tile(rows=8, panel=16 * vectors, lanes=16)
+
+
+@pytest.mark.parametrize("registers", [16, 32])
+def test_a_tile_keeps_enough_sums_apart_and_fits_in_the_registers(registers):
+    machine = Machine(lanes=8, registers=registers, dot=pmaddwd(8), nibbles=nibble_maddubs(8))
+    most = machine.tile(64, 512).rows
+    for rows in range(1, 65):
+        tile = machine.tile(rows, 512)
+        vectors = tile.panel // tile.lanes
+        # Beside the sums: one vector of weights and one activation.
+        assert min(rows, most) * vectors + 2 <= registers
+        assert vectors == (4 if rows <= most // 2 else 2)
+
+
+def test_a_panel_is_no_wider_than_the_columns_need():
+    machine = Machine(lanes=8, registers=16, dot=pmaddwd(8), nibbles=nibble_maddubs(8))
+    assert [machine.tile(1, columns).panel for columns in (1, 8, 9, 24, 25, 512)] == [8, 8, 16, 16, 32, 32]
 
 
 def test_a_description_reads_as_a_target():

@@ -24,7 +24,7 @@ def runnable_dots():
 def product(dot, q, zero, weight):
     rows, depth = q.shape
     columns = weight.shape[1]
-    tile = Machine(lanes=dot.lanes, registers=32, dot=dot).tile(rows, columns)
+    tile = Machine(lanes=dot.lanes, registers=32, dot=dot, nibbles=HOST.nibbles).tile(rows, columns)
     kernel = gemm_i8("kernel", rows=rows, depth=depth, columns=columns, activation=None, tile=tile, dot=dot)
     padded = np.zeros((rows, -(-depth // dot.group) * dot.group), dot.stored)
     padded[:, :depth] = q - dot.shift

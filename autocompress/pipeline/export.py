@@ -30,7 +30,7 @@ def export(run_folder: Path, *, pick: str, engines: str | None, folder: Path, pr
         run_folder: Of a run that has scored candidates.
         pick: ``best``, ``fastest`` or ``smallest`` of those within the allowed loss on validation documents, or
             ``trial:NUMBER`` by the number in the report.
-        engines: Names with commas between; ``None`` takes the run's.
+        engines: Names with commas between, beside the device's own; ``None`` takes the run's.
         folder: Of the package.
         progress: Told of every stage.
 
@@ -39,8 +39,10 @@ def export(run_folder: Path, *, pick: str, engines: str | None, folder: Path, pr
         ParityError: An artifact does not compute what the student computes.
     """
     workspace = existing(run_folder)
-    overrides = [] if engines is None else [f"export.formats=[{engines}]"]
-    config = load_config(workspace.config, overrides)
+    config = load_config(workspace.config)
+    if engines is not None:  # The device's own engine stays: it is what the package is measured with.
+        formats = dict.fromkeys((config.device.engine, *engines.replace(" ", "").split(",")))
+        config = load_config(workspace.config, [f"export.formats=[{','.join(formats)}]"])
     found = records(open_study(workspace.storage(config), config.name, resume=True))
     setting = prepare(config, progress, workspace.predictor(config))
     students = Students(

@@ -25,7 +25,7 @@ def machine() -> dict[str, object]:
         "ghz": host.frequency_ghz,
         "isa": list(host.isa),
         "ram_bytes": host.ram_bytes,
-        "system": f"{platform.system()} {platform.release()}",
+        "system": platform.system(),
         "load_average": [round(load, 2) for load in os.getloadavg()],
     }
 

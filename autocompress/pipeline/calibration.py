@@ -11,7 +11,7 @@ from autocompress.compiler.graph import random_weights
 from autocompress.cost import Failure, Measurement
 from autocompress.devices.paths import data_folders
 from autocompress.devices.profile import DeviceProfile
-from autocompress.errors import OutOfRangeError
+from autocompress.errors import OutOfRangeError, StorageError
 from autocompress.pipeline.progress import Progress, quiet
 from autocompress.predictors.fit import fit
 from autocompress.predictors.predictor import FittedPredictor, Predictor, Sample
@@ -129,7 +129,10 @@ def profile_host(
 def _earlier(
     profile: DeviceProfile, engine: str, threads: int, retaken: set[tuple[ModelShape, int]]
 ) -> tuple[Sample, ...]:
-    known = best_known(profile, engine, threads)
+    try:
+        known = best_known(profile, engine, threads)
+    except StorageError:
+        known = None  # A file that cannot be read, or is of an older version, is what profiling replaces.
     samples = () if known is None else known.samples
     return tuple(sample for sample in samples if (sample.shape, sample.tokens) not in retaken)
 

@@ -7,7 +7,7 @@ import pytest
 from autocompress.cost import Artifact, Failure, Measurement
 from autocompress.devices.load import load_profile
 from autocompress.devices.profile import DeviceProfile
-from autocompress.errors import DeviceError
+from autocompress.errors import DeviceError, StorageError
 from autocompress.pipeline import calibration
 from autocompress.pipeline.calibration import HOST, best_known, predictor_for, profile_host
 from autocompress.predictors.predictor import FittedPredictor
@@ -71,6 +71,16 @@ def test_this_machine_is_measured_once_and_the_predictor_kept(host, tmp_path):
     assert ByFormula.runs == SAMPLES
     assert again.predict(TEACHER, TOKENS) == made.predict(TEACHER, TOKENS)
     assert told == [("calibrate", 1, 1, again.source)]
+
+
+def test_profiling_replaces_a_predictor_that_cannot_be_read(host, tmp_path):
+    predictor(host)
+    path = tmp_path / "latency_models/host-onnxruntime-1t.json"
+    path.write_text(path.read_text().replace("gemm_macs_8", "an older column"))
+    with pytest.raises(StorageError, match="autocompress profile"):
+        predictor(host)
+    profile_host(host, TEACHER, engine="onnxruntime", threads=1, tokens=TOKENS, samples=SAMPLES)
+    assert isinstance(best_known(host, "onnxruntime", 1), FittedPredictor)
 
 
 def test_the_steps_of_calibration_are_told_from_none_to_all(host):

@@ -117,7 +117,8 @@ def _backend(storage: str) -> BaseStorage:
 
 
 def _lock(journal: Path) -> JournalFileSymlinkLock:
-    return JournalFileSymlinkLock(str(journal), grace_period=STALE_LOCK_S)
+    # The lock is a link to the journal: a relative one would point nowhere, and then never counts as stale.
+    return JournalFileSymlinkLock(str(journal.absolute()), grace_period=STALE_LOCK_S)
 
 
 def _check_sqlite(path: Path) -> None:

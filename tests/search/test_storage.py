@@ -1,6 +1,9 @@
+from pathlib import Path
+
 import pytest
 
 from autocompress.errors import StorageError
+from autocompress.search import storage as storage_module
 from autocompress.search.records import records
 from autocompress.search.storage import bind, mend, open_study
 from autocompress.search.study import search
@@ -75,3 +78,14 @@ def test_a_study_without_candidates_can_be_tied_to_another_configuration(tmp_pat
     search(study, objective(), trials=1, seed=0)
     with pytest.raises(StorageError, match="another configuration"):
         bind(study, "impossible")
+
+
+@pytest.mark.parametrize("absolute", [True, False])
+def test_the_lock_of_a_killed_process_holds_nobody_up_for_long(tmp_path, monkeypatch, absolute):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(storage_module, "STALE_LOCK_S", 3)
+    journal = (tmp_path if absolute else Path("runs")) / "study.log"
+    open_study(f"journal:{journal}", "run", resume=False)
+    storage_module._lock(journal).acquire()  # As by a process that was killed before it released it.
+    search(open_study(f"journal:{journal}", "run", resume=True), objective(), trials=1, seed=0)
+    assert len(records(open_study(f"journal:{journal}", "run", resume=True))) >= 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 from torch import nn
@@ -43,6 +44,6 @@ def apply_plan(teacher: nn.Module, plan: CompressionPlan, context: Context) -> n
     return student.eval()
 
 
-def read_plan(data: list[dict[str, object]]) -> CompressionPlan:
+def read_plan(data: Sequence[Mapping[str, object]]) -> CompressionPlan:
     """Read a plan from JSON values."""
     return CompressionPlan.from_json(data, {name: method.STEP for name, method in METHODS.items()})

@@ -10,7 +10,6 @@ from autocompress.compression.methods import read_plan
 from autocompress.config import RunConfig, load_config
 from autocompress.errors import ConfigError
 from autocompress.evaluation.task import predict_with
-from autocompress.pipeline.candidates import Students
 from autocompress.pipeline.deliver import prove
 from autocompress.pipeline.package import pack
 from autocompress.pipeline.progress import Progress, quiet
@@ -45,11 +44,8 @@ def export(run_folder: Path, *, pick: str, engines: str | None, folder: Path, pr
         config = load_config(workspace.config, [f"export.formats=[{','.join(formats)}]"])
     found = records(open_study(workspace.storage(config), config.name, resume=True))
     setting = prepare(config, progress, workspace.predictor(config))
-    students = Students(
-        setting.teacher, batch_size=config.search.batch_size, seed=config.search.seed, progress=progress
-    )
     record = choose(found, pick, floor=_floor(setting, config))
-    made = make_all(setting, students, workspace, [read_plan([dict(step) for step in record.plan])])
+    made = make_all(setting, setting.students(progress), workspace, [read_plan(record.plan)])
     outcome, artifacts = prove(setting, made, progress)
     report = summarize(setting, outcome, found)
     pack(folder, setting, outcome, artifacts, report)

@@ -45,15 +45,14 @@ def search(config: RunConfig, *, resume: bool = False, progress: Progress = quie
         workspace.describe(config)
     progress = workspace.noting(progress)
     setting = prepare(config, progress, workspace.predictor(config) if resume else None)
-    students = Students(
-        setting.teacher, batch_size=config.search.batch_size, seed=config.search.seed, progress=progress
-    )
+    students = setting.students(progress)
     bind(study, _fingerprint(setting))
-    workspace.describe(config)  # Not before: a resumed run that was refused keeps its own run file.
+    if resume:  # Not before: a resumed run that was refused keeps its own run file.
+        workspace.describe(config)
     workspace.keep(setting.predictor)
     with storage_errors(workspace.storage(config)):
         found = _search(study, setting, students, progress)
-    chosen = [read_plan([dict(step) for step in record.plan]) for record in finalists(found, config.search.finalists)]
+    chosen = [read_plan(record.plan) for record in finalists(found, config.search.finalists)]
     made = make_all(setting, students, workspace, chosen or [setting.feasibility.nearest])
     return deliver(setting, made, found, workspace, progress)
 
@@ -99,7 +98,7 @@ def _score(plan: CompressionPlan, students: Students, teacher: Teacher, config: 
 
 
 def _scored(found: Sequence[Record]) -> int:
-    return len({json.dumps(list(map(dict, record.plan))) for record in found if record.score is not None})
+    return len({record.key for record in found if record.score is not None})
 
 
 def _note(record: Record, tried: Sequence[Record]) -> str:

@@ -9,7 +9,7 @@ from autocompress.config import RunConfig
 from autocompress.devices.load import load_profile
 from autocompress.devices.profile import DeviceProfile
 from autocompress.pipeline.calibration import HOST, covers, predictor_for
-from autocompress.pipeline.candidates import space_of
+from autocompress.pipeline.candidates import Students, space_of
 from autocompress.pipeline.feasibility import Feasibility, assess
 from autocompress.pipeline.progress import Progress, quiet
 from autocompress.pipeline.teacher import Teacher, load_teacher, untrained_shape
@@ -45,6 +45,11 @@ class Setting:
         """What to compile for; ``None`` is this machine."""
         return None if self.on_this_machine else self.profile.tvm_target
 
+    def students(self, progress: Progress) -> Students:
+        """Return the maker of this run's students."""
+        search = self.config.search
+        return Students(self.teacher, batch_size=search.batch_size, seed=search.seed, progress=progress)
+
     def runs_here(self, engine: str) -> bool:
         """Whether an artifact for the device runs on this machine: a library compiled for another one does not."""
         return self.on_this_machine or engine != "tvm"
@@ -52,7 +57,9 @@ class Setting:
 
 def check(config: RunConfig, progress: Progress = quiet) -> Feasibility:
     """Say what is reachable on the device for the budget; nothing is trained or searched."""
-    return _foresee(config, untrained_shape(config, progress), progress)[1]
+    profile = load_profile(config.device.profile)
+    shape = untrained_shape(config, progress)
+    return _assess(config, shape, _predictor(config, profile, shape, progress))
 
 
 def prepare(config: RunConfig, progress: Progress = quiet, kept: FittedPredictor | None = None) -> Setting:
@@ -65,24 +72,27 @@ def prepare(config: RunConfig, progress: Progress = quiet, kept: FittedPredictor
     """
     profile = load_profile(config.device.profile)  # First: a typo should not cost a fine-tuning.
     teacher = load_teacher(config, progress)
-    predictor, feasibility = _foresee(config, teacher.shape, progress, kept)
-    return Setting(config, profile, teacher, predictor, feasibility)
+    tokens, align = config.task.max_tokens, config.search.space.align
+    predictor: Predictor
+    if kept is not None and covers(kept, teacher.shape, tokens, align):
+        predictor = kept
+    else:
+        predictor = _predictor(config, profile, teacher.shape, progress)
+    return Setting(config, profile, teacher, predictor, _assess(config, teacher.shape, predictor))
 
 
-def _foresee(
-    config: RunConfig, shape: ModelShape, progress: Progress, kept: FittedPredictor | None = None
-) -> tuple[Predictor, Feasibility]:
-    budget, tokens, align = config.budget.to_budget(), config.task.max_tokens, config.search.space.align
-    if kept is not None and covers(kept, shape, tokens, align):
-        return kept, assess(shape, space_of(config, shape), budget, kept, tokens)
-    predictor = predictor_for(
-        load_profile(config.device.profile),
+def _predictor(config: RunConfig, profile: DeviceProfile, shape: ModelShape, progress: Progress) -> Predictor:
+    return predictor_for(
+        profile,
         shape,
         engine=config.device.engine,
         threads=config.device.threads,
-        tokens=tokens,
+        tokens=config.task.max_tokens,
         samples=config.calibrate.samples,
-        align=align,
+        align=config.search.space.align,
         progress=progress,
     )
-    return predictor, assess(shape, space_of(config, shape), budget, predictor, tokens)
+
+
+def _assess(config: RunConfig, shape: ModelShape, predictor: Predictor) -> Feasibility:
+    return assess(shape, space_of(config, shape), config.budget.to_budget(), predictor, config.task.max_tokens)

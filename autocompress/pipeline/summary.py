@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -29,7 +28,7 @@ from autocompress.report.values import (
     Stage,
     Verdict,
 )
-from autocompress.search.records import Record
+from autocompress.search.records import Record, plan_key
 
 
 def summarize(setting: Setting, outcome: Outcome, found: Sequence[Record]) -> RunReport:
@@ -127,20 +126,21 @@ def _limits(setting: Setting, outcome: Outcome) -> list[LimitRow]:
 
 def _candidates(setting: Setting, outcome: Outcome, found: Sequence[Record]) -> list[CandidateRow]:
     space = space_of(setting.config, setting.teacher.shape)
-    names = {_key(params): name for name, params in anchors(setting.teacher.shape, space).items()}
+    names = {_params_key(params): name for name, params in anchors(setting.teacher.shape, space).items()}
     finalists = {_plan_key(item.plan.to_json()): item for item in outcome.made if item.finalist}
     rows, seen = [], set()
     for record in found:
-        if record.state == "failed" or _plan_key(record.plan) in seen:
+        key = _plan_key(record.plan)
+        if record.state == "failed" or key in seen:
             continue
-        seen.add(_plan_key(record.plan))
-        made = finalists.get(_plan_key(record.plan))
+        seen.add(key)
+        made = finalists.get(key)
         measurement = outcome.measured.get(made.name) if made else None
         rows.append(
             CandidateRow(
                 number=record.number,
                 stage=_stage(record, made, outcome),
-                label=names.get(_key(record.params), ""),
+                label=names.get(_params_key(record.params), ""),
                 plan_summary=record.label,
                 score=record.score,
                 latency_p50_ms=_estimate(record, "latency_p50_ms"),
@@ -165,13 +165,13 @@ def _estimate(record: Record, name: str) -> Estimate:
     return Estimate(**record.cost[name])
 
 
-def _key(params: Mapping[str, object]) -> str:
+def _params_key(params: Mapping[str, object]) -> str:
     return str(sorted(params.items()))
 
 
 def _plan_key(plan: Sequence[Mapping[str, object]]) -> str:
     """Identify a plan whatever its training steps, which differ between trial and finalist."""
-    return json.dumps([{key: value for key, value in step.items() if key != "steps"} for step in plan])
+    return plan_key([{key: value for key, value in step.items() if key != "steps"} for step in plan])
 
 
 def _baselines(outcome: Outcome) -> list[BaselineRow]:

@@ -58,7 +58,7 @@ def load_teacher(config: RunConfig, progress: Progress = quiet) -> Teacher:
         SourceError: Model or data is missing, unreadable or not what the task needs.
         ConfigError, UnsupportedError: The model cannot do the task.
     """
-    source, task = _fetch(config, progress)
+    source, _, task = _fetch(config, progress)
     folder = source if config.model.finetune is None else _fine_tuned(config, source, task, progress)
     model = load_classifier(folder)
     _check_classes(model, task, config)
@@ -72,13 +72,12 @@ def untrained_shape(config: RunConfig, progress: Progress = quiet) -> ModelShape
     Raises:
         SourceError, ConfigError, UnsupportedError: As ``load_teacher``.
     """
-    source, task = _fetch(config, progress)
-    return replace(load_shape(source), classes=len(task.dataset.classes))
+    _, shape, task = _fetch(config, progress)
+    return replace(shape, classes=len(task.dataset.classes))
 
 
-def _check_length(source: Path, max_tokens: int) -> None:
+def _check_length(positions: int, max_tokens: int) -> None:
     """Refuse documents that the model has no positions for; not every tokenizer states a limit."""
-    positions = load_shape(source).positions
     if max_tokens > positions:
         raise ConfigError(
             f"Documents of {max_tokens} tokens are asked for, but the model reads {positions}.",
@@ -87,10 +86,12 @@ def _check_length(source: Path, max_tokens: int) -> None:
         )
 
 
-def _fetch(config: RunConfig, progress: Progress) -> tuple[Path, TextClassification]:
+def _fetch(config: RunConfig, progress: Progress) -> tuple[Path, ModelShape, TextClassification]:
+    """Return the model's folder, its shape as it comes, and the task."""
     progress("fetch", 0, 2, config.model.source)
     source = fetch(config.model.source, cache=cache_folder(), sha256=config.model.sha256, verify=MODEL_WEIGHTS)
-    _check_length(source, config.task.max_tokens)
+    shape = load_shape(source)
+    _check_length(shape.positions, config.task.max_tokens)
     progress("fetch", 1, 2, config.task.data.source)
     task = load_task(
         source,
@@ -103,7 +104,7 @@ def _fetch(config: RunConfig, progress: Progress) -> tuple[Path, TextClassificat
         eval_limit=config.task.eval_limit,
     )
     progress("fetch", 2, 2, f"{len(task.dataset.train)} training documents, {len(task.dataset.classes)} classes")
-    return source, task
+    return source, shape, task
 
 
 def _fine_tuned(config: RunConfig, source: Path, task: TextClassification, progress: Progress) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -9,7 +10,7 @@ from typing import Literal, TypeAlias
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-State: TypeAlias = Literal["scored", "over budget", "failed", "running"]
+State: TypeAlias = Literal["scored", "over budget", "failed"]
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,19 @@ class Record:
     reason: str = ""
 
     @property
+    def key(self) -> str:
+        """What tells this plan from others."""
+        return plan_key(self.plan)
+
+    @property
     def latency_ms(self) -> float:
         """Predicted median latency."""
         return float(self.cost["latency_p50_ms"]["value"])
+
+
+def plan_key(plan: Sequence[Mapping[str, object]]) -> str:
+    """Return one text for all equal plans, tuples and lists alike."""
+    return json.dumps([dict(step) for step in plan], sort_keys=True)
 
 
 def counted(study: optuna.Study) -> list[FrozenTrial]:
@@ -94,8 +105,10 @@ def finalists(candidates: Sequence[Record], count: int) -> list[Record]:
         (record for record in candidates if record.score is not None),
         key=lambda record: (-(record.score or 0.0), record.latency_ms, record.number),
     )
-    unique = {str(record.plan): record for record in reversed(scored)}
-    return [record for record in scored if unique[str(record.plan)] is record][:count]
+    unique: dict[str, Record] = {}
+    for record in scored:
+        unique.setdefault(record.key, record)
+    return list(unique.values())[:count]
 
 
 def nearest(candidates: Sequence[Record]) -> Record | None:

@@ -6,7 +6,6 @@ sampler is seeded with (seed, place in the sequence), so that stopping and resum
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
@@ -18,7 +17,7 @@ from optuna.trial import Trial, TrialState
 from autocompress.errors import AutoCompressError, StorageError
 from autocompress.plan import Suggest
 from autocompress.search.objective import Candidate, Objective, foresee, violations
-from autocompress.search.records import Record, records
+from autocompress.search.records import Record, plan_key, records
 
 PROPOSALS_PER_TRIAL = 40
 """Proposals over budget or seen before are free, up to this many for each candidate that may be scored."""
@@ -48,15 +47,16 @@ def search(
         on_record: Told of each candidate.
     """
     _retire_interrupted(study)
+    done = records(study)
     while not out_of_time():
-        done = records(study)
-        scores = {_key(record.plan): record.score for record in done if record.score is not None}
+        scores = {record.key: record.score for record in done if record.score is not None}
         if len(scores) >= trials or len(done) >= trials * PROPOSALS_PER_TRIAL + len(anchors):
             break
         trial = _ask(study, len(done), seed, anchors)
         _evaluate(study, trial, objective, scores)
-        on_record(records(study)[-1])
-    return records(study)
+        done = records(study)
+        on_record(done[-1])
+    return done
 
 
 def _ask(study: optuna.Study, place: int, seed: int, anchors: Sequence[Mapping[str, object]]) -> Trial:
@@ -78,7 +78,7 @@ def _evaluate(study: optuna.Study, trial: Trial, objective: Objective, scores: M
         return
     started = time.perf_counter()
     try:
-        known = scores.get(_key(candidate.plan.to_json()))
+        known = scores.get(plan_key(candidate.plan.to_json()))
         score = objective.score(candidate.plan) if known is None else known
         if not np.isfinite(score):
             raise FloatingPointError(f"the score is {score}")
@@ -100,10 +100,6 @@ def _note(trial: Trial, candidate: Candidate) -> None:
         "label": candidate.shape.describe(),
     }
     trial.set_user_attr("candidate", foreseen)
-
-
-def _key(plan: object) -> str:
-    return json.dumps(plan, sort_keys=True)
 
 
 def _retire_interrupted(study: optuna.Study) -> None:

@@ -70,11 +70,13 @@ class Artifact:
         path: The ONNX model or TVM library.
         engine: Key of the engine that runs it (``engines.ENGINES``).
         tokens: Sequence length it is timed at (and, for TVM, compiled for).
+        batch: Sequences at once that it is timed with (and, for TVM, compiled for).
     """
 
     path: Path
     engine: str
     tokens: int
+    batch: int = 1
 
     @property
     def size_bytes(self) -> int:

@@ -47,7 +47,9 @@ LIBRARY_MARK = b"AUTOCOMP"
 
 
 def open_tvm(artifact: Artifact, *, threads: int) -> Run:
-    """Load a compiled library; its constants stay mapped from the file. Shorter inputs are padded to its tokens.
+    """Load a compiled library; its constants stay mapped from the file.
+
+    Inputs are run as many sequences at a time as it was compiled for, filled up and padded to its tokens.
 
     Raises:
         MissingDependencyError: TVM is not installed.
@@ -56,8 +58,8 @@ def open_tvm(artifact: Artifact, *, threads: int) -> Run:
     """
     runtime = _tvm_runtime(threads)
     about, constants = _read_library(artifact.path)
-    tokens = int(about["tokens"])
-    ids, mask = (_aligned_zeros(tokens) for _ in range(2))
+    batch, tokens = int(about["batch"]), int(about["tokens"])
+    ids, mask = (_aligned_zeros(batch, tokens) for _ in range(2))
     machine = runtime.load_module(str(artifact.path))["vm_load_executable"]()
     machine["vm_initialization"](_CPU, 0, _POOLED)
     machine["save_function"]("main", "run", 1, *map(runtime.from_dlpack, (ids, mask, *constants)))
@@ -67,12 +69,14 @@ def open_tvm(artifact: Artifact, *, threads: int) -> Run:
     def run(input_ids: Ids, attention_mask: Ids) -> Logits:
         _check_input(input_ids, tokens, int(about["vocabulary"]))
         _use_threads(runtime, threads)
-        rows = []
-        for row_ids, row_mask in zip(input_ids, attention_mask, strict=True):
+        parts = []
+        for start in range(0, len(input_ids), batch):
+            count, length = input_ids[start : start + batch].shape
             ids[:], mask[:] = 0, 0
-            ids[0, : len(row_ids)], mask[0, : len(row_mask)] = row_ids, row_mask
-            rows.append(np.from_dlpack(main()))
-        return np.concatenate(rows)
+            ids[:count, :length] = input_ids[start : start + batch]
+            mask[:count, :length] = attention_mask[start : start + batch]
+            parts.append(np.from_dlpack(main())[:count])
+        return np.concatenate(parts)
 
     return run
 
@@ -113,11 +117,12 @@ def _torch_hidden() -> Iterator[None]:
         del sys.modules["torch"]
 
 
-def _aligned_zeros(tokens: int) -> Ids:
-    """Return (1 x tokens) zeros at an address that TVM accepts without a copy."""
-    room = np.zeros(tokens * 8 + LIBRARY_ALIGNMENT, np.uint8)
+def _aligned_zeros(batch: int, tokens: int) -> Ids:
+    """Return (batch x tokens) zeros at an address that TVM accepts without a copy."""
+    size = batch * tokens * 8
+    room = np.zeros(size + LIBRARY_ALIGNMENT, np.uint8)
     start = -room.ctypes.data % LIBRARY_ALIGNMENT
-    return room[start : start + tokens * 8].view(np.int64).reshape(1, tokens)
+    return room[start : start + size].view(np.int64).reshape(batch, tokens)
 
 
 def _read_library(path: Path) -> tuple[dict[str, Any], list[npt.NDArray[np.generic]]]:

@@ -14,12 +14,14 @@ import tvm
 from onnx import helper, numpy_helper
 
 from autocompress.compiler.graph import Array
+from autocompress.compiler.machine import Machine
+from autocompress.compiler.packing import column_sums, dot_panels, nibble_panels, panels, row_panels
 from autocompress.compiler.relax_graph import kernel_options
-from autocompress.compiler.schedules.gemm_f32 import gemm_f32, panels, row_panels
-from autocompress.compiler.schedules.gemm_i4 import gemm_i4, nibble_panels
-from autocompress.compiler.schedules.gemm_i8 import column_sums, dot_panels, gemm_i8
+from autocompress.compiler.schedules.gemm_f32 import gemm_f32
+from autocompress.compiler.schedules.gemm_i4 import gemm_i4
+from autocompress.compiler.schedules.gemm_i8 import gemm_i8
 from autocompress.compiler.schedules.vectors import Kernel
-from autocompress.compiler.target import Machine, Target
+from autocompress.compiler.target import Target
 from autocompress.shape import WEIGHT_GROUP
 
 SAMPLE_S = 0.003
@@ -124,7 +126,7 @@ def ours_i8(product: Product, machine: Machine) -> Contender:
         padded,
         np.ones(1, np.float32),
         np.zeros(1, np.int32),
-        dot_panels(weight, tile, dot.group),
+        dot_panels(weight, tile.panel, dot.group),
         row_panels(np.ones(product.columns, np.float32), tile.panel),
         column_sums(weight, tile.panel),
         row_panels(np.zeros(product.columns, np.float32), tile.panel),

@@ -20,7 +20,8 @@ from time import perf_counter
 
 import numpy as np
 
-from autocompress.compiler.target import Machine, Target, machine_of
+from autocompress.compiler.machine import Machine
+from autocompress.compiler.target import Target, machine_of
 from autocompress.profiling.drift import WAITED, Reference, waiting_clock
 from benchmarks import contenders, peaks
 from benchmarks.contenders import Contender, Product

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from tvm.script.ir_builder import tirx as ir
 
+from autocompress.compiler.intrinsics.dot import accumulate
+from autocompress.compiler.machine import Machine
 from autocompress.compiler.schedules.vectors import Register, argument, kernel, load, store
-from autocompress.compiler.target import Machine
 from benchmarks.contenders import Contender, of_kernel
 
 STEPS = 20_000
@@ -53,7 +54,7 @@ def multiply_i8(machine: Machine) -> Contender:
                 group = load(a, row, start=step * dot.group, lanes=dot.group)
                 for at, weights in enumerate(held):
                     total = sums[row * vectors + at]
-                    total.set(dot.accumulate(total.get(), group, weights.get()))
+                    total.set(accumulate(dot, total.get(), group, weights.get()))
         _keep(sums, y)
 
     rng = np.random.default_rng(0)

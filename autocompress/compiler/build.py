@@ -5,29 +5,54 @@ from __future__ import annotations
 import json
 import platform
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from autocompress.compiler.graph import Array, Weights, weight_specs
+from autocompress.compiler.graph import Weights, weight_specs
 from autocompress.cost import Artifact
 from autocompress.engines import LIBRARY_ALIGNMENT, LIBRARY_MARK
 from autocompress.errors import MissingDependencyError, UnsupportedError
 from autocompress.shape import BITS, LayerShape, ModelShape
 
 if TYPE_CHECKING:
+    from autocompress.compiler.program import Constant
     from autocompress.compiler.target import Target
 
+MOST_BATCH = 64
+"""Most sequences that a library is compiled for; more of them gain nothing on the processors meant here."""
 Describe: TypeAlias = "Target | Mapping[str, object] | None"
 """A target, the keys and values that describe one (``Target.read``), or ``None`` for this machine."""
-Builder: TypeAlias = Callable[[ModelShape, Weights, Path, int, Describe], Path]
-"""(shape, weights, path without suffix, tokens, target) -> the file written."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a builder is to write; the arguments of ``build``."""
+
+    shape: ModelShape
+    weights: Weights
+    path_stem: Path
+    tokens: int
+    batch: int
+    target: Describe
+
+
+Builder: TypeAlias = Callable[[Job], Path]
+"""Returns the file that it wrote."""
 
 
 def build(
-    shape: ModelShape, weights: Weights, path_stem: Path, *, engine: str, tokens: int, target: Describe = None
+    shape: ModelShape,
+    weights: Weights,
+    path_stem: Path,
+    *,
+    engine: str,
+    tokens: int,
+    batch: int = 1,
+    target: Describe = None,
 ) -> Artifact:
     """Write the artifact of a model.
 
@@ -37,11 +62,12 @@ def build(
         path_stem: Path without the suffix, which the engine decides (``.onnx``, ``.so``).
         engine: Key of ``BUILDERS``.
         tokens: Sequence length to compile for; an ONNX model takes any.
+        batch: Sequences that a compiled library runs at once; an ONNX model takes any number.
         target: Processor to compile for. An ONNX model runs on any.
 
     Raises:
-        UnsupportedError: The engine, target, a width, bits or the number of tokens is none that can be built, or
-            the weights are not those of the shape.
+        UnsupportedError: The engine, target, a width, bits or the number of tokens or sequences is none that can be
+            built, or the weights are not those of the shape.
         MissingDependencyError: There is no linker.
     """
     if engine not in BUILDERS:
@@ -51,8 +77,10 @@ def build(
             next_step="Set device.engine to one of them.",
         )
     check_shape(shape, tokens)
+    _check_batch(batch)
     _check_weights(shape, weights)
-    return Artifact(BUILDERS[engine](shape, weights, path_stem, tokens, target), engine, tokens)
+    path = BUILDERS[engine](Job(shape, weights, path_stem, tokens, batch, target))
+    return Artifact(path, engine, tokens, batch)
 
 
 def check_shape(shape: ModelShape, tokens: int) -> None:
@@ -70,6 +98,15 @@ def check_shape(shape: ModelShape, tokens: int) -> None:
     for index, layer in enumerate(shape.layers):
         _check_layer(index, layer)
     _check_bits("The token embedding", shape.embedding_bits)
+
+
+def _check_batch(batch: int) -> None:
+    if not 1 <= batch <= MOST_BATCH:
+        raise UnsupportedError(
+            f"The model is asked to run {batch} sequences at once.",
+            right=f"It runs 1 to {MOST_BATCH}.",
+            next_step="Split the sequences into smaller batches.",
+        )
 
 
 def _check_layer(index: int, layer: LayerShape) -> None:
@@ -104,27 +141,26 @@ def _check_weights(shape: ModelShape, weights: Weights) -> None:
             )
 
 
-def _build_onnx(shape: ModelShape, weights: Weights, path_stem: Path, tokens: int, target: Describe) -> Path:
+def _build_onnx(job: Job) -> Path:
     from autocompress.compiler.onnx_graph import write_onnx
 
-    return write_onnx(shape, weights, path_stem.with_name(f"{path_stem.name}.onnx"))
+    return write_onnx(job.shape, job.weights, job.path_stem.with_name(f"{job.path_stem.name}.onnx"))
 
 
-def _build_tvm(shape: ModelShape, weights: Weights, path_stem: Path, tokens: int, target: Describe) -> Path:
+def _build_tvm(job: Job) -> Path:
+    from autocompress.compiler.lowering import lower
     from autocompress.compiler.relax_graph import compile_module, relax_module
     from autocompress.compiler.target import Target, machine_of
 
-    if target is None:
-        target = Target.host()
-    elif isinstance(target, Mapping):
-        target = Target.read(target)
+    target = Target.of(job.target)
     llvm = target.llvm()
     link = _linker(target)
-    module, constants = relax_module(shape, weights, tokens=tokens, machine=machine_of(llvm))
-    path = path_stem.with_name(f"{path_stem.name}.so")
+    program = lower(job.shape, batch=job.batch, tokens=job.tokens, machine=machine_of(llvm))
+    path = job.path_stem.with_name(f"{job.path_stem.name}.so")
     partial = path.with_name(f"{path.name}.partial.so")
-    compile_module(module, llvm).export_library(str(partial), fcompile=link)
-    _append(partial, constants, {"tokens": tokens, "vocabulary": shape.vocabulary, "cpu": target.cpu})
+    compile_module(relax_module(program), llvm).export_library(str(partial), fcompile=link)
+    about = {"tokens": job.tokens, "batch": job.batch, "vocabulary": job.shape.vocabulary, "target": str(target)}
+    _append(partial, program.constants, job.weights, about | {"kernels": [str(kernel) for kernel in program.names()]})
     return partial.replace(path)
 
 
@@ -144,16 +180,16 @@ def _linker(target: Target) -> Any:
     return cc.cross_compiler(command)
 
 
-def _append(library: Path, constants: Mapping[str, Array], about: Mapping[str, object]) -> None:
+def _append(library: Path, constants: Sequence[Constant], weights: Weights, about: Mapping[str, object]) -> None:
     """Append the constants to a shared library: loaders ignore what follows it, and the engine maps it into memory."""
     tensors: list[dict[str, object]] = []
     with library.open("ab") as file:
-        for name, values in constants.items():
+        for constant in constants:
+            values = np.ascontiguousarray(constant.pack(weights))
             file.write(bytes(-file.tell() % LIBRARY_ALIGNMENT))
-            tensors.append(
-                {"name": name, "dtype": values.dtype.str, "shape": list(values.shape), "offset": file.tell()}
-            )
-            np.ascontiguousarray(values).tofile(file)
+            place = {"dtype": values.dtype.str, "shape": list(values.shape), "offset": file.tell()}
+            tensors.append({"name": constant.tensor.name, **place})
+            values.tofile(file)
         index = json.dumps({**about, "tensors": tensors}).encode()
         file.write(index + len(index).to_bytes(8, "little") + LIBRARY_MARK)
 

@@ -41,8 +41,11 @@ class TensorSpec:
 class Graph(Protocol[V]):
     """What an encoder is made of. ``x`` is (batch x tokens x channels) unless said otherwise."""
 
-    def embed(self, name: str, bits: Bits) -> V:
-        """Return ``{name}.word`` rows of the input ids plus the first rows of ``{name}.position``."""
+    def lookup(self, name: str, bits: Bits) -> V:
+        """Return the rows of ``{name}.word`` that the input ids name."""
+
+    def positions(self, x: V, name: str) -> V:
+        """Return ``x`` plus the first rows of ``{name}.position``."""
 
     def norm(self, x: V, name: str, epsilon: float) -> V:
         """Normalize over channels, times ``{name}.weight`` plus ``{name}.bias``."""
@@ -62,7 +65,8 @@ class Graph(Protocol[V]):
 
 def emit(graph: Graph[V], shape: ModelShape) -> V:
     """Write an encoder classifier of ``shape`` into ``graph`` and return its logits (batch x classes)."""
-    x = graph.norm(graph.embed("embeddings", shape.embedding_bits), "embeddings.norm", shape.norm_epsilon)
+    x = graph.positions(graph.lookup("embeddings", shape.embedding_bits), "embeddings")
+    x = graph.norm(x, "embeddings.norm", shape.norm_epsilon)
     if shape.embedding != shape.hidden:
         x = graph.linear(x, "embeddings.project", 32)
     for index, layer in enumerate(shape.layers):

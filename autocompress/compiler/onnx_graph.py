@@ -44,14 +44,8 @@ class OnnxGraph:
     def _integers(self, *values: int) -> str:
         return self._constant(f"integers_{'_'.join(map(str, values))}", np.array(values, np.int64))
 
-    def embed(self, name: str, bits: Bits) -> str:
-        """See ``Graph.embed``."""
-        rows = self._rows(name, bits)
-        (tokens,) = self._node("Shape", ["input_ids"], start=1, end=2)
-        (positions,) = self._node("Slice", [self._weight(f"{name}.position"), self._integers(0), tokens])
-        return self.add(rows, positions)
-
-    def _rows(self, name: str, bits: Bits) -> str:
+    def lookup(self, name: str, bits: Bits) -> str:
+        """See ``Graph.lookup``."""
         if bits == 4:
             table = _pack_int4(self.weights[f"{name}.word"])
             self.initializers[f"{name}.word"] = helper.make_tensor(
@@ -66,6 +60,12 @@ class OnnxGraph:
         (scale,) = self._node("Gather", [self._weight(f"{name}.scale"), "input_ids"])
         (rows,) = self._node("Cast", [rows], to=TensorProto.FLOAT)
         return self._node("Mul", [rows, scale])[0]
+
+    def positions(self, x: str, name: str) -> str:
+        """See ``Graph.positions``."""
+        (tokens,) = self._node("Shape", ["input_ids"], start=1, end=2)
+        (rows,) = self._node("Slice", [self._weight(f"{name}.position"), self._integers(0), tokens])
+        return self.add(x, rows)
 
     def norm(self, x: str, name: str, epsilon: float) -> str:
         """See ``Graph.norm``."""

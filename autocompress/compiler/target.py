@@ -9,9 +9,8 @@ from typing import Any
 from tvm.target import Target as LlvmTarget
 from tvm.target import codegen
 
-from autocompress.compiler.intrinsics.dot import (
-    Dot,
-    NibbleDot,
+from autocompress.compiler.machine import (
+    Machine,
     nibble_maddubs,
     nibble_sdot,
     nibble_vnni,
@@ -23,7 +22,6 @@ from autocompress.compiler.intrinsics.dot import (
     vnni,
     widening,
 )
-from autocompress.compiler.schedules.gemm_f32 import Tile
 from autocompress.errors import UnsupportedError
 
 
@@ -47,6 +45,17 @@ class Target:
     def host(cls) -> Target:
         """Return the processor that this process runs on."""
         return cls(str(codegen.llvm_get_system_cpu()))
+
+    @classmethod
+    def of(cls, description: Target | Mapping[str, object] | None) -> Target:
+        """Return a target as it is, read one from its description, or take this machine for ``None``."""
+        if isinstance(description, Mapping):
+            return cls.read(description)
+        return description or cls.host()
+
+    def __str__(self) -> str:
+        """Say platform, processor and features, e.g. ``aarch64-linux-gnu cortex-a76 +dotprod``."""
+        return " ".join(part for part in (self.triple, self.cpu, *self.features) if part)
 
     @classmethod
     def read(cls, description: Mapping[str, object]) -> Target:
@@ -92,42 +101,6 @@ class Target:
             )
         extra = {"mattr": list(self.features)} if self.features else {}
         return LlvmTarget(platform | {"mcpu": self.cpu} | extra)
-
-
-@dataclass(frozen=True)
-class Machine:
-    """What kernels depend on.
-
-    Attributes:
-        lanes: f32 values in a vector register.
-        registers: Vector registers.
-        dot: The integer dot product with int8 weights.
-        nibbles: The integer dot product with 4-bit weights.
-    """
-
-    lanes: int
-    registers: int
-    dot: Dot
-    nibbles: NibbleDot
-
-    def tile(self, rows: int, columns: int) -> Tile:
-        """Return the register tile of a product of ``rows`` x ``columns``, measured in decision 0005.
-
-        Few rows make few sums; wider panels then keep enough of them apart to hide how long one addition takes.
-        """
-        most, vectors = (8 if self.registers >= 32 else 6), -(-columns // self.lanes)
-        widest = 4 if 2 * rows <= most and vectors >= 4 else 2
-        return Tile(rows=most, panel=min(widest, vectors) * self.lanes, lanes=self.lanes)
-
-    def nibble_tile(self, rows: int, columns: int) -> Tile:
-        """Return the register tile of a product of 4-bit weights.
-
-        Every vector of it takes two registers: the integer sum of a group, and the total. Tall tiles share an unpacked
-        weight among most rows; few rows leave registers for more columns.
-        """
-        most = 8 if self.registers >= 32 else 6
-        vectors = min(max(1, most // rows), -(-columns // self.lanes))
-        return Tile(rows=most, panel=vectors * self.lanes, lanes=self.lanes)
 
 
 def machine_of(target: LlvmTarget) -> Machine:

@@ -90,6 +90,7 @@ class LocalRunner:
             repeats=repeats,
             cap_s=None if cap_s == float("inf") else cap_s,
             seed=seed,
+            batch=artifact.batch,
         )
         answer = self._ask(request)
         if isinstance(answer, Failure):

@@ -34,13 +34,14 @@ class Request:
     Attributes:
         path: File of the artifact.
         engine: Key of ``engines.ENGINES``.
-        tokens: Length of the one input sequence.
+        tokens: Length of the input sequences.
         threads: Threads of the engine.
         vocabulary: Input ids are drawn from 0 to ``vocabulary - 1``.
         warmup: Runs before the first sample.
         repeats: Most samples.
         cap_s: Seconds after which no further sample is taken (infinite as ``null`` in JSON).
         seed: Of the input ids.
+        batch: Sequences of one run.
     """
 
     path: str
@@ -52,6 +53,7 @@ class Request:
     repeats: int
     cap_s: float | None = None
     seed: int = 0
+    batch: int = 1
 
     def to_json(self) -> str:
         """Write what ``from_json`` reads."""
@@ -72,9 +74,10 @@ def measure(request: Request) -> dict[str, object]:
     reference = Reference()
     reference()
     base_bytes = resident_bytes()
-    artifact = Artifact(Path(request.path), request.engine, request.tokens)
+    artifact = Artifact(Path(request.path), request.engine, request.tokens, request.batch)
     run = open_artifact(artifact, threads=request.threads)
-    ids = np.random.default_rng(request.seed).integers(0, request.vocabulary, (1, request.tokens), dtype=np.int64)
+    sizes = (request.batch, request.tokens)
+    ids = np.random.default_rng(request.seed).integers(0, request.vocabulary, sizes, dtype=np.int64)
     mask = np.ones_like(ids)
     logits = run(ids, mask)
     if not np.isfinite(logits).all():

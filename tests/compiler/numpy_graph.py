@@ -13,11 +13,14 @@ class NumpyGraph:
     def __init__(self, weights, input_ids, attention_mask):
         self.weights, self.ids, self.mask = weights, input_ids, attention_mask
 
-    def embed(self, name, bits):
+    def lookup(self, name, bits):
         word = self.weights[f"{name}.word"].astype(np.float64)
         if bits != 32:
             word = word * grouped(self.weights[f"{name}.scale"], axis=1, width=word.shape[1])
-        return word[self.ids] + self.weights[f"{name}.position"][: self.ids.shape[1]]
+        return word[self.ids]
+
+    def positions(self, x, name):
+        return x + self.weights[f"{name}.position"][: x.shape[1]]
 
     def norm(self, x, name, epsilon):
         centred = x - x.mean(-1, keepdims=True)

@@ -48,6 +48,13 @@ def test_what_no_kernel_can_compute_is_refused_before_compilation(engine, shape,
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("batch", [0, 65])
+@pytest.mark.usefixtures("no_compilation")
+def test_a_number_of_sequences_that_no_library_runs_is_refused(batch, tmp_path):
+    with pytest.raises(UnsupportedError, match=f"{batch} sequences"):
+        build(SHAPE, WEIGHTS, tmp_path / "model", engine="tvm", tokens=8, batch=batch)
+
+
 @pytest.mark.usefixtures("no_compilation")
 def test_an_unknown_engine_is_refused_before_compilation(tmp_path):
     with pytest.raises(UnsupportedError, match="'openvino'"):

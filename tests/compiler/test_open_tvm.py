@@ -29,6 +29,14 @@ def test_a_shorter_batch_is_padded_and_run_row_by_row(artifact):
     np.testing.assert_allclose(logits, reference(SHAPE, WEIGHTS, ids, mask), atol=1e-5)
 
 
+def test_a_library_for_several_sequences_runs_as_many_at_once_and_fills_up_the_last(tmp_path):
+    artifact = build(SHAPE, WEIGHTS, tmp_path / "model", engine="tvm", tokens=10, batch=4)
+    ids = np.random.default_rng(0).integers(0, 50, (6, 9))
+    mask = (np.arange(9) < np.array([[9], [3], [1], [8], [9], [2]])).astype(np.int64)
+    logits = open_artifact(artifact, threads=1)(ids, mask)
+    np.testing.assert_allclose(logits, reference(SHAPE, WEIGHTS, ids, mask), atol=1e-5)
+
+
 def test_two_opened_artifacts_do_not_share_their_inputs(artifact):
     ids = np.array([[1, 2, 3], [4, 5, 6]])
     mask = np.ones_like(ids)

@@ -1,10 +1,9 @@
 import pytest
 
-from autocompress.compiler.intrinsics.dot import nibble_maddubs, pmaddwd
-from autocompress.compiler.schedules.gemm_f32 import Tile
+from autocompress.compiler.machine import Machine, Tile, nibble_maddubs, pmaddwd
 from autocompress.compiler.schedules.gemm_i4 import gemm_i4
 from autocompress.compiler.schedules.gemm_i8 import gemm_i8
-from autocompress.compiler.target import Machine, Target, machine_of
+from autocompress.compiler.target import Target, machine_of
 from autocompress.errors import UnsupportedError
 from tests.compiler.running import compiled
 
@@ -18,11 +17,11 @@ def test_the_host_is_a_processor_that_llvm_knows():
 @pytest.mark.parametrize(
     ("cpu", "triple", "features", "lanes", "dot", "nibbles"),
     [
-        ("znver4", "x86_64-linux-gnu", (), 16, "vnni16", "vnni16"),
-        ("skylake-avx512", "x86_64-linux-gnu", (), 16, "pmaddwd16", "maddubs16"),
-        ("alderlake", "x86_64-linux-gnu", (), 8, "vnni8", "vnni8"),
-        ("haswell", "x86_64-linux-gnu", (), 8, "pmaddwd8", "maddubs8"),
-        ("x86-64", "x86_64-linux-gnu", (), 4, "pmaddwd4", "pmaddwd4"),
+        ("znver4", "x86_64-linux-gnu", (), 16, "vnni", "vnni"),
+        ("skylake-avx512", "x86_64-linux-gnu", (), 16, "pmaddwd", "maddubs"),
+        ("alderlake", "x86_64-linux-gnu", (), 8, "vnni", "vnni"),
+        ("haswell", "x86_64-linux-gnu", (), 8, "pmaddwd", "maddubs"),
+        ("x86-64", "x86_64-linux-gnu", (), 4, "pmaddwd", "pmaddwd"),
         ("cortex-a72", ARM, (), 4, "smlal", "smlal"),
         ("cortex-a72", ARM, ("+dotprod",), 4, "sdot", "sdot"),
         ("cortex-a76", ARM, (), 4, "sdot", "sdot"),
@@ -32,6 +31,7 @@ def test_the_host_is_a_processor_that_llvm_knows():
 def test_kernels_use_the_best_instructions_a_processor_has(cpu, triple, features, lanes, dot, nibbles):
     machine = machine_of(Target(cpu, triple, features).llvm())
     assert (machine.lanes, machine.dot.name, machine.nibbles.name) == (lanes, dot, nibbles)
+    assert (machine.dot.lanes, machine.nibbles.lanes) == (lanes, lanes)
 
 
 @pytest.mark.parametrize(

@@ -1,37 +1,30 @@
-"""Integer dot products: how a target adds the products of a few neighbouring 8-bit values to a vector of int32 sums."""
+"""Integer dot products: the instructions behind each ``machine.Dot``.
+
+An ``Accumulate`` returns the sums after one more group. Activations come as a vector of ``group`` stored values,
+weights as a vector of ``lanes * group`` bytes, column by column.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 from tvm.script.ir_builder import tirx as ir
 
-Accumulate = Callable[[Any, Any, Any], Any]
-"""(int32 sums, activations of one row, weights of all columns) -> int32 sums."""
+from autocompress.compiler.machine import Dot
+
+Accumulate: TypeAlias = Callable[[Dot, Any, Any, Any], Any]
+"""(dot, int32 sums, activations of one row, weights of all columns) -> int32 sums."""
 
 
-@dataclass(frozen=True)
-class Dot:
-    """One way to multiply uint8 activations with int8 weights exactly.
+def accumulate(dot: Dot, sums: Any, a: Any, b: Any) -> Any:
+    """Add uint8 activations times int8 weights."""
+    return _BYTES[dot.name](dot, sums, a, b)
 
-    Attributes:
-        name: Part of the kernel's name.
-        lanes: Columns of one vector of sums.
-        group: Neighbours along the depth that one instruction multiplies and adds.
-        stored: Type in which the activations are kept.
-        shift: Subtracted from the uint8 activation before it is stored.
-        accumulate: Returns the sums after one more group; activations come as a vector of ``group`` stored values,
-            weights as a vector of ``lanes * group`` int8, column by column.
-    """
 
-    name: str
-    lanes: int
-    group: int
-    stored: str
-    shift: int
-    accumulate: Accumulate = field(repr=False)
+def accumulate_nibbles(dot: Dot, sums: Any, a: Any, b: Any) -> Any:
+    """Add int8 activations times weights of 0..15, which are kept as uint8."""
+    return _NIBBLES[dot.name](dot, sums, a, b)
 
 
 def _spread(activations: Any, lanes: int, dtype: str) -> Any:
@@ -39,131 +32,76 @@ def _spread(activations: Any, lanes: int, dtype: str) -> Any:
     return ir.reinterpret(ir.broadcast(ir.reinterpret(activations, dtype="int32"), lanes), dtype=dtype)
 
 
-def _instruction(name: str, lanes: int, sums: Any, a: Any, b: Any) -> Any:
-    return ir.call_llvm_pure_intrin(ir.llvm_lookup_intrinsic_id(name), sums, a, b, dtype=f"int32x{lanes}")
+def _call(name: str, *operands: Any, dtype: str) -> Any:
+    return ir.call_llvm_pure_intrin(ir.llvm_lookup_intrinsic_id(name), *operands, dtype=dtype)
 
 
-def vnni(lanes: int) -> Dot:
-    """AVX-512 VNNI or AVX-VNNI: four uint8 x int8 products a lane."""
-    name = f"llvm.x86.avx512.vpdpbusd.{lanes * 32}"
-
-    def accumulate(sums: Any, a: Any, b: Any) -> Any:
-        # LLVM types both operands as bytes; the instruction itself reads the first as unsigned.
-        return _instruction(name, lanes, sums, _spread(a, lanes, f"int8x{lanes * 4}"), b)
-
-    return Dot(f"vnni{lanes}", lanes, 4, "uint8", 0, accumulate)
+def _vnni(dot: Dot, sums: Any, a: Any, b: Any) -> Any:
+    # LLVM types both operands as bytes; the instruction itself reads the first as unsigned.
+    name, bytes_ = f"llvm.x86.avx512.vpdpbusd.{dot.lanes * 32}", f"int8x{dot.lanes * 4}"
+    return _call(name, sums, _spread(a, dot.lanes, bytes_), b, dtype=f"int32x{dot.lanes}")
 
 
-def usdot() -> Dot:
-    """Arm I8MM: four uint8 x int8 products a lane."""
-
-    def accumulate(sums: Any, a: Any, b: Any) -> Any:
-        return _instruction("llvm.aarch64.neon.usdot.v4i32.v16i8", 4, sums, _spread(a, 4, "int8x16"), b)
-
-    return Dot("usdot", 4, 4, "uint8", 0, accumulate)
+def _vnni_nibbles(dot: Dot, sums: Any, a: Any, b: Any) -> Any:
+    name, bytes_ = f"llvm.x86.avx512.vpdpbusd.{dot.lanes * 32}", f"int8x{dot.lanes * 4}"
+    spread = _spread(a, dot.lanes, bytes_)
+    return _call(name, sums, ir.reinterpret(b, dtype=bytes_), spread, dtype=f"int32x{dot.lanes}")
 
 
-def sdot() -> Dot:
-    """Arm DotProd: four int8 x int8 products a lane, so activations are stored less 128."""
-
-    def accumulate(sums: Any, a: Any, b: Any) -> Any:
-        return _instruction("llvm.aarch64.neon.sdot.v4i32.v16i8", 4, sums, _spread(a, 4, "int8x16"), b)
-
-    return Dot("sdot", 4, 4, "int8", 128, accumulate)
-
-
-def smlal() -> Dot:
-    """Any 64-bit Arm: one int16 product a lane."""
-
-    def accumulate(sums: Any, a: Any, b: Any) -> Any:
-        # The same product of widened int32 vectors would widen and narrow the activation of every row again.
-        multiply = ir.llvm_lookup_intrinsic_id("llvm.aarch64.neon.smull.v4i32")
-        product = ir.call_llvm_pure_intrin(multiply, ir.broadcast(a, 4), ir.cast(b, "int16x4"), dtype="int32x4")
-        return sums + product
-
-    return Dot("smlal", 4, 1, "int16", 0, accumulate)
-
-
-def pmaddwd(lanes: int) -> Dot:
-    """SSE2, AVX2 or AVX-512BW: two int16 products a lane, which cannot saturate for 8-bit values."""
-    name = {4: "llvm.x86.sse2.pmadd.wd", 8: "llvm.x86.avx2.pmadd.wd", 16: "llvm.x86.avx512.pmaddw.d.512"}[lanes]
-
-    def accumulate(sums: Any, a: Any, b: Any) -> Any:
-        wide = ir.cast(b, f"int16x{lanes * 2}")
-        call = ir.llvm_lookup_intrinsic_id(name)
-        pair = _spread(a, lanes, f"int16x{lanes * 2}")
-        return sums + ir.call_llvm_pure_intrin(call, pair, wide, dtype=f"int32x{lanes}")
-
-    return Dot(f"pmaddwd{lanes}", lanes, 2, "int16", 0, accumulate)
-
-
-def widening(lanes: int) -> Dot:
-    """Any target: both sides widened to int32 and multiplied."""
-
-    def accumulate(sums: Any, a: Any, b: Any) -> Any:
-        return sums + ir.broadcast(ir.cast(a, "int32"), lanes) * ir.cast(b, f"int32x{lanes}")
-
-    return Dot(f"widening{lanes}", lanes, 1, "uint8", 0, accumulate)
-
-
-@dataclass(frozen=True)
-class NibbleDot:
-    """One way to multiply int8 activations (-127..127) with weights of 0..15 exactly.
-
-    Attributes:
-        name: Part of the kernel's name.
-        lanes: Columns of one vector of sums.
-        group: Neighbours along the depth that one step multiplies and adds.
-        stored: Type in which the activations are kept.
-        accumulate: As in ``Dot``, with weights as a vector of uint8.
-    """
-
-    name: str
-    lanes: int
-    group: int
-    stored: str
-    accumulate: Accumulate = field(repr=False)
-
-
-def nibble_vnni(lanes: int) -> NibbleDot:
-    """AVX-512 VNNI or AVX-VNNI, the weights on the unsigned side."""
-    name = f"llvm.x86.avx512.vpdpbusd.{lanes * 32}"
-
-    def accumulate(sums: Any, a: Any, b: Any) -> Any:
-        bytes_ = f"int8x{lanes * 4}"
-        return _instruction(name, lanes, sums, ir.reinterpret(b, dtype=bytes_), _spread(a, lanes, bytes_))
-
-    return NibbleDot(f"vnni{lanes}", lanes, 4, "int8", accumulate)
-
-
-def nibble_maddubs(lanes: int) -> NibbleDot:
-    """AVX2 or AVX-512BW: two byte products an int16, which 2 * 15 * 127 cannot saturate, then pairs of these."""
+def _maddubs_nibbles(dot: Dot, sums: Any, a: Any, b: Any) -> Any:
+    # Two byte products an int16, which 2 * 15 * 127 cannot saturate, then pairs of these.
+    lanes = dot.lanes
     bytes_name, pairs_name = {
         8: ("llvm.x86.avx2.pmadd.ub.sw", "llvm.x86.avx2.pmadd.wd"),
         16: ("llvm.x86.avx512.pmaddubs.w.512", "llvm.x86.avx512.pmaddw.d.512"),
     }[lanes]
-
-    def accumulate(sums: Any, a: Any, b: Any) -> Any:
-        sides = ir.reinterpret(b, dtype=f"int8x{lanes * 4}"), _spread(a, lanes, f"int8x{lanes * 4}")
-        pairs = ir.call_llvm_pure_intrin(ir.llvm_lookup_intrinsic_id(bytes_name), *sides, dtype=f"int16x{lanes * 2}")
-        ones = ir.broadcast(ir.int16(1), lanes * 2)
-        call = ir.llvm_lookup_intrinsic_id(pairs_name)
-        return sums + ir.call_llvm_pure_intrin(call, pairs, ones, dtype=f"int32x{lanes}")
-
-    return NibbleDot(f"maddubs{lanes}", lanes, 4, "int8", accumulate)
+    sides = ir.reinterpret(b, dtype=f"int8x{lanes * 4}"), _spread(a, lanes, f"int8x{lanes * 4}")
+    pairs = _call(bytes_name, *sides, dtype=f"int16x{lanes * 2}")
+    return sums + _call(pairs_name, pairs, ir.broadcast(ir.int16(1), lanes * 2), dtype=f"int32x{lanes}")
 
 
-def nibble_sdot() -> NibbleDot:
-    """Arm DotProd: weights of 0..15 fit the signed side as well."""
-
-    def accumulate(sums: Any, a: Any, b: Any) -> Any:
-        signed = ir.reinterpret(b, dtype="int8x16")
-        return _instruction("llvm.aarch64.neon.sdot.v4i32.v16i8", 4, sums, _spread(a, 4, "int8x16"), signed)
-
-    return NibbleDot("sdot", 4, 4, "int8", accumulate)
+def _usdot(dot: Dot, sums: Any, a: Any, b: Any) -> Any:
+    return _call("llvm.aarch64.neon.usdot.v4i32.v16i8", sums, _spread(a, 4, "int8x16"), b, dtype="int32x4")
 
 
-def nibble_widening(dot: Dot) -> NibbleDot:
-    """Any ``dot`` that widens both sides anyway (``pmaddwd``, ``smlal``, ``widening``): so does it with nibbles."""
-    stored = "int8" if dot.stored == "uint8" else dot.stored
-    return NibbleDot(dot.name, dot.lanes, dot.group, stored, dot.accumulate)
+def _sdot(dot: Dot, sums: Any, a: Any, b: Any) -> Any:
+    return _call("llvm.aarch64.neon.sdot.v4i32.v16i8", sums, _spread(a, 4, "int8x16"), b, dtype="int32x4")
+
+
+def _sdot_nibbles(dot: Dot, sums: Any, a: Any, b: Any) -> Any:
+    return _sdot(dot, sums, a, ir.reinterpret(b, dtype="int8x16"))
+
+
+def _smlal(dot: Dot, sums: Any, a: Any, b: Any) -> Any:
+    # The same product of widened int32 vectors would widen and narrow the activation of every row again.
+    sides = ir.broadcast(a, 4), ir.cast(b, "int16x4")
+    return sums + _call("llvm.aarch64.neon.smull.v4i32", *sides, dtype="int32x4")
+
+
+def _pmaddwd(dot: Dot, sums: Any, a: Any, b: Any) -> Any:
+    lanes = dot.lanes
+    name = {4: "llvm.x86.sse2.pmadd.wd", 8: "llvm.x86.avx2.pmadd.wd", 16: "llvm.x86.avx512.pmaddw.d.512"}[lanes]
+    sides = _spread(a, lanes, f"int16x{lanes * 2}"), ir.cast(b, f"int16x{lanes * 2}")
+    return sums + _call(name, *sides, dtype=f"int32x{lanes}")
+
+
+def _widening(dot: Dot, sums: Any, a: Any, b: Any) -> Any:
+    return sums + ir.broadcast(ir.cast(a, "int32"), dot.lanes) * ir.cast(b, f"int32x{dot.lanes}")
+
+
+_BYTES: dict[str, Accumulate] = {
+    "vnni": _vnni,
+    "usdot": _usdot,
+    "sdot": _sdot,
+    "smlal": _smlal,
+    "pmaddwd": _pmaddwd,
+    "widening": _widening,
+}
+_NIBBLES: dict[str, Accumulate] = {
+    "vnni": _vnni_nibbles,
+    "maddubs": _maddubs_nibbles,
+    "sdot": _sdot_nibbles,
+    "smlal": _smlal,
+    "pmaddwd": _pmaddwd,
+    "widening": _widening,
+}

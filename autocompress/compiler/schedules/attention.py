@@ -37,6 +37,7 @@ _VECTORS = 2
 class Heads:
     """Dimensions of the kernel: ``padded`` is ``tokens`` rounded up to whole tiles of scores."""
 
+    batch: int
     tokens: int
     heads: int
     width: int
@@ -53,39 +54,45 @@ class Heads:
         return -(-self.tokens // self.block) * self.block
 
 
-def attention(name: str, *, tokens: int, heads: int, width: int, lanes: int) -> Kernel:
-    """Return the kernel (qkv (tokens x 3 * heads * width), mask (1 x tokens) int64, y (tokens x heads * width))."""
-    size = Heads(tokens, heads, width, lanes)
+def attention(name: str, *, batch: int, tokens: int, heads: int, width: int, lanes: int) -> Kernel:
+    """Return the kernel (qkv, mask (batch x tokens) int64, y).
+
+    qkv is (batch * tokens x 3 * heads * width), y (batch * tokens x heads * width).
+    """
+    size = Heads(batch, tokens, heads, width, lanes)
 
     def write() -> None:
-        qkv = argument("qkv", (tokens, 3 * heads * width))
-        mask = argument("mask", (1, tokens), "int64")
-        y = argument("y", (tokens, heads * width))
-        offset = ir.alloc_buffer((size.padded,), "float32")
-        with ir.serial(0, size.padded) as token:
-            inside = tirx.Select(mask[0, ir.min(token, tokens - 1)] == ir.int64(0), ir.float32(_MASKED), ir.float32(0))
-            ir.buffer_store(offset, tirx.Select(token < tokens, inside, ir.float32(_OUTSIDE)), [token])
+        qkv = argument("qkv", (batch * tokens, 3 * heads * width))
+        mask = argument("mask", (batch, tokens), "int64")
+        y = argument("y", (batch * tokens, heads * width))
         height = tile_rows(tokens, _ROWS)
-        with ir.parallel(0, heads) as head:
+        with ir.parallel(0, batch * heads) as task:
+            sequence, head = task // heads, task % heads
+            first = sequence * tokens
+            offset = ir.alloc_buffer((size.padded,), "float32")
+            with ir.serial(0, size.padded) as token:
+                seen = mask[sequence, ir.min(token, tokens - 1)] != ir.int64(0)
+                inside = tirx.Select(seen, ir.float32(0), ir.float32(_MASKED))
+                ir.buffer_store(offset, tirx.Select(token < tokens, inside, ir.float32(_OUTSIDE)), [token])
             keys = ir.alloc_buffer((width, size.padded), "float32")
-            _transpose_keys(size, qkv, keys, head)
+            _transpose_keys(size, qkv, keys, first, head)
             scores = ir.alloc_buffer((height, size.padded), "float32")
             totals = ir.alloc_buffer((height,), "float32")
             with ir.serial(0, -(-tokens // height)) as tile:
-                row = first_row(tile, tokens, height)
+                row = first + first_row(tile, tokens, height)
                 _score(size, qkv, keys, scores, head, row, height)
                 with ir.serial(0, height) as index:
                     _softmax(size, offset, scores, totals, index)
-                _mix(size, qkv, scores, totals, y, head, row, height)
+                _mix(size, qkv, scores, totals, y, first, head, row, height)
 
     return kernel(name, write)
 
 
-def _transpose_keys(size: Heads, qkv: Buffer, keys: Buffer, head: Expr) -> None:
-    first = (size.heads + head) * size.width
+def _transpose_keys(size: Heads, qkv: Buffer, keys: Buffer, first: Expr, head: Expr) -> None:
+    start_channel = (size.heads + head) * size.width
     with ir.serial(0, size.width) as channel:
         with ir.serial(0, size.tokens) as token:
-            ir.buffer_store(keys, qkv[token, first + channel], [channel, token])
+            ir.buffer_store(keys, qkv[first + token, start_channel + channel], [channel, token])
         for start, lanes in spans(size.padded - size.tokens, size.lanes):
             store(keys, splat(ir.float32(0), lanes), channel, start=size.tokens + start, lanes=lanes)
 
@@ -122,9 +129,9 @@ def _softmax(size: Heads, offset: Buffer, scores: Buffer, totals: Buffer, index:
 
 
 def _mix(
-    size: Heads, qkv: Buffer, scores: Buffer, totals: Buffer, y: Buffer, head: Expr, row: Expr, height: int
+    size: Heads, qkv: Buffer, scores: Buffer, totals: Buffer, y: Buffer, first: Expr, head: Expr, row: Expr, height: int
 ) -> None:
-    first = (2 * size.heads + head) * size.width
+    start_channel = (2 * size.heads + head) * size.width
     columns = spans(size.width, size.lanes)
     for at in range(0, len(columns), _VECTORS):
         part = columns[at : at + _VECTORS]
@@ -133,7 +140,7 @@ def _mix(
             part,
             size.tokens,
             lambda index, k: load(scores, index, start=k, lanes=1),
-            lambda span, k: load(qkv, k, start=first + span[0], lanes=span[1]),
+            lambda span, k: load(qkv, first + k, start=start_channel + span[0], lanes=span[1]),
         )
         for index, line in enumerate(sums):
             for (start, lanes), total in zip(part, line, strict=True):

@@ -87,15 +87,16 @@ def add(name: str, *, rows: int, width: int, lanes: int) -> Kernel:
     return kernel(name, write)
 
 
-def first_row(name: str, *, rows: int, width: int, lanes: int) -> Kernel:
-    """Write y = x[:1]."""
+def first_rows(name: str, *, batch: int, tokens: int, width: int, lanes: int) -> Kernel:
+    """Write the first row of each sequence: y (batch x width) of x (batch * tokens x width)."""
 
     def write() -> None:
-        x, y = argument("x", (rows, width)), argument("y", (1, width))
-        for_spans(
-            width,
-            lanes,
-            lambda start, count: store(y, load(x, 0, start=start, lanes=count), 0, start=start, lanes=count),
-        )
+        x, y = argument("x", (batch * tokens, width)), argument("y", (batch, width))
+        with ir.serial(0, batch) as row:
+
+            def body(start: Expr, count: int) -> None:
+                store(y, load(x, row * tokens, start=start, lanes=count), row, start=start, lanes=count)
+
+            for_spans(width, lanes, body)
 
     return kernel(name, write)

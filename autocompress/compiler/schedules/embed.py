@@ -1,11 +1,10 @@
-"""Rows of the token embedding, stored at 32, 8 or 4 bits, plus the position embedding."""
+"""Rows of the token embedding, stored at 32, 8 or 4 bits, and the sum with the position embedding."""
 
 from __future__ import annotations
 
-import numpy as np
 from tvm.script.ir_builder import tirx as ir
 
-from autocompress.compiler.graph import Array, groups
+from autocompress.compiler.graph import groups
 from autocompress.compiler.schedules.vectors import (
     Buffer,
     Expr,
@@ -23,41 +22,46 @@ from autocompress.shape import WEIGHT_GROUP, Bits
 _HALF = WEIGHT_GROUP // 2
 
 
-def nibble_rows(values: Array) -> Array:
-    """Pack (rows x width) values -8..7 into (rows x groups * 16) bytes.
-
-    Byte j of a group holds channel j in its low and channel 16 + j in its high half, each plus 8.
-    """
-    rows, width = values.shape
-    padded = np.full((rows, groups(width) * WEIGHT_GROUP), 8, np.uint8)
-    padded[:, :width] = (values.astype(np.int16) + 8).astype(np.uint8)
-    halves = padded.reshape(rows, -1, 2, _HALF)
-    return np.ascontiguousarray(halves[:, :, 0] | (halves[:, :, 1] << 4)).reshape(rows, -1)
-
-
-def embed(name: str, *, bits: Bits, tokens: int, vocabulary: int, width: int, lanes: int) -> Kernel:
-    """Return the kernel (ids (1 x tokens) int64, word, [scale], position (tokens x width), y)."""
+def lookup(name: str, *, bits: Bits, batch: int, tokens: int, vocabulary: int, width: int, lanes: int) -> Kernel:
+    """Return the kernel (ids (batch x tokens) int64, word, [scale], y (batch * tokens x width))."""
 
     def write() -> None:
-        ids = argument("ids", (1, tokens), "int64")
+        ids = argument("ids", (batch, tokens), "int64")
         columns, dtype = {32: (width, "float32"), 8: (width, "int8"), 4: (groups(width) * _HALF, "uint8")}[bits]
         word = argument("word", (vocabulary, columns), dtype)
         scales = {32: 0, 8: 1, 4: groups(width)}[bits]
         scale = argument("scale", (vocabulary, scales)) if scales else None
-        position = argument("position", (tokens, width))
-        y = argument("y", (tokens, width))
-        with ir.parallel(0, tokens) as row:
-            identity = ids[0, row]
+        y = argument("y", (batch * tokens, width))
+        with ir.parallel(0, batch * tokens) as row:
+            identity = ids[row // tokens, row % tokens]
             if bits == 4:
                 _unpack(word, scale, y, identity, row, width)
+                return
 
             def body(start: Expr, count: int) -> None:
-                value = load(y if bits == 4 else word, row if bits == 4 else identity, start=start, lanes=count)
+                value = load(word, identity, start=start, lanes=count)
                 if bits == 8:
-                    value = ir.cast(value, typed("float32", count)) * splat(
-                        load(scale, identity, start=0, lanes=1), count
-                    )
-                store(y, value + load(position, row, start=start, lanes=count), row, start=start, lanes=count)
+                    step = splat(load(scale, identity, start=0, lanes=1), count)
+                    value = ir.cast(value, typed("float32", count)) * step
+                store(y, value, row, start=start, lanes=count)
+
+            for_spans(width, lanes, body)
+
+    return kernel(name, write)
+
+
+def positions(name: str, *, batch: int, tokens: int, width: int, lanes: int) -> Kernel:
+    """Return the kernel (x (batch * tokens x width), position (tokens x width), y)."""
+
+    def write() -> None:
+        x, position = argument("x", (batch * tokens, width)), argument("position", (tokens, width))
+        y = argument("y", (batch * tokens, width))
+        with ir.parallel(0, batch * tokens) as row:
+
+            def body(start: Expr, count: int) -> None:
+                value = load(x, row, start=start, lanes=count)
+                value = value + load(position, row % tokens, start=start, lanes=count)
+                store(y, value, row, start=start, lanes=count)
 
             for_spans(width, lanes, body)
 

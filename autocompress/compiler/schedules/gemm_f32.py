@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 from tvm.script.ir_builder import tirx as ir
 
-from autocompress.compiler.graph import Activation, Array
+from autocompress.compiler.graph import Activation
+from autocompress.compiler.machine import Tile
 from autocompress.compiler.schedules.elementwise import activate
 from autocompress.compiler.schedules.vectors import (
     Buffer,
@@ -24,35 +24,6 @@ from autocompress.compiler.schedules.vectors import (
     store,
     tile_rows,
 )
-
-
-@dataclass(frozen=True)
-class Tile:
-    """What one panel of a matrix product looks like.
-
-    Attributes:
-        rows: Most rows of a tile.
-        panel: Columns of a panel, a multiple of ``lanes``.
-        lanes: 32-bit values in one vector register.
-    """
-
-    rows: int
-    panel: int
-    lanes: int
-
-
-def panels(values: Array, panel: int) -> Array:
-    """Reorder (depth x columns) into (panels x depth x panel), zeros in the columns that are missing."""
-    depth, columns = values.shape
-    count = -(-columns // panel)
-    padded = np.zeros((depth, count * panel), values.dtype)
-    padded[:, :columns] = values
-    return np.ascontiguousarray(padded.reshape(depth, count, panel).transpose(1, 0, 2))
-
-
-def row_panels(values: Array, panel: int) -> Array:
-    """Pad one value a column to (panels x panel)."""
-    return panels(values.reshape(1, -1), panel)[:, 0]
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
 from tvm import tirx
 from tvm.script.ir_builder import tirx as ir
 
-from autocompress.compiler.graph import Activation, Array, groups
-from autocompress.compiler.intrinsics.dot import NibbleDot
-from autocompress.compiler.schedules.gemm_f32 import Epilogue, Tile, finished
+from autocompress.compiler.graph import Activation, groups
+from autocompress.compiler.intrinsics.dot import accumulate_nibbles
+from autocompress.compiler.machine import Dot, Tile
+from autocompress.compiler.packing import NIBBLE_OFFSET
+from autocompress.compiler.schedules.gemm_f32 import Epilogue, finished
 from autocompress.compiler.schedules.vectors import (
     Buffer,
     Expr,
@@ -27,27 +28,10 @@ from autocompress.compiler.schedules.vectors import (
 )
 from autocompress.shape import WEIGHT_GROUP
 
-_OFFSET = 8
-"""Added to a weight -8..7 before it is stored; the product then holds this many times the activations too much."""
 _LEVELS = 127.0
 
 
-def nibble_panels(values: Array, panel: int, group: int) -> Array:
-    """Pack (depth x columns) values -8..7 into (panels x padded depth / group / 2 x panel * group) bytes.
-
-    ``group`` neighbours along the depth lie together, as one dot product reads them; two such steps share their bytes,
-    the first in the low halves, the second in the high ones. The depth is padded to whole scale groups.
-    """
-    depth, columns = values.shape
-    padded_depth, count = groups(depth) * WEIGHT_GROUP, -(-columns // panel)
-    padded = np.full((padded_depth, count * panel), _OFFSET, np.uint8)
-    padded[:depth, :columns] = (values.astype(np.int16) + _OFFSET).astype(np.uint8)
-    split = padded.reshape(-1, 2, group, count, panel).transpose(3, 0, 1, 4, 2)
-    pairs = split.reshape(count, -1, 2, panel * group)
-    return np.ascontiguousarray(pairs[:, :, 0] | (pairs[:, :, 1] << 4))
-
-
-def quantize_groups(name: str, *, rows: int, width: int, dot: NibbleDot, lanes: int) -> Kernel:
+def quantize_groups(name: str, *, rows: int, width: int, dot: Dot, lanes: int) -> Kernel:
     """Return the kernel (x, q (rows x padded width), scale (rows x groups), excess (rows x groups) int32).
 
     q = round(x * (127 / m)), half to even, and scale = m / 127, where m is the largest magnitude of a row's 32
@@ -89,11 +73,11 @@ def _quantize_group(
         whole = ir.cast(ir.cast(level.get(), typed("int32", count)), typed(q.dtype, count))
         store(q, whole, row, start=first + start, lanes=count)
         total.take(level.get(), count)
-    ir.buffer_store(excess, ir.cast(total.result() * ir.float32(-_OFFSET), "int32"), [row, group])
+    ir.buffer_store(excess, ir.cast(total.result() * ir.float32(-NIBBLE_OFFSET), "int32"), [row, group])
 
 
 def gemm_i4(
-    name: str, *, rows: int, depth: int, columns: int, activation: Activation | None, tile: Tile, dot: NibbleDot
+    name: str, *, rows: int, depth: int, columns: int, activation: Activation | None, tile: Tile, dot: Dot
 ) -> Kernel:
     """Return the kernel (q, scale, excess, W nibble panels, W scale (panels x groups x panel), bias panels, y).
 
@@ -134,7 +118,7 @@ def _group_sums(
     group: Expr,
     height: int,
     starts: range,
-    dot: NibbleDot,
+    dot: Dot,
 ) -> list[list[Register]]:
     sums = [
         [Register(excess[row + index, group], dtype="int32", lanes=dot.lanes) for _ in starts]
@@ -154,5 +138,5 @@ def _group_sums(
                 b.set(value)
                 for index in range(height):
                     a = load(q, row + index, start=group * WEIGHT_GROUP + (step + half) * dot.group, lanes=dot.group)
-                    sums[index][at].set(dot.accumulate(sums[index][at].get(), a, b.get()))
+                    sums[index][at].set(accumulate_nibbles(dot, sums[index][at].get(), a, b.get()))
     return sums

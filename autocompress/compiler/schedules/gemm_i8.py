@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
 from tvm import tirx
 from tvm.script.ir_builder import tirx as ir
 
-from autocompress.compiler.graph import Activation, Array
-from autocompress.compiler.intrinsics.dot import Dot
-from autocompress.compiler.schedules.gemm_f32 import Epilogue, Tile, finished, panels
+from autocompress.compiler.graph import Activation
+from autocompress.compiler.intrinsics.dot import accumulate
+from autocompress.compiler.machine import Dot, Tile
+from autocompress.compiler.schedules.gemm_f32 import Epilogue, finished
 from autocompress.compiler.schedules.vectors import (
     Buffer,
     Expr,
@@ -26,21 +26,6 @@ from autocompress.compiler.schedules.vectors import (
     tile_rows,
     typed,
 )
-
-
-def dot_panels(values: Array, tile: Tile, group: int) -> Array:
-    """Reorder int8 (depth x columns) into (panels x depth / group x panel * group): a group's neighbours together."""
-    depth, columns = values.shape
-    steps, count = -(-depth // group), -(-columns // tile.panel)
-    padded = np.zeros((steps * group, count * tile.panel), np.int8)
-    padded[:depth, :columns] = values
-    split = padded.reshape(steps, group, count, tile.panel).transpose(2, 0, 3, 1)
-    return np.ascontiguousarray(split).reshape(count, steps, tile.panel * group)
-
-
-def column_sums(values: Array, panel: int) -> Array:
-    """Return the int32 sum of each column, in panels: what a zero point of 1 would add."""
-    return panels(values.astype(np.int32).sum(axis=0, dtype=np.int32).reshape(1, -1), panel)[:, 0]
 
 
 def quantize(name: str, *, rows: int, width: int, dot: Dot, lanes: int) -> Kernel:
@@ -138,7 +123,7 @@ def _multiply(
             a = load(q, row + index, start=step * dot.group, lanes=dot.group)
             for start, total in zip(columns, sums[index], strict=True):
                 b = load(w, panel, step, start=start * dot.group, lanes=dot.lanes * dot.group)
-                total.set(dot.accumulate(total.get(), a, b))
+                total.set(accumulate(dot, total.get(), a, b))
     return sums
 
 

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from autocompress.compiler.graph import random_weights
-from autocompress.compiler.schedules.embed import embed, nibble_rows
+from autocompress.compiler.packing import nibble_rows
+from autocompress.compiler.schedules.embed import lookup, positions
 from autocompress.compiler.target import Target, machine_of
 from autocompress.shape import ModelShape
 from tests.compiler.numpy_graph import NumpyGraph
@@ -13,17 +14,26 @@ LANES = machine_of(Target.host().llvm()).lanes
 
 @pytest.mark.parametrize("bits", [32, 8, 4])
 @pytest.mark.parametrize("width", [1, 16, 17, 33, 64, 100])
-def test_rows_are_gathered_scaled_and_added_to_their_position(bits, width):
+def test_rows_are_gathered_and_scaled(bits, width):
     shape = ModelShape("bert", 11, 9, width, 8, (), 2, embedding_bits=bits)
     weights = random_weights(shape)
     if bits != 32:
         sizes = weights["embeddings.scale"].shape
         weights["embeddings.scale"] = np.random.default_rng(1).uniform(0.01, 1, sizes).astype(np.float32)
-    ids = np.array([[10, 0, 3, 3, 7]])
-    kernel = embed("kernel", bits=bits, tokens=5, vocabulary=11, width=width, lanes=LANES)
+    ids = np.array([[10, 0, 3, 3, 7], [1, 2, 10, 9, 9]])
+    kernel = lookup("kernel", bits=bits, batch=2, tokens=5, vocabulary=11, width=width, lanes=LANES)
     word = weights["embeddings.word"]
     inputs = [ids, nibble_rows(word) if bits == 4 else word]
     inputs += [] if bits == 32 else [weights["embeddings.scale"]]
-    (y,) = run(kernel, [*inputs, weights["embeddings.position"][:5]], [((5, width), "float32")])
-    expected = NumpyGraph(weights, ids, None).embed("embeddings", bits)[0]
+    (y,) = run(kernel, inputs, [((10, width), "float32")])
+    expected = NumpyGraph(weights, ids, None).lookup("embeddings", bits).reshape(10, width)
     np.testing.assert_allclose(y, expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("width", [1, 17, 64])
+def test_every_sequence_counts_its_positions_from_zero(width):
+    rng = np.random.default_rng(0)
+    x, position = rng.standard_normal((6, width), np.float32), rng.standard_normal((3, width), np.float32)
+    kernel = positions("kernel", batch=2, tokens=3, width=width, lanes=LANES)
+    (y,) = run(kernel, [x, position], [((6, width), "float32")])
+    np.testing.assert_array_equal(y, x + np.concatenate([position, position]))

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from autocompress.compiler.schedules.gemm_f32 import gemm_f32, panels, row_panels
+from autocompress.compiler.packing import panels, row_panels
+from autocompress.compiler.schedules.gemm_f32 import gemm_f32
 from autocompress.compiler.target import Target, machine_of
 from tests.compiler.numpy_graph import ACTIVATIONS
 from tests.compiler.running import run

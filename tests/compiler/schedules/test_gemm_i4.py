@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from autocompress.compiler.intrinsics.dot import nibble_maddubs, nibble_vnni, nibble_widening, pmaddwd, widening
-from autocompress.compiler.schedules.gemm_f32 import Tile, panels, row_panels
-from autocompress.compiler.schedules.gemm_i4 import gemm_i4, nibble_panels, quantize_groups
+from autocompress.compiler.machine import Tile, nibble_maddubs, nibble_vnni, nibble_widening, pmaddwd, widening
+from autocompress.compiler.packing import nibble_panels, panels, row_panels
+from autocompress.compiler.schedules.gemm_i4 import gemm_i4, quantize_groups
 from autocompress.compiler.target import Target, machine_of
 from tests.compiler import numpy_graph
 from tests.compiler.numpy_graph import ACTIVATIONS, grouped
@@ -15,12 +15,12 @@ HOST = machine_of(Target.host().llvm())
 def runnable_dots():
     """Every way to multiply that this machine can execute."""
     dots = [nibble_widening(widening(4)), nibble_widening(widening(16)), HOST.nibbles]
-    if HOST.dot.name.startswith(("vnni", "pmaddwd")):
+    if HOST.dot.name in ("vnni", "pmaddwd"):
         dots += [nibble_widening(pmaddwd(lanes)) for lanes in (4, 8, 16) if lanes <= HOST.lanes]
         dots += [nibble_maddubs(lanes) for lanes in (8, 16) if lanes <= HOST.lanes]
-    if HOST.nibbles.name == "vnni16":
+    if HOST.nibbles == nibble_vnni(16):
         dots.append(nibble_vnni(8))
-    return list({dot.name: dot for dot in dots}.values())
+    return list(dict.fromkeys(dots))
 
 
 def padded(values, width, dtype):
@@ -51,7 +51,7 @@ def product(dot, q, weight, *, scale=None, w_scale=None, bias=None, activation=N
     return run(kernel, inputs, [((rows, columns), "float32")])[0]
 
 
-@pytest.mark.parametrize("dot", runnable_dots(), ids=lambda dot: dot.name)
+@pytest.mark.parametrize("dot", runnable_dots(), ids=lambda dot: f"{dot.name}{dot.lanes}")
 @pytest.mark.parametrize(("rows", "depth", "columns"), [(1, 3, 5), (7, 37, 41), (13, 64, 33), (6, 70, 64)])
 def test_integer_sums_are_exact(dot, rows, depth, columns):
     rng = np.random.default_rng(rows)
@@ -62,7 +62,7 @@ def test_integer_sums_are_exact(dot, rows, depth, columns):
     np.testing.assert_array_equal(product(dot, q, weight), q @ weight.astype(np.int64))
 
 
-@pytest.mark.parametrize("dot", runnable_dots(), ids=lambda dot: dot.name)
+@pytest.mark.parametrize("dot", runnable_dots(), ids=lambda dot: f"{dot.name}{dot.lanes}")
 @pytest.mark.parametrize(("level", "weight"), [(-127, -8), (127, -8), (127, 7)])
 def test_the_largest_values_do_not_saturate(dot, level, weight):
     sums = product(dot, np.full((2, 64), level), np.full((64, 3), weight, np.int8))

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from autocompress.compiler.intrinsics.dot import pmaddwd, vnni, widening
-from autocompress.compiler.schedules.gemm_f32 import row_panels
-from autocompress.compiler.schedules.gemm_i8 import column_sums, dot_panels, gemm_i8, quantize
-from autocompress.compiler.target import Machine, Target, machine_of
+from autocompress.compiler.machine import Machine, pmaddwd, vnni, widening
+from autocompress.compiler.packing import column_sums, dot_panels, row_panels
+from autocompress.compiler.schedules.gemm_i8 import gemm_i8, quantize
+from autocompress.compiler.target import Target, machine_of
 from tests.compiler import numpy_graph
 from tests.compiler.running import run
 
@@ -13,12 +13,12 @@ HOST = machine_of(Target.host().llvm())
 
 def runnable_dots():
     """Every way to multiply that this machine can execute."""
-    dots = {widening(4).name: widening(4), widening(16).name: widening(16), HOST.dot.name: HOST.dot}
-    if HOST.dot.name.startswith(("vnni", "pmaddwd")):
-        dots |= {f"pmaddwd{lanes}": pmaddwd(lanes) for lanes in (4, 8, 16) if lanes <= HOST.lanes}
-    if HOST.dot.name == "vnni16":
-        dots["vnni8"] = vnni(8)
-    return list(dots.values())
+    dots = [widening(4), widening(16), HOST.dot]
+    if HOST.dot.name in ("vnni", "pmaddwd"):
+        dots += [pmaddwd(lanes) for lanes in (4, 8, 16) if lanes <= HOST.lanes]
+    if HOST.dot == vnni(16):
+        dots.append(vnni(8))
+    return list(dict.fromkeys(dots))
 
 
 def product(dot, q, zero, weight):
@@ -32,7 +32,7 @@ def product(dot, q, zero, weight):
         padded,
         np.ones(1, np.float32),
         np.array([zero], np.int32),
-        dot_panels(weight, tile, dot.group),
+        dot_panels(weight, tile.panel, dot.group),
         row_panels(np.ones(columns, np.float32), tile.panel),
         column_sums(weight, tile.panel),
         row_panels(np.zeros(columns, np.float32), tile.panel),
@@ -40,7 +40,7 @@ def product(dot, q, zero, weight):
     return run(kernel, inputs, [((rows, columns), "float32")])[0]
 
 
-@pytest.mark.parametrize("dot", runnable_dots(), ids=lambda dot: dot.name)
+@pytest.mark.parametrize("dot", runnable_dots(), ids=lambda dot: f"{dot.name}{dot.lanes}")
 @pytest.mark.parametrize(("rows", "depth", "columns"), [(1, 3, 5), (2, 37, 150), (7, 37, 41), (13, 64, 64)])
 def test_the_integer_product_is_exact(dot, rows, depth, columns):
     rng = np.random.default_rng(rows)
@@ -51,7 +51,7 @@ def test_the_integer_product_is_exact(dot, rows, depth, columns):
     np.testing.assert_array_equal(product(dot, q, 113, weight), (q - 113) @ weight.astype(np.int64))
 
 
-@pytest.mark.parametrize("dot", runnable_dots(), ids=lambda dot: dot.name)
+@pytest.mark.parametrize("dot", runnable_dots(), ids=lambda dot: f"{dot.name}{dot.lanes}")
 def test_the_largest_values_do_not_saturate(dot):
     q, weight = np.full((2, 32), 255), np.full((32, 3), -128, np.int8)
     np.testing.assert_array_equal(product(dot, q, 0, weight), np.full((2, 3), -128 * 255 * 32))

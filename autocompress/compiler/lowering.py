@@ -1,0 +1,201 @@
+"""Choose the kernels that run an encoder on a machine (``Program``), from its shape alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+from autocompress.compiler.graph import Activation, Array, Weights, emit, groups, weight_specs
+from autocompress.compiler.machine import Machine, Tile
+from autocompress.compiler.packing import column_sums, dot_panels, nibble_panels, nibble_rows, panels, row_panels
+from autocompress.compiler.program import Call, Constant, Kernel, Program, Tensor
+from autocompress.shape import WEIGHT_GROUP, Bits, ModelShape
+
+Results: TypeAlias = Sequence[tuple[tuple[int, ...], str]]
+"""Dimensions and types of what a kernel writes."""
+
+
+@dataclass(frozen=True)
+class Value:
+    """A tensor (rows x width), and a second one that is still to be added to it."""
+
+    tensor: Tensor
+    addend: Tensor | None = None
+
+    @property
+    def rows(self) -> int:
+        """Sequences times tokens."""
+        return self.tensor.dimensions[0]
+
+    @property
+    def width(self) -> int:
+        """Channels."""
+        return self.tensor.dimensions[1]
+
+
+class Lowering:
+    """Satisfies ``compiler.graph.Graph`` and collects kernel calls."""
+
+    def __init__(self, shape: ModelShape, *, batch: int, tokens: int, machine: Machine) -> None:
+        self.specs, self.batch, self.tokens, self.machine = weight_specs(shape), batch, tokens, machine
+        self.ids, self.mask = (Tensor(name, (batch, tokens), "int64") for name in ("input_ids", "attention_mask"))
+        self.constants: dict[str, Constant] = {}
+        self.calls: list[Call] = []
+
+    def lookup(self, name: str, bits: Bits) -> Value:
+        """See ``Graph.lookup``."""
+        (vocabulary, width), word = self._dimensions(f"{name}.word"), f"{name}.word"
+        inputs = [self.ids]
+        if bits == 4:
+            packed = (vocabulary, groups(width) * WEIGHT_GROUP // 2)
+            inputs.append(self._constant(word, packed, "uint8", lambda weights: nibble_rows(weights[word])))
+        else:
+            inputs.append(self._plain(word, "float32" if bits == 32 else "int8"))
+        if bits != 32:
+            inputs.append(self._plain(f"{name}.scale"))
+        size = {"bits": bits, "batch": self.batch, "tokens": self.tokens, "vocabulary": vocabulary, "width": width}
+        return self._call("lookup", inputs, (self.batch * self.tokens, width), **size)
+
+    def positions(self, x: Value, name: str) -> Value:
+        """See ``Graph.positions``."""
+        x, table, tokens = self._settled(x), f"{name}.position", self.tokens
+        rows = self._constant(table, (tokens, x.width), "float32", lambda weights: weights[table][:tokens])
+        size = {"batch": self.batch, "tokens": tokens, "width": x.width}
+        return self._call("positions", [x.tensor, rows], (x.rows, x.width), **size)
+
+    def norm(self, x: Value, name: str, epsilon: float) -> Value:
+        """See ``Graph.norm``."""
+        parts = [self._plain(f"{name}.{part}") for part in ("weight", "bias")]
+        inputs = [x.tensor, *([] if x.addend is None else [x.addend]), *parts]
+        size = {"rows": x.rows, "width": x.width, "epsilon": epsilon, "residual": x.addend is not None}
+        return self._call("norm", inputs, (x.rows, x.width), **size)
+
+    def linear(self, x: Value, name: str, bits: Bits, activation: Activation | None = None) -> Value:
+        """See ``Graph.linear``."""
+        product = {32: self._linear_f32, 8: self._linear_i8, 4: self._linear_i4}[bits]
+        return product(self._settled(x), name, activation)
+
+    def _linear_f32(self, x: Value, name: str, activation: Activation | None) -> Value:
+        weight, (depth, columns) = f"{name}.weight", self._dimensions(f"{name}.weight")
+        tile = self.machine.tile(x.rows, columns)
+        packed = (tile.panels(columns), depth, tile.panel)
+        w = self._constant(weight, packed, "float32", lambda weights: panels(weights[weight], tile.panel))
+        size = {"depth": depth, "activation": activation, "tile": tile}
+        return self._product("gemm_f32", [x.tensor, w, self._bias(name, tile)], x.rows, columns, **size)
+
+    def _linear_i8(self, x: Value, name: str, activation: Activation | None) -> Value:
+        weight, (depth, columns) = f"{name}.weight", self._dimensions(f"{name}.weight")
+        tile, dot = self.machine.tile(x.rows, columns), self.machine.dot
+        packed = (tile.panels(columns), -(-depth // dot.group), tile.panel * dot.group)
+        sums = (tile.panels(columns), tile.panel)
+        inputs = [
+            *self._quantized(x),
+            self._constant(weight, packed, "int8", lambda weights: dot_panels(weights[weight], tile.panel, dot.group)),
+            self._row(f"{name}.scale", tile),
+            self._constant(f"{name}.sums", sums, "int32", lambda weights: column_sums(weights[weight], tile.panel)),
+            self._bias(name, tile),
+        ]
+        size = {"depth": depth, "activation": activation, "tile": tile, "dot": dot}
+        return self._product("gemm_i8", inputs, x.rows, columns, **size)
+
+    def _quantized(self, x: Value) -> tuple[Tensor, ...]:
+        dot = self.machine.dot
+        padded = -(-x.width // dot.group) * dot.group
+        results = (((x.rows, padded), dot.stored), ((1,), "float32"), ((1,), "int32"))
+        return self._emit("quantize", [x.tensor], results, rows=x.rows, width=x.width, dot=dot)
+
+    def _linear_i4(self, x: Value, name: str, activation: Activation | None) -> Value:
+        weight, (depth, columns) = f"{name}.weight", self._dimensions(f"{name}.weight")
+        tile, dot = self.machine.nibble_tile(x.rows, columns), self.machine.nibbles
+        count, scale = tile.panels(columns), f"{name}.scale"
+        packed = (count, groups(depth) * WEIGHT_GROUP // dot.group // 2, tile.panel * dot.group)
+        steps = (count, groups(depth), tile.panel)
+        inputs = [
+            *self._quantized_groups(x),
+            self._constant(
+                weight, packed, "uint8", lambda weights: nibble_panels(weights[weight], tile.panel, dot.group)
+            ),
+            self._constant(scale, steps, "float32", lambda weights: panels(weights[scale], tile.panel)),
+            self._bias(name, tile),
+        ]
+        size = {"depth": depth, "activation": activation, "tile": tile, "dot": dot}
+        return self._product("gemm_i4", inputs, x.rows, columns, **size)
+
+    def _quantized_groups(self, x: Value) -> tuple[Tensor, ...]:
+        dot, count = self.machine.nibbles, groups(x.width)
+        results = (
+            ((x.rows, count * WEIGHT_GROUP), dot.stored),
+            ((x.rows, count), "float32"),
+            ((x.rows, count), "int32"),
+        )
+        return self._emit("quantize_groups", [x.tensor], results, rows=x.rows, width=x.width, dot=dot)
+
+    def attention(self, qkv: Value, heads: int, head_width: int) -> Value:
+        """See ``Graph.attention``."""
+        inputs = [self._settled(qkv).tensor, self.mask]
+        size = {"batch": self.batch, "tokens": self.tokens, "heads": heads, "width": head_width}
+        return self._call("attention", inputs, (self.batch * self.tokens, heads * head_width), **size)
+
+    def add(self, x: Value, y: Value) -> Value:
+        """See ``Graph.add``; the sum is left to the kernel that reads it."""
+        return replace(self._settled(x), addend=self._settled(y).tensor)
+
+    def first_token(self, x: Value) -> Value:
+        """See ``Graph.first_token``."""
+        x = self._settled(x)
+        size = {"batch": self.batch, "tokens": self.tokens, "width": x.width}
+        return self._call("first_rows", [x.tensor], (self.batch, x.width), **size)
+
+    def _settled(self, x: Value) -> Value:
+        if x.addend is None:
+            return x
+        return self._call("add", [x.tensor, x.addend], (x.rows, x.width), rows=x.rows, width=x.width)
+
+    def _dimensions(self, name: str) -> tuple[int, int]:
+        first, second = self.specs[name].dimensions
+        return first, second
+
+    def _plain(self, name: str, dtype: str = "float32") -> Tensor:
+        return self._constant(name, self.specs[name].dimensions, dtype, lambda weights: weights[name])
+
+    def _row(self, name: str, tile: Tile) -> Tensor:
+        (columns,) = self.specs[name].dimensions
+        packed = (tile.panels(columns), tile.panel)
+        return self._constant(name, packed, "float32", lambda weights: row_panels(weights[name], tile.panel))
+
+    def _bias(self, name: str, tile: Tile) -> Tensor:
+        return self._row(f"{name}.bias", tile)
+
+    def _constant(self, name: str, dimensions: tuple[int, ...], dtype: str, pack: Callable[[Weights], Array]) -> Tensor:
+        self.constants[name] = Constant(Tensor(name, dimensions, dtype), pack)
+        return self.constants[name].tensor
+
+    def _product(self, family: str, inputs: Sequence[Tensor], rows: int, columns: int, **size: Any) -> Value:
+        (y,) = self._record(
+            Kernel.of(family, rows=rows, columns=columns, **size), inputs, [((rows, columns), "float32")]
+        )
+        return Value(y)
+
+    def _call(self, family: str, inputs: Sequence[Tensor], dimensions: tuple[int, int], **size: Any) -> Value:
+        (y,) = self._emit(family, inputs, [(dimensions, "float32")], **size)
+        return Value(y)
+
+    def _emit(self, family: str, inputs: Sequence[Tensor], results: Results, **size: Any) -> tuple[Tensor, ...]:
+        return self._record(Kernel.of(family, lanes=self.machine.lanes, **size), inputs, results)
+
+    def _record(self, kernel: Kernel, inputs: Sequence[Tensor], results: Results) -> tuple[Tensor, ...]:
+        start = sum(len(call.outputs) for call in self.calls)
+        outputs = tuple(
+            Tensor(f"value_{start + index}", dimensions, dtype) for index, (dimensions, dtype) in enumerate(results)
+        )
+        self.calls.append(Call(kernel, tuple(inputs), outputs))
+        return outputs
+
+
+def lower(shape: ModelShape, *, tokens: int, machine: Machine, batch: int = 1) -> Program:
+    """Return the program that runs an encoder of ``shape`` on sequences of ``tokens`` tokens, ``batch`` at a time."""
+    lowering = Lowering(shape, batch=batch, tokens=tokens, machine=machine)
+    logits = emit(lowering, shape)
+    inputs, constants = (lowering.ids, lowering.mask), tuple(lowering.constants.values())
+    return Program(inputs, constants, tuple(lowering.calls), logits.tensor)

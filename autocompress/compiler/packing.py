@@ -1,0 +1,67 @@
+"""Weights in the order in which the kernels read them; done once, when a library is written."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from autocompress.compiler.graph import Array, groups
+from autocompress.shape import WEIGHT_GROUP
+
+NIBBLE_OFFSET = 8
+"""Added to a weight -8..7 before it is stored."""
+
+
+def panels(values: Array, panel: int) -> Array:
+    """Reorder (depth x columns) into (panels x depth x panel), zeros in the columns that are missing."""
+    depth, columns = values.shape
+    count = -(-columns // panel)
+    padded = np.zeros((depth, count * panel), values.dtype)
+    padded[:, :columns] = values
+    return np.ascontiguousarray(padded.reshape(depth, count, panel).transpose(1, 0, 2))
+
+
+def row_panels(values: Array, panel: int) -> Array:
+    """Pad one value a column to (panels x panel)."""
+    return panels(values.reshape(1, -1), panel)[:, 0]
+
+
+def dot_panels(values: Array, panel: int, group: int) -> Array:
+    """Reorder int8 (depth x columns) into (panels x depth / group x panel * group): a group's neighbours together."""
+    depth, columns = values.shape
+    steps, count = -(-depth // group), -(-columns // panel)
+    padded = np.zeros((steps * group, count * panel), np.int8)
+    padded[:depth, :columns] = values
+    split = padded.reshape(steps, group, count, panel).transpose(2, 0, 3, 1)
+    return np.ascontiguousarray(split).reshape(count, steps, panel * group)
+
+
+def column_sums(values: Array, panel: int) -> Array:
+    """Return the int32 sum of each column, in panels: what a zero point of 1 would add."""
+    return panels(values.astype(np.int32).sum(axis=0, dtype=np.int32).reshape(1, -1), panel)[:, 0]
+
+
+def nibble_panels(values: Array, panel: int, group: int) -> Array:
+    """Pack (depth x columns) values -8..7 into (panels x padded depth / group / 2 x panel * group) bytes.
+
+    ``group`` neighbours along the depth lie together, as one dot product reads them; two such steps share their bytes,
+    the first in the low halves, the second in the high ones. The depth is padded to whole scale groups.
+    """
+    depth, columns = values.shape
+    padded_depth, count = groups(depth) * WEIGHT_GROUP, -(-columns // panel)
+    padded = np.full((padded_depth, count * panel), NIBBLE_OFFSET, np.uint8)
+    padded[:depth, :columns] = (values.astype(np.int16) + NIBBLE_OFFSET).astype(np.uint8)
+    split = padded.reshape(-1, 2, group, count, panel).transpose(3, 0, 1, 4, 2)
+    pairs = split.reshape(count, -1, 2, panel * group)
+    return np.ascontiguousarray(pairs[:, :, 0] | (pairs[:, :, 1] << 4))
+
+
+def nibble_rows(values: Array) -> Array:
+    """Pack (rows x width) values -8..7 into (rows x groups * 16) bytes.
+
+    Byte j of a group holds channel j in its low and channel 16 + j in its high half, each plus 8.
+    """
+    rows, width = values.shape
+    padded = np.full((rows, groups(width) * WEIGHT_GROUP), NIBBLE_OFFSET, np.uint8)
+    padded[:, :width] = (values.astype(np.int16) + NIBBLE_OFFSET).astype(np.uint8)
+    halves = padded.reshape(rows, -1, 2, WEIGHT_GROUP // 2)
+    return np.ascontiguousarray(halves[:, :, 0] | (halves[:, :, 1] << 4)).reshape(rows, -1)

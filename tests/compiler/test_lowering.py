@@ -1,0 +1,48 @@
+from dataclasses import replace
+
+import pytest
+
+from autocompress.compiler.graph import random_weights
+from autocompress.compiler.lowering import lower
+from autocompress.compiler.machine import Machine, nibble_maddubs, pmaddwd
+from autocompress.shape import BITS, LayerShape, ModelShape
+
+MACHINE = Machine(lanes=8, registers=16, dot=pmaddwd(8), nibbles=nibble_maddubs(8))
+
+
+def shape(bits, layers=2):
+    return ModelShape("bert", 50, 32, 20, 24, (LayerShape(3, 7, 45, bits, bits),) * layers, 3, embedding_bits=bits)
+
+
+@pytest.mark.parametrize("bits", BITS)
+def test_constants_are_packed_into_the_dimensions_that_the_kernels_are_written_for(bits):
+    weights = random_weights(shape(bits))
+    program = lower(shape(bits), tokens=5, batch=2, machine=MACHINE)
+    for constant in program.constants:
+        packed = constant.pack(weights)
+        assert (packed.shape, str(packed.dtype)) == (constant.tensor.dimensions, constant.tensor.dtype), constant
+
+
+@pytest.mark.parametrize("bits", BITS)
+def test_every_value_is_written_once_before_it_is_read(bits):
+    program = lower(shape(bits), tokens=5, machine=MACHINE)
+    known = {*program.inputs, *(constant.tensor for constant in program.constants)}
+    for call in program.calls:
+        assert set(call.inputs) <= known
+        assert not set(call.outputs) & known
+        known |= set(call.outputs)
+    assert program.output in known
+    assert program.output.dimensions == (1, 3)
+
+
+def test_equal_layers_share_their_kernels_and_other_sizes_do_not():
+    few, many = (len(lower(shape(8, layers), tokens=5, machine=MACHINE).names()) for layers in (1, 4))
+    assert few == many
+    odd = replace(shape(8), layers=(shape(8).layers[0], LayerShape(3, 7, 46, 8, 8)))
+    assert len(lower(odd, tokens=5, machine=MACHINE).names()) > many
+
+
+def test_a_kernel_names_all_that_its_code_depends_on():
+    names = [str(kernel) for kernel in lower(shape(8), tokens=5, machine=MACHINE).names()]
+    assert "gemm_i8(activation=gelu, columns=45, depth=24, dot=pmaddwd8, rows=5, tile=6x16)" in names
+    assert len(set(names)) == len(names)

@@ -6,7 +6,8 @@ import ctypes
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+import tarfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -46,6 +47,41 @@ LIBRARY_MARK = b"AUTOCOMP"
 """Last bytes of such a file, after the index (JSON) and its length (8 bytes, little-endian)."""
 
 
+BUNDLED_CONSTANTS = "constants.bin"
+"""Member of a bundle (``.tar``: object files that are still to be linked) with what is appended to the library."""
+
+
+def append_constants(
+    library: Path, constants: Iterable[tuple[str, npt.NDArray[np.generic]]], about: Mapping[str, object]
+) -> None:
+    """Append named arrays to a shared library: loaders ignore what follows it, and the engine maps it into memory.
+
+    Args:
+        library: A file, which may be empty.
+        constants: In the order of the library's arguments.
+        about: JSON values for the index.
+    """
+    tensors: list[dict[str, object]] = []
+    with library.open("ab") as file:
+        for name, values in constants:
+            file.write(bytes(-file.tell() % LIBRARY_ALIGNMENT))
+            place = {"dtype": values.dtype.str, "shape": list(values.shape), "offset": file.tell()}
+            tensors.append({"name": name, **place})
+            np.ascontiguousarray(values).tofile(file)
+        index = json.dumps({**about, "tensors": tensors}).encode()
+        file.write(index + len(index).to_bytes(8, "little") + LIBRARY_MARK)
+
+
+def library_index(path: Path) -> dict[str, Any]:
+    """Return what a library, or the bundle of one, says about itself: target, kernels, tiles, tokens and so on.
+
+    Raises:
+        UnsupportedError: The file is none.
+    """
+    about, _ = read_library(path)
+    return {key: value for key, value in about.items() if key != "tensors"}
+
+
 def open_tvm(artifact: Artifact, *, threads: int) -> Run:
     """Load a compiled library; its constants stay mapped from the file.
 
@@ -57,10 +93,11 @@ def open_tvm(artifact: Artifact, *, threads: int) -> Run:
             longer than the library's tokens, or an id is outside the vocabulary.
     """
     runtime = _tvm_runtime(threads)
-    about, constants = _read_library(artifact.path)
+    path = _linked(artifact.path)
+    about, constants = read_library(path)
     batch, tokens = int(about["batch"]), int(about["tokens"])
     ids, mask = (_aligned_zeros(batch, tokens) for _ in range(2))
-    machine = runtime.load_module(str(artifact.path))["vm_load_executable"]()
+    machine = runtime.load_module(str(path))["vm_load_executable"]()
     machine["vm_initialization"](_CPU, 0, _POOLED)
     machine["save_function"]("main", "run", 1, *map(runtime.from_dlpack, (ids, mask, *constants)))
     main = machine["run"]
@@ -125,9 +162,29 @@ def _aligned_zeros(batch: int, tokens: int) -> Ids:
     return room[start : start + size].view(np.int64).reshape(batch, tokens)
 
 
-def _read_library(path: Path) -> tuple[dict[str, Any], list[npt.NDArray[np.generic]]]:
-    """Return the index and the constants of a library, mapped copy-on-write."""
+def _linked(path: Path) -> Path:
+    """Return the library that stands beside its bundle, or ``path`` if it is no bundle."""
+    if path.suffix != ".tar" or not path.is_file():
+        return path
+    library = path.with_suffix(".so")
+    if not library.is_file():
+        raise UnsupportedError(
+            f"{path} holds object files, which are not linked yet.",
+            right=f"A library {library.name} stands beside it.",
+            next_step=f"Run, on the device that it is for: autocompress link {path}",
+        )
+    return library
+
+
+def read_library(path: Path) -> tuple[dict[str, Any], list[npt.NDArray[np.generic]]]:
+    """Return the index and the constants of a library or a bundle, mapped copy-on-write.
+
+    Raises:
+        UnsupportedError: The file is none.
+    """
     data = np.memmap(path, np.uint8, mode="c") if path.stat().st_size else np.empty(0, np.uint8)
+    if path.suffix == ".tar":
+        data = _bundled(path, data)
     if data[-len(LIBRARY_MARK) :].tobytes() != LIBRARY_MARK:
         raise UnsupportedError(
             f"{path} is not a complete TVM library of AutoCompress.",
@@ -138,6 +195,16 @@ def _read_library(path: Path) -> tuple[dict[str, Any], list[npt.NDArray[np.gener
     length = int.from_bytes(data[end : end + 8].tobytes(), "little")
     about = json.loads(data[end - length : end].tobytes())
     return about, [_constant(data, **tensor) for tensor in about["tensors"]]
+
+
+def _bundled(path: Path, data: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Return the part of a bundle's bytes that belongs behind the library; empty where there is none."""
+    try:
+        with tarfile.open(path, "r:") as bundle:
+            member = bundle.getmember(BUNDLED_CONSTANTS)
+    except (tarfile.TarError, KeyError):
+        return data[:0]
+    return data[member.offset_data : member.offset_data + member.size]
 
 
 def _constant(

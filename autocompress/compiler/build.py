@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+import tarfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-import numpy as np
-
-from autocompress.compiler.graph import Weights, weight_specs
+from autocompress.compiler.graph import Array, Weights, weight_specs
 from autocompress.cost import Artifact
-from autocompress.engines import LIBRARY_ALIGNMENT, LIBRARY_MARK
+from autocompress.engines import BUNDLED_CONSTANTS, append_constants
 from autocompress.errors import MissingDependencyError, UnsupportedError
 from autocompress.shape import BITS, LayerShape, ModelShape
 
 if TYPE_CHECKING:
-    from autocompress.compiler.program import Constant
+    from autocompress.compiler.program import Program
     from autocompress.compiler.target import Target
+    from autocompress.compiler.tuning_log import TuningLog
 
 MOST_BATCH = 64
 """Most sequences that a library is compiled for; more of them gain nothing on the processors meant here."""
 Describe: TypeAlias = "Target | Mapping[str, object] | None"
 """A target, the keys and values that describe one (``Target.read``), or ``None`` for this machine."""
+
+Container: TypeAlias = Literal["so", "tar"]
+"""What a compiled model is written as: a shared library, or the objects of one, to be linked where it runs."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,8 @@ class Job:
     tokens: int
     batch: int
     target: Describe
+    tuning: TuningLog | None
+    container: Container
 
 
 Builder: TypeAlias = Callable[[Job], Path]
@@ -53,21 +57,26 @@ def build(
     tokens: int,
     batch: int = 1,
     target: Describe = None,
+    tuning: TuningLog | None = None,
+    container: Container = "so",
 ) -> Artifact:
     """Write the artifact of a model.
 
     Args:
         shape: The model; checked before anything is compiled.
         weights: Every tensor of ``weight_specs(shape)``.
-        path_stem: Path without the suffix, which the engine decides (``.onnx``, ``.so``).
+        path_stem: Path without the suffix, which the engine decides (``.onnx``, ``.so``, ``.tar``).
         engine: Key of ``BUILDERS``.
         tokens: Sequence length to compile for; an ONNX model takes any.
         batch: Sequences that a compiled library runs at once; an ONNX model takes any number.
         target: Processor to compile for. An ONNX model runs on any.
+        tuning: Says which tiles are fast on the target; by default the log that is kept for it, if there is one.
+        container: What a compiled model is written as; ``tar`` needs no linker here, but ``runtime.link`` there.
 
     Raises:
         UnsupportedError: The engine, target, a width, bits or the number of tokens or sequences is none that can be
-            built, or the weights are not those of the shape.
+            built, the weights are not those of the shape, or ``tuning`` is of another target.
+        StorageError: The target's tuning log is damaged.
         MissingDependencyError: There is no linker.
     """
     if engine not in BUILDERS:
@@ -79,7 +88,7 @@ def build(
     check_shape(shape, tokens)
     _check_batch(batch)
     _check_weights(shape, weights)
-    path = BUILDERS[engine](Job(shape, weights, path_stem, tokens, batch, target))
+    path = BUILDERS[engine](Job(shape, weights, path_stem, tokens, batch, target, tuning, container))
     return Artifact(path, engine, tokens, batch)
 
 
@@ -153,15 +162,56 @@ def _build_tvm(job: Job) -> Path:
     from autocompress.compiler.target import Target, machine_of
 
     target = Target.of(job.target)
-    llvm = target.llvm()
-    link = _linker(target)
-    program = lower(job.shape, batch=job.batch, tokens=job.tokens, machine=machine_of(llvm))
-    path = job.path_stem.with_name(f"{job.path_stem.name}.so")
-    partial = path.with_name(f"{path.name}.partial.so")
-    compile_module(relax_module(program), llvm).export_library(str(partial), fcompile=link)
+    llvm, log = target.llvm(), _log(job, str(target))
+    link = None if job.container == "tar" else _linker(target)
+    machine = machine_of(llvm)
+    program = lower(job.shape, batch=job.batch, tokens=job.tokens, machine=machine, tiles=log.tiles(machine))
     about = {"tokens": job.tokens, "batch": job.batch, "vocabulary": job.shape.vocabulary, "target": str(target)}
-    _append(partial, program.constants, job.weights, about | {"kernels": [str(kernel) for kernel in program.names()]})
+    about |= {"kernels": [str(kernel) for kernel in program.names()], "tiles": program.tiles(), "tuning": log.digest}
+    executable = compile_module(relax_module(program), llvm)
+    path = job.path_stem.with_name(f"{job.path_stem.name}.{job.container}")
+    partial = path.with_name(f"{path.name}.partial.{job.container}")
+    if link is None:
+        _write_bundle(executable, partial, _packed(program, job.weights), about)
+    else:
+        executable.export_library(str(partial), fcompile=link)
+        append_constants(partial, _packed(program, job.weights), about)
     return partial.replace(path)
+
+
+def _log(job: Job, target: str) -> TuningLog:
+    from autocompress.compiler.tuning_log import find_log
+
+    log = find_log(target) if job.tuning is None else job.tuning
+    if log.target != target:
+        raise UnsupportedError(
+            f"A tuning log of {log.target} is given for {target}.",
+            right="What is fast on one processor says nothing of another.",
+            next_step="Pass the log of the target, or none.",
+        )
+    return log
+
+
+def _packed(program: Program, weights: Weights) -> Iterator[tuple[str, Array]]:
+    for constant in program.constants:
+        yield constant.tensor.name, constant.pack(weights)
+
+
+def _write_bundle(
+    executable: Any, path: Path, constants: Iterator[tuple[str, Array]], about: Mapping[str, object]
+) -> None:
+    def bundle(output: str, objects: Sequence[str]) -> None:
+        with tarfile.open(output, "w") as files:
+            for file in (*map(Path, objects), rest):
+                files.add(file, BUNDLED_CONSTANTS if file == rest else file.name)
+
+    rest = path.with_suffix(".bin")
+    rest.write_bytes(b"")
+    try:
+        append_constants(rest, constants, about)
+        executable.export_library(str(path), fcompile=bundle)
+    finally:
+        rest.unlink()
 
 
 def _linker(target: Target) -> Any:
@@ -178,20 +228,6 @@ def _linker(target: Target) -> Any:
             next_step=f"Install it (on Debian: apt install {package}), or set device.engine to onnxruntime.",
         )
     return cc.cross_compiler(command)
-
-
-def _append(library: Path, constants: Sequence[Constant], weights: Weights, about: Mapping[str, object]) -> None:
-    """Append the constants to a shared library: loaders ignore what follows it, and the engine maps it into memory."""
-    tensors: list[dict[str, object]] = []
-    with library.open("ab") as file:
-        for constant in constants:
-            values = np.ascontiguousarray(constant.pack(weights))
-            file.write(bytes(-file.tell() % LIBRARY_ALIGNMENT))
-            place = {"dtype": values.dtype.str, "shape": list(values.shape), "offset": file.tell()}
-            tensors.append({"name": constant.tensor.name, **place})
-            values.tofile(file)
-        index = json.dumps({**about, "tensors": tensors}).encode()
-        file.write(index + len(index).to_bytes(8, "little") + LIBRARY_MARK)
 
 
 BUILDERS: dict[str, Builder] = {"onnxruntime": _build_onnx, "tvm": _build_tvm}

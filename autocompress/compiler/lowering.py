@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from autocompress.compiler.graph import Activation, Array, Weights, emit, groups, weight_specs
-from autocompress.compiler.machine import Machine, Tile
+from autocompress.compiler.machine import Machine, Tile, Tiles
 from autocompress.compiler.packing import column_sums, dot_panels, nibble_panels, nibble_rows, panels, row_panels
 from autocompress.compiler.program import Call, Constant, Kernel, Program, Tensor
 from autocompress.shape import WEIGHT_GROUP, Bits, ModelShape
@@ -37,7 +37,10 @@ class Value:
 class Lowering:
     """Satisfies ``compiler.graph.Graph`` and collects kernel calls."""
 
-    def __init__(self, shape: ModelShape, *, batch: int, tokens: int, machine: Machine) -> None:
+    def __init__(
+        self, shape: ModelShape, *, batch: int, tokens: int, machine: Machine, tiles: Tiles | None = None
+    ) -> None:
+        self.tiles: Tiles = tiles or machine.rule
         self.specs, self.batch, self.tokens, self.machine = weight_specs(shape), batch, tokens, machine
         self.ids, self.mask = (Tensor(name, (batch, tokens), "int64") for name in ("input_ids", "attention_mask"))
         self.constants: dict[str, Constant] = {}
@@ -78,7 +81,7 @@ class Lowering:
 
     def _linear_f32(self, x: Value, name: str, activation: Activation | None) -> Value:
         weight, (depth, columns) = f"{name}.weight", self._dimensions(f"{name}.weight")
-        tile = self.machine.tile(x.rows, columns)
+        tile = self.tiles("gemm_f32", x.rows, depth, columns)
         packed = (tile.panels(columns), depth, tile.panel)
         w = self._constant(weight, packed, "float32", lambda weights: panels(weights[weight], tile.panel))
         size = {"depth": depth, "activation": activation, "tile": tile}
@@ -86,7 +89,7 @@ class Lowering:
 
     def _linear_i8(self, x: Value, name: str, activation: Activation | None) -> Value:
         weight, (depth, columns) = f"{name}.weight", self._dimensions(f"{name}.weight")
-        tile, dot = self.machine.tile(x.rows, columns), self.machine.dot
+        tile, dot = self.tiles("gemm_i8", x.rows, depth, columns), self.machine.dot
         packed = (tile.panels(columns), -(-depth // dot.group), tile.panel * dot.group)
         sums = (tile.panels(columns), tile.panel)
         inputs = [
@@ -107,7 +110,7 @@ class Lowering:
 
     def _linear_i4(self, x: Value, name: str, activation: Activation | None) -> Value:
         weight, (depth, columns) = f"{name}.weight", self._dimensions(f"{name}.weight")
-        tile, dot = self.machine.nibble_tile(x.rows, columns), self.machine.nibbles
+        tile, dot = self.tiles("gemm_i4", x.rows, depth, columns), self.machine.nibbles
         count, scale = tile.panels(columns), f"{name}.scale"
         packed = (count, groups(depth) * WEIGHT_GROUP // dot.group // 2, tile.panel * dot.group)
         steps = (count, groups(depth), tile.panel)
@@ -193,9 +196,12 @@ class Lowering:
         return outputs
 
 
-def lower(shape: ModelShape, *, tokens: int, machine: Machine, batch: int = 1) -> Program:
-    """Return the program that runs an encoder of ``shape`` on sequences of ``tokens`` tokens, ``batch`` at a time."""
-    lowering = Lowering(shape, batch=batch, tokens=tokens, machine=machine)
+def lower(shape: ModelShape, *, tokens: int, machine: Machine, batch: int = 1, tiles: Tiles | None = None) -> Program:
+    """Return the program that runs an encoder of ``shape`` on sequences of ``tokens`` tokens, ``batch`` at a time.
+
+    ``tiles`` chooses the tile of every matrix product; by default the machine's rule.
+    """
+    lowering = Lowering(shape, batch=batch, tokens=tokens, machine=machine, tiles=tiles)
     logits = emit(lowering, shape)
     inputs, constants = (lowering.ids, lowering.mask), tuple(lowering.constants.values())
     return Program(inputs, constants, tuple(lowering.calls), logits.tensor)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,13 @@ class Tile:
         return -(-columns // self.panel)
 
 
+class Tiles(Protocol):
+    """How the tile of a matrix product is chosen: by ``Machine.rule``, or by what was measured."""
+
+    def __call__(self, family: str, rows: int, depth: int, columns: int) -> Tile:
+        """Return the tile of a product of ``rows`` x ``columns``, ``depth`` deep, by a family of kernels."""
+
+
 @dataclass(frozen=True)
 class Machine:
     """What kernels depend on.
@@ -129,3 +137,12 @@ class Machine:
         most = 8 if self.registers >= 32 else 6
         vectors = min(max(1, most // rows), -(-columns // self.lanes))
         return Tile(rows=most, panel=vectors * self.lanes, lanes=self.lanes)
+
+    def rule(self, family: str, rows: int, depth: int, columns: int) -> Tile:
+        """Return the tile of a product where nothing was measured (a ``Tiles``)."""
+        return (self.nibble_tile if family == "gemm_i4" else self.tile)(rows, columns)
+
+    def dot_name(self, family: str) -> str:
+        """Return what a family multiplies with, and how many columns at once, e.g. ``vnni16``."""
+        dot = {"gemm_i8": self.dot, "gemm_i4": self.nibbles}.get(family)
+        return f"{dot.name}{dot.lanes}" if dot else f"lanes{self.lanes}"

@@ -88,3 +88,12 @@ class Program:
         """Return the kernels that differ, in the order of their first call, with a short name for each."""
         kernels = dict.fromkeys(call.kernel for call in self.calls)
         return {kernel: f"{kernel.family}_{index}" for index, kernel in enumerate(kernels)}
+
+    def tiles(self) -> dict[str, str]:
+        """Return the tile of every matrix product that differs, as family, rows x columns x depth -> rows x columns."""
+        sizes = [(kernel.family, dict(kernel.size)) for kernel in self.names()]
+        return {
+            f"{family} {size['rows']} x {size['columns']} x {size['depth']}": _text(size["tile"])
+            for family, size in sizes
+            if "tile" in size
+        }

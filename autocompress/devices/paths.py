@@ -17,7 +17,7 @@ def data_folders(kind: str) -> tuple[Path, ...]:
     """Return the folders that hold files of one kind, in search order; the first is the one to write to.
 
     Args:
-        kind: ``device_profiles`` or ``latency_models``.
+        kind: ``device_profiles``, ``latency_models`` or ``tuning``.
     """
     folders = [home() / kind]
     if (_PACKAGE.parent / "pyproject.toml").is_file():

@@ -1,0 +1,167 @@
+"""Choose the tile of each kind of matrix product by timing a handful of them on the processor itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from autocompress.compiler.machine import Machine, Tile
+from autocompress.compiler.program import Kernel, Program
+from autocompress.compiler.tuning_log import Entry, KernelClass, TuningLog, size_class, tvm_version
+
+CANDIDATES = 6
+"""Most tiles that are timed for one class, the rule's among them."""
+VECTORS = (1, 2, 3, 4, 6, 8)
+"""Widths of panels that are considered."""
+TWICE = ("gemm_i4",)
+"""Families in which every vector of a tile takes two registers, and unpacking weights takes another two."""
+FIRST_ROUNDS = 3
+NEAR = 1.25
+"""How many times the fastest a tile may take in the first rounds to be timed further."""
+ROUNDS = 12
+MARGIN = 0.02
+"""How much faster than the rule's a tile must be to replace it; less is noise, and other tiles mean other code."""
+
+
+class Sampler(Protocol):
+    """Kernels that are ready to run."""
+
+    def __call__(self, name: str) -> float:
+        """Run the kernel of this name for a few milliseconds and return how long one run took, in microseconds."""
+
+
+class Timer(Protocol):
+    """The way to a processor: this machine (``LocalTimer``), or a board."""
+
+    def __call__(self, kernels: Mapping[str, Kernel]) -> Sampler:
+        """Compile kernels for the processor and get them ready there."""
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """How far tuning is.
+
+    Attributes:
+        done: Classes timed so far.
+        total: Classes to time.
+        note: The class just timed and what was found.
+        log: With all that was timed so far.
+    """
+
+    done: int
+    total: int
+    note: str
+    log: TuningLog
+
+
+def products(programs: Iterable[Program]) -> dict[KernelClass, Kernel]:
+    """Return the classes of the matrix products in ``programs``, with the first kernel of each."""
+    found: dict[KernelClass, Kernel] = {}
+    for program in programs:
+        for kernel in program.names():
+            kernel_class = KernelClass.of(kernel)
+            if kernel_class is not None:
+                found.setdefault(kernel_class, kernel)
+    return found
+
+
+def candidates(kernel: Kernel, machine: Machine) -> tuple[Tile, ...]:
+    """Return the tiles worth timing for the class of a product: the machine's rule first, then by what they load.
+
+    A tile of h x v vectors loads h + v values for h * v multiplications, or as many as h + 4 v where weights are
+    unpacked. Of each width there are two: the tallest that the registers hold, and the one of which the tiles overlap
+    least.
+    """
+    size = dict(kernel.size)
+    rows, depth, columns = size["rows"], size_class(size["depth"]), size_class(size["columns"])
+    lanes, loads, unpacked = machine.lanes, {}, 4 if kernel.family in TWICE else 1
+    for vectors in (count for count in VECTORS if (count - 1) * machine.lanes < columns):
+        padded = -(-columns // (vectors * lanes)) * vectors * lanes / columns
+        for height in _heights(rows, tallest(kernel.family, machine, vectors)):
+            work = padded * -(-rows // height) * height / rows
+            loads[Tile(height, vectors * lanes, lanes)] = work * (unpacked / height + 1 / vectors)
+    rule = machine.rule(kernel.family, rows, depth, columns)
+    same = Tile(min(rule.rows, rows), rule.panel, lanes)
+    others = sorted((tile for tile in loads if tile != same), key=lambda tile: (loads[tile], tile.rows))
+    return (rule, *others[: CANDIDATES - 1])
+
+
+def tallest(family: str, machine: Machine, vectors: int) -> int:
+    """Return the most rows of a tile of so many vectors: its sums, a row of weights and an activation in registers."""
+    each, more = (2, 2) if family in TWICE else (1, 0)
+    return (machine.registers - 1 - more - vectors) // (each * vectors)
+
+
+def _heights(rows: int, most: int) -> set[int]:
+    if most < 1:
+        return set()
+    least_overlap = min(range(1, min(rows, most) + 1), key=lambda height: (-(-rows // height) * height, -height))
+    return {-(-rows // -(-rows // most)), least_overlap}
+
+
+def tune(
+    wanted: Mapping[KernelClass, Kernel],
+    machine: Machine,
+    log: TuningLog,
+    timer: Timer,
+    told: Callable[[Tuned], None] = lambda _: None,
+) -> TuningLog:
+    """Time the tiles of every class that ``log`` does not know yet, and return the log with them.
+
+    Args:
+        wanted: See ``products``.
+        machine: Of the log's target.
+        log: What is known; entries by the installed TVM stay as they are, so that measured models stay valid.
+        timer: The way to the log's target.
+        told: Called when the work begins and after every class: to keep what is known so far, and to say so.
+    """
+    missing = {kernel_class: kernel for kernel_class, kernel in wanted.items() if log.entry(kernel_class) is None}
+    told(Tuned(0, len(missing), "tiles of matrix products", log))
+    for index, (kernel_class, kernel) in enumerate(missing.items()):
+        entry, note = _timed(kernel_class, kernel, machine, timer)
+        log = log.learnt(kernel_class, entry)
+        told(Tuned(index + 1, len(missing), f"{kernel_class}: {note}", log))
+    return log
+
+
+def _timed(kernel_class: KernelClass, kernel: Kernel, machine: Machine, timer: Timer) -> tuple[Entry, str]:
+    size = dict(kernel.size) | {"depth": kernel_class.depth, "columns": kernel_class.columns, "activation": None}
+    kernels = {
+        f"{tile.rows}x{tile.panel}": Kernel.of(kernel.family, **size | {"tile": tile})
+        for tile in candidates(kernel, machine)
+    }
+    rule = next(iter(kernels))
+    sample = timer(kernels)
+    times = alternate(sample, list(kernels), FIRST_ROUNDS)
+    near = [name for name, time_us in times.items() if name == rule or time_us <= NEAR * min(times.values())]
+    times |= alternate(sample, near)
+    best = min(times, key=times.__getitem__)
+    if best != rule:  # The fastest of many owes something to luck: it must win again, alone.
+        again = alternate(sample, [rule, best])
+        best = best if max(again[best] / again[rule], times[best] / times[rule]) < 1 - MARGIN else rule
+    known = {name: round(time_us, 3) for name, time_us in times.items()}
+    entry = Entry(best, known, tvm_version(), datetime.now(UTC).date().isoformat())
+    return entry, f"{best}, {times[best]:.0f} us" + ("" if best == rule else f" instead of {times[rule]:.0f}")
+
+
+def alternate(sample: Sampler, names: Sequence[str], rounds: int = ROUNDS) -> dict[str, float]:
+    """Return the time of each kernel in microseconds: the lower quartile of samples that are taken in turn.
+
+    What disturbs a sample makes it longer, never shorter. Each round begins with another kernel, so that nothing which
+    happens at regular times falls on the same one; the first round does not count.
+    """
+    taken: dict[str, list[float]] = {name: [] for name in names}
+    for index in range(rounds + 1):
+        first = index % len(names)
+        for name in (*names[first:], *names[:first]):
+            taken[name].append(sample(name))
+    return {name: sorted(times[1:])[rounds // 4] for name, times in taken.items()}
+
+
+def local_timer(target: Any) -> Timer:
+    """Return the timer of this machine, for a ``target.Target`` that is the host's."""
+    from autocompress.compiler.local_timer import LocalTimer
+
+    return LocalTimer(target)

@@ -212,6 +212,10 @@ class Export(Section):
         default=("onnxruntime", "tvm"), min_length=1, description="Engines to write an artifact for."
     )
     parity: Parity = Field(default_factory=Parity, description="Tolerances; beyond them the export is an error.")
+    container: Literal["so", "tar"] = Field(
+        default="so",
+        description="What a library for another device is written as: linked, or as objects that are linked there.",
+    )
 
 
 class RunConfig(Section):

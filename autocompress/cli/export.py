@@ -17,6 +17,10 @@ def run(
     run_folder: RunFolder,
     pick: Annotated[str, typer.Option(help="best, fastest, smallest or trial:NUMBER.")] = "best",
     to: Annotated[Optional[str], typer.Option(help="Engines, e.g. onnxruntime,tvm; default as the run.")] = None,  # noqa: UP045
+    container: Annotated[
+        Optional[str],  # noqa: UP045 - typer reads the annotation
+        typer.Option(help="For another device: so, or tar to link there (autocompress link); default as the run."),
+    ] = None,
     out: Annotated[Optional[Path], typer.Option(help="Folder of the package; default RUN_FOLDER/PICK.")] = None,  # noqa: UP045
 ) -> None:
     """See ``HELP``."""
@@ -25,5 +29,5 @@ def run(
 
     folder = out or run_folder / f"export-{pick.replace(':', '-')}"
     with progress() as report:
-        found = export(run_folder, pick=pick, engines=to, folder=folder, progress=report)
+        found = export(run_folder, pick=pick, engines=to, container=container, folder=folder, progress=report)
     say(f"\n{verdict_text(found)}\n\nPackage: {folder}")

@@ -23,6 +23,13 @@ def run(
     threads: Threads = 1,
     tokens: Tokens = 64,
     samples: Annotated[int, typer.Option(min=9, help="Shapes to measure.")] = 24,
+    tune: Annotated[
+        Optional[str],  # noqa: UP045 - typer reads the annotation
+        typer.Option(
+            help="For the engine tvm, time first what is not in this machine's tuning log: tiles (default; a second or"
+            " two for each kind of product), metaschedule (minutes for each size), or off."
+        ),
+    ] = None,
 ) -> None:
     """See ``HELP``."""
     from autocompress.devices.load import load_profile
@@ -43,6 +50,7 @@ def run(
             threads=threads,
             tokens=tokens,
             samples=samples,
+            tune=tune,
             progress=report,
         )
     rows = [

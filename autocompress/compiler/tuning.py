@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Protocol
 
 from autocompress.compiler.machine import Machine, Tile
 from autocompress.compiler.program import Kernel, Program
@@ -158,10 +158,3 @@ def alternate(sample: Sampler, names: Sequence[str], rounds: int = ROUNDS) -> di
         for name in (*names[first:], *names[:first]):
             taken[name].append(sample(name))
     return {name: sorted(times[1:])[rounds // 4] for name, times in taken.items()}
-
-
-def local_timer(target: Any) -> Timer:
-    """Return the timer of this machine, for a ``target.Target`` that is the host's."""
-    from autocompress.compiler.local_timer import LocalTimer
-
-    return LocalTimer(target)

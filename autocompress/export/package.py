@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autocompress.cost import Artifact
+from autocompress.engines import library_index
 from autocompress.errors import StorageError
 
 MANIFEST = "manifest.json"
@@ -27,7 +28,7 @@ class Contents:
         artifacts: Engine -> artifact; copied.
         save_tokenizer: Writes the tokenizer's files into a folder.
         config_text: The found configuration, as YAML.
-        manifest: JSON values; ``files`` with a sha256 each is added.
+        manifest: JSON values; ``files`` with a sha256 each is added, and what each library was compiled for and of.
     """
 
     artifacts: Mapping[str, Artifact]
@@ -51,9 +52,17 @@ def write_package(folder: Path, contents: Contents) -> Path:
         contents.save_tokenizer(draft)
         (draft / "config.yaml").write_text(contents.config_text, encoding="utf-8")
         hashes = {path.name: sha256_of(path) for path in sorted(draft.iterdir()) if path.is_file()}
-        manifest = {"format_version": FORMAT_VERSION, "artifacts": files, **contents.manifest, "files": hashes}
+        own = {"artifacts": files, "libraries": _libraries(contents.artifacts)}
+        manifest = {"format_version": FORMAT_VERSION, **own, **contents.manifest, "files": hashes}
         (draft / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
     return folder
+
+
+def _libraries(artifacts: Mapping[str, Artifact]) -> dict[str, object]:
+    """Return target, kernels, tiles and tuning of every compiled library."""
+    indexes = {engine: library_index(found.path) for engine, found in artifacts.items() if engine == "tvm"}
+    names = ("target", "kernels", "tiles", "tuning")
+    return {engine: {name: index[name] for name in names} for engine, index in indexes.items()}
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from autocompress.devices.paths import data_folders
 from autocompress.devices.profile import DeviceProfile
 from autocompress.errors import OutOfRangeError, StorageError
 from autocompress.pipeline.progress import Progress, quiet
+from autocompress.pipeline.tuning import TVM, host_log, read_tune, tune_host
 from autocompress.predictors.fit import fit
 from autocompress.predictors.predictor import FittedPredictor, Predictor, Sample
 from autocompress.predictors.roofline import Peak, Roofline
@@ -43,8 +44,8 @@ def predictor_for(
 ) -> Predictor:
     """Return the predictor of a device for shapes nested within ``teacher``.
 
-    A fitted one is used if it was made on this processor with this engine version and covers the teacher. Otherwise
-    this machine is profiled (device ``host``); a board that cannot be reached gets its roofline.
+    A fitted one is used if it was made on this processor, with this engine version and tuning, and covers the teacher.
+    Otherwise this machine is profiled (device ``host``); a board that cannot be reached gets its roofline.
     """
     known = best_known(profile, engine, threads)
     if known is not None and covers(known, teacher, tokens, align):
@@ -85,16 +86,22 @@ def profile_host(
     tokens: int,
     samples: int,
     align: int = FFN_ALIGN,
+    tune: str | None = None,
     progress: Progress = quiet,
 ) -> FittedPredictor:
     """Measure models of many shapes around ``teacher`` on this machine, fit, and keep the predictor as JSON.
 
-    Samples that an earlier profiling took on the same processor with the same engine are used too.
+    Samples that an earlier profiling took on the same processor with the same engine and kernels are used too. The
+    compiler is tuned first (``tune``: see ``pipeline.tuning``), so that what is measured is what will be deployed.
 
     Raises:
         DeviceError: Too few samples could be measured.
+        ConfigError: There is no such way to tune.
     """
+    how = read_tune(tune, engine)
     shapes = {str(index): shape for index, shape in enumerate(sample_shapes(teacher, samples, 0, align))}
+    if how != "off":
+        tune_host(shapes.values(), tokens=tokens, how=how, progress=progress)
     runner = LocalRunner(profile.name)
 
     def measure(name: str) -> Measurement | Failure:
@@ -138,7 +145,8 @@ def _earlier(
 
 
 def _identity(profile: DeviceProfile, engine: str) -> dict[str, str]:
-    return {"cpu": profile.cpu, "engine_version": profile.engines.get(engine, "unknown")}
+    found = {"cpu": profile.cpu, "engine_version": profile.engines.get(engine, "unknown")}
+    return found | {"tuning": host_log().digest} if engine == TVM and profile.name == HOST else found
 
 
 def _is_current(known: FittedPredictor, profile: DeviceProfile, engine: str) -> bool:

@@ -69,8 +69,9 @@ def _artifacts(setting: Setting, winner: Made) -> tuple[dict[str, Artifact], dic
     for engine in config.export.formats:
         if engine not in artifacts:
             stem = winner.artifact.path.with_suffix("")
+            tokens, target = config.task.max_tokens, setting.target
             try:
-                artifacts[engine] = export(winner.student, stem, engine, config.task.max_tokens, setting.target)
+                artifacts[engine] = export(winner.student, stem, engine, tokens, target, setting.container)
             except MissingDependencyError as error:
                 omitted[engine] = f"{error.wrong} {error.next_step}"
     return artifacts, omitted

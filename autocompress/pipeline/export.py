@@ -22,7 +22,15 @@ from autocompress.search.records import Record, finalists, records
 from autocompress.search.storage import open_study
 
 
-def export(run_folder: Path, *, pick: str, engines: str | None, folder: Path, progress: Progress = quiet) -> RunReport:
+def export(
+    run_folder: Path,
+    *,
+    pick: str,
+    engines: str | None,
+    folder: Path,
+    container: str | None = None,
+    progress: Progress = quiet,
+) -> RunReport:
     """Refine, export, prove and measure one candidate, write its package into ``folder``, and return its report.
 
     Args:
@@ -31,6 +39,7 @@ def export(run_folder: Path, *, pick: str, engines: str | None, folder: Path, pr
             ``trial:NUMBER`` by the number in the report.
         engines: Names with commas between, beside the device's own; ``None`` takes the run's.
         folder: Of the package.
+        container: What a library for another device is written as, ``so`` or ``tar``; ``None`` takes the run's.
         progress: Told of every stage.
 
     Raises:
@@ -38,10 +47,11 @@ def export(run_folder: Path, *, pick: str, engines: str | None, folder: Path, pr
         ParityError: An artifact does not compute what the student computes.
     """
     workspace = existing(run_folder)
-    config = load_config(workspace.config)
+    chosen = [] if container is None else [f"export.container={container}"]
+    config = load_config(workspace.config, chosen)
     if engines is not None:  # The device's own engine stays: it is what the package is measured with.
         formats = dict.fromkeys((config.device.engine, *engines.replace(" ", "").split(",")))
-        config = load_config(workspace.config, [f"export.formats=[{','.join(formats)}]"])
+        config = load_config(workspace.config, [*chosen, f"export.formats=[{','.join(formats)}]"])
     found = records(open_study(workspace.storage(config), config.name, resume=True))
     setting = prepare(config, progress, workspace.predictor(config))
     record = choose(found, pick, floor=_floor(setting, config))

@@ -11,7 +11,7 @@ from pathlib import Path
 from safetensors.torch import load_file, save
 from torch import nn
 
-from autocompress.compiler.build import build
+from autocompress.compiler.build import Container, build
 from autocompress.compression.distillation import DistillStep
 from autocompress.config import RunConfig
 from autocompress.cost import Artifact, Failure, Measurement
@@ -73,6 +73,7 @@ def make(
     students: Students,
     workspace: Workspace,
     target: Mapping[str, object] | None,
+    container: Container,
     finalist: bool,
 ) -> Made:
     """Train the student of ``plan`` (or read it back, if an interrupted run did) and build its artifact.
@@ -85,6 +86,7 @@ def make(
         students: Makes the student.
         workspace: Keeps it.
         target: What to compile for; ``None`` is this machine.
+        container: What a library is written as.
         finalist: Whether it may be delivered.
     """
     key = hashlib.sha256(json.dumps([plan.to_json(), teacher.fingerprint]).encode()).hexdigest()[:16]
@@ -99,16 +101,23 @@ def make(
         weights.write_bytes(save({key: tensor.contiguous() for key, tensor in student.state_dict().items()}))
         # The note comes last: where it is, the weights are whole.
         note.write_text(json.dumps({"name": name, "validation": validation, "plan": plan.to_json()}) + "\n")
-    artifact = export(student, workspace.students / key, config.device.engine, config.task.max_tokens, target)
+    stem, tokens = workspace.students / key, config.task.max_tokens
+    artifact = export(student, stem, config.device.engine, tokens, target, container)
     return Made(name, plan, student, validation, artifact, finalist)
 
 
 def export(
-    student: nn.Module, stem: Path, engine: str, tokens: int, target: Mapping[str, object] | None = None
+    student: nn.Module,
+    stem: Path,
+    engine: str,
+    tokens: int,
+    target: Mapping[str, object] | None = None,
+    container: Container = "so",
 ) -> Artifact:
     """Build the artifact of a student."""
     adapter = adapter_of(student)
-    return build(adapter.shape(student), adapter.weights(student), stem, engine=engine, tokens=tokens, target=target)
+    shape, weights = adapter.shape(student), adapter.weights(student)
+    return build(shape, weights, stem, engine=engine, tokens=tokens, target=target, container=container)
 
 
 def measure(made: Sequence[Made], *, config: RunConfig, vocabulary: int) -> dict[str, Measurement]:

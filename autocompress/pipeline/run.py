@@ -137,11 +137,13 @@ def make_all(
             students=students,
             workspace=workspace,
             target=setting.target,
+            container=setting.container,
             finalist=finalist,
         )
 
     stem = workspace.students / TEACHER
-    artifact = export(teacher.model, stem, config.device.engine, config.task.max_tokens, setting.target)
+    tokens = config.task.max_tokens
+    artifact = export(teacher.model, stem, config.device.engine, tokens, setting.target, setting.container)
     validation = teacher.task.evaluate(predict_with(teacher.model), "validation").value
     made = [Made(TEACHER, CompressionPlan(), teacher.model, validation, artifact, finalist=False)]
     if config.search.baselines:

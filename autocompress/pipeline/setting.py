@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from autocompress.compiler.build import Container
 from autocompress.config import RunConfig
 from autocompress.devices.load import load_profile
 from autocompress.devices.profile import DeviceProfile
+from autocompress.errors import ConfigError
 from autocompress.pipeline.calibration import HOST, covers, predictor_for
 from autocompress.pipeline.candidates import Students, space_of
 from autocompress.pipeline.feasibility import Feasibility, assess
@@ -45,6 +47,11 @@ class Setting:
         """What to compile for; ``None`` is this machine."""
         return None if self.on_this_machine else self.profile.tvm_target
 
+    @property
+    def container(self) -> Container:
+        """What a library is written as; for this machine it is linked, as it is measured here."""
+        return "so" if self.on_this_machine else self.config.export.container
+
     def students(self, progress: Progress) -> Students:
         """Return the maker of this run's students."""
         search = self.config.search
@@ -71,6 +78,12 @@ def prepare(config: RunConfig, progress: Progress = quiet, kept: FittedPredictor
         kept: The predictor that the run began with, if it did: the device's own may have learnt since.
     """
     profile = load_profile(config.device.profile)  # First: a typo should not cost a fine-tuning.
+    if profile.name == HOST and config.export.container != "so":
+        raise ConfigError(
+            f"export.container is {config.export.container}, and the device is this machine.",
+            right="Libraries for this machine are linked, to be measured.",
+            next_step="Leave export.container out, or set device.profile to the device that links.",
+        )
     teacher = load_teacher(config, progress)
     tokens, align = config.task.max_tokens, config.search.space.align
     predictor: Predictor

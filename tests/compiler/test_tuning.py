@@ -1,0 +1,165 @@
+from dataclasses import replace
+
+import pytest
+
+from autocompress.compiler import tuning
+from autocompress.compiler.lowering import lower
+from autocompress.compiler.machine import Machine, nibble_maddubs, nibble_sdot, nibble_vnni, pmaddwd, sdot, vnni
+from autocompress.compiler.program import Kernel
+from autocompress.compiler.tuning import (
+    CANDIDATES,
+    FIRST_ROUNDS,
+    ROUNDS,
+    alternate,
+    candidates,
+    products,
+    tallest,
+    tune,
+)
+from autocompress.compiler.tuning_log import Entry, KernelClass, TuningLog, tvm_version
+from autocompress.shape import BITS, LayerShape, ModelShape
+
+MACHINES = {
+    "avx2": Machine(8, 16, pmaddwd(8), nibble_maddubs(8)),
+    "avx512": Machine(16, 32, vnni(16), nibble_vnni(16)),
+    "arm": Machine(4, 32, sdot(), nibble_sdot()),
+}
+MACHINE = MACHINES["avx512"]
+FAMILIES = ("gemm_f32", "gemm_i8", "gemm_i4")
+
+
+def product(machine, family, rows, depth=384, columns=1536):
+    tile = machine.rule(family, rows, depth, columns)
+    dot = {"gemm_i8": {"dot": machine.dot}, "gemm_i4": {"dot": machine.nibbles}}.get(family, {})
+    return Kernel.of(family, rows=rows, depth=depth, columns=columns, activation="gelu", tile=tile, **dot)
+
+
+class ByTable:
+    """A timer to whom some tiles are slow for a while: tile -> microseconds of each run, the last one for ever."""
+
+    def __init__(self, times, usual=100.0):
+        self.times, self.usual = {name: list(values) for name, values in times.items()}, usual
+        self.compiled, self.runs = [], []
+
+    def __call__(self, kernels):
+        self.compiled.append(dict(kernels))
+
+        def sample(name):
+            self.runs.append(name)
+            values = self.times.get(name, [self.usual])
+            return values.pop(0) if len(values) > 1 else values[0]
+
+        return sample
+
+
+def tuned(timer, kernel, log=None):
+    return tune({KernelClass.of(kernel): kernel}, MACHINE, log or TuningLog("znver4"), timer).entries[
+        KernelClass.of(kernel)
+    ]
+
+
+@pytest.mark.parametrize("machine", MACHINES.values(), ids=MACHINES)
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("rows", [1, 3, 64, 127])
+def test_candidates_begin_with_the_rule_and_fit_the_registers(machine, family, rows):
+    found = candidates(product(machine, family, rows), machine)
+    assert found[0] == machine.rule(family, rows, 384, 1536)
+    assert 3 <= len(set(found)) == len(found) <= CANDIDATES
+    each = 2 if family == "gemm_i4" else 1
+    for tile in found[1:]:
+        assert tile.panel % machine.lanes == 0 and tile.rows <= rows
+        vectors = tile.panel // machine.lanes
+        assert each * tile.rows * vectors + 2 <= machine.registers
+        assert tile.rows <= tallest(family, machine, vectors)
+
+
+def test_candidates_are_no_wider_than_the_class():
+    assert {tile.panel for tile in candidates(product(MACHINE, "gemm_f32", 64, 384, 3), MACHINE)} == {16, 32}
+
+
+@pytest.mark.parametrize("bits", BITS)
+def test_products_share_a_class_but_not_between_families(bits):
+    layers = (LayerShape(4, 6, 45, bits, bits), LayerShape(4, 6, 47, bits, bits))
+    program = lower(ModelShape("bert", 50, 32, 24, 24, layers, 3, embedding_bits=bits), tokens=5, machine=MACHINE)
+    found = products([program, program])
+    family = {32: "gemm_f32", 8: "gemm_i8", 4: "gemm_i4"}[bits]
+    assert sorted((one.rows, one.depth, one.columns) for one in found if one.family == family and one.rows == 5) == [
+        (5, 32, 32),  # output
+        (5, 32, 64),  # 45 and 47 neurons, inwards
+        (5, 32, 128),  # 3 * 24 channels
+        (5, 64, 32),  # outwards
+    ]
+    assert all(KernelClass.of(kernel) == kernel_class for kernel_class, kernel in found.items())
+
+
+def test_the_kernels_that_are_timed_have_the_size_of_the_class():
+    timer = ByTable({})
+    kernel = product(MACHINE, "gemm_i8", 64, depth=380, columns=1000)
+    tuned(timer, kernel)
+    sizes = [dict(one.size) for one in timer.compiled[0].values()]
+    assert {(size["rows"], size["depth"], size["columns"], size["activation"]) for size in sizes} == {
+        (64, 384, 1024, None)
+    }
+    assert {size["tile"] for size in sizes} == set(candidates(kernel, MACHINE))
+
+
+def test_the_fastest_tile_is_kept_with_all_times():
+    entry = tuned(ByTable({"8x48": [80.0]}), product(MACHINE, "gemm_f32", 64))
+    assert (entry.tile, entry.microseconds["8x48"], entry.microseconds["8x32"]) == ("8x48", 80.0, 100.0)
+    assert set(entry.microseconds) == {"8x32", "4x96", "6x64", "8x48", "4x64", "13x32"}
+    assert (entry.source, entry.tvm) == ("timed", tvm_version())
+
+
+def test_two_percent_are_not_enough_to_leave_the_rule():
+    assert tuned(ByTable({"8x48": [98.5]}), product(MACHINE, "gemm_f32", 64)).tile == "8x32"
+    assert tuned(ByTable({"8x48": [97.5]}), product(MACHINE, "gemm_f32", 64)).tile == "8x48"
+
+
+def test_a_tile_that_was_lucky_once_does_not_win():
+    lucky = [80.0] * (FIRST_ROUNDS + ROUNDS + 2) + [100.0]
+    timer = ByTable({"8x48": lucky})
+    assert tuned(timer, product(MACHINE, "gemm_f32", 64)).tile == "8x32"
+    assert set(timer.runs[-2 * (ROUNDS + 1) :]) == {"8x32", "8x48"}
+
+
+def test_a_slow_tile_is_timed_in_the_first_rounds_only():
+    timer = ByTable({"6x64": [300.0]})
+    tuned(timer, product(MACHINE, "gemm_f32", 64))
+    assert timer.runs.count("6x64") == FIRST_ROUNDS + 1
+    assert timer.runs.count("4x64") == FIRST_ROUNDS + 1 + ROUNDS + 1
+
+
+def test_what_disturbs_some_samples_does_not_show():
+    disturbed = ByTable({"a": [50.0, 1.0, 9.0, 1.0, 9.0, 9.0, 9.0, 9.0, 1.0, 1.0]})
+    assert alternate(disturbed({}), ["a", "b"], 8) == {"a": 1.0, "b": 100.0}
+    assert disturbed.runs[:4] == ["a", "b", "b", "a"]
+
+
+def test_what_is_known_is_not_timed_again_unless_another_tvm_found_it():
+    kernel = product(MACHINE, "gemm_f32", 64)
+    known = Entry("13x32", {}, tvm_version(), "2026-01-02")
+    timer = ByTable({})
+    assert tuned(timer, kernel, TuningLog("znver4", {KernelClass.of(kernel): known})) == known
+    assert timer.compiled == []
+    old = replace(known, tvm="0.0")
+    assert tuned(timer, kernel, TuningLog("znver4", {KernelClass.of(kernel): old})).tile == "8x32"
+
+
+def test_all_that_was_timed_before_a_crash_has_been_told():
+    kernels = [product(MACHINE, family, 64) for family in FAMILIES]
+    wanted = {KernelClass.of(kernel): kernel for kernel in kernels}
+    told, timer = [], ByTable({})
+
+    def crashes(kernels):
+        if len(timer.compiled) == 2:
+            raise KeyboardInterrupt
+        return timer(kernels)
+
+    with pytest.raises(KeyboardInterrupt):
+        tune(wanted, MACHINE, TuningLog("znver4"), crashes, told.append)
+    assert [(state.done, state.total) for state in told] == [(0, 3), (1, 3), (2, 3)]
+    assert list(told[-1].log.entries) == list(wanted)[:2]
+    assert "gemm_i8" in told[-1].note and "100 us" in told[-1].note
+    again = tune(wanted, MACHINE, told[-1].log, ByTable({}), told.append)
+    assert (told[-1].done, told[-1].total, set(again.entries)) == (1, 1, set(wanted))
+    assert tuning.MARGIN == 0.02

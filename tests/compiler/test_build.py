@@ -5,6 +5,8 @@ import pytest
 from autocompress.compiler import relax_graph
 from autocompress.compiler.build import BUILDERS, build
 from autocompress.compiler.graph import random_weights, weight_specs
+from autocompress.compiler.tuning_log import Entry, KernelClass, TuningLog, save_log, tvm_version
+from autocompress.engines import library_index
 from autocompress.errors import MissingDependencyError, UnsupportedError
 from autocompress.shape import BITS, LayerShape, ModelShape
 
@@ -119,3 +121,21 @@ def test_another_processor_is_linked_for_by_its_own_compiler(tmp_path, monkeypat
     target = {"mcpu": "sifive-u74", "mtriple": "riscv64-linux-gnu"}
     with pytest.raises(MissingDependencyError, match="riscv64-linux-gnu-g"):
         build(SHAPE, WEIGHTS, tmp_path / "model", engine="tvm", tokens=8, target=target)
+
+
+def test_the_log_of_the_target_decides_the_tiles_and_one_of_another_target_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("AUTOCOMPRESS_HOME", str(tmp_path / "home"))
+    target, name = {"mcpu": "haswell", "mtriple": "x86_64-linux-gnu"}, "x86_64-linux-gnu haswell"
+
+    def tiles(**options):
+        made = build(SHAPE, WEIGHTS, tmp_path / "model", engine="tvm", tokens=8, target=target, **options)
+        return library_index(made.path)["tiles"]["gemm_f32 8 x 40 x 24"]
+
+    entry = Entry("4x24", {}, tvm_version(), "2026-01-02")
+    log = TuningLog(name, {KernelClass("gemm_f32", "lanes8", 8, 32, 64): entry})
+    rule = tiles()
+    assert rule != "4x24" == tiles(tuning=log)
+    save_log(log, tmp_path / "home/tuning")
+    assert (tiles(), tiles(tuning=TuningLog(name))) == ("4x24", rule)
+    with pytest.raises(UnsupportedError, match="A tuning log of znver4"):
+        tiles(tuning=TuningLog("znver4"))

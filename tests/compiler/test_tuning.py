@@ -2,7 +2,6 @@ from dataclasses import replace
 
 import pytest
 
-from autocompress.compiler import tuning
 from autocompress.compiler.lowering import lower
 from autocompress.compiler.machine import Machine, nibble_maddubs, nibble_sdot, nibble_vnni, pmaddwd, sdot, vnni
 from autocompress.compiler.program import Kernel
@@ -162,4 +161,3 @@ def test_all_that_was_timed_before_a_crash_has_been_told():
     assert "gemm_i8" in told[-1].note and "100 us" in told[-1].note
     again = tune(wanted, MACHINE, told[-1].log, ByTable({}), told.append)
     assert (told[-1].done, told[-1].total, set(again.entries)) == (1, 1, set(wanted))
-    assert tuning.MARGIN == 0.02

@@ -4,9 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from autocompress.compiler.build import build
+from autocompress.compiler.graph import random_weights
+from autocompress.compiler.tuning_log import TuningLog
 from autocompress.cost import Artifact
 from autocompress.errors import StorageError
 from autocompress.export.package import Contents, replacing, sha256_of, write_package
+from autocompress.shape import LayerShape, ModelShape
 
 
 def contents(folder: Path, words: bytes = b"weights", save=lambda place: None) -> Contents:
@@ -53,6 +57,36 @@ def test_nothing_appears_if_the_body_fails(tmp_path):
         (draft / "half").write_text("")
         raise ZeroDivisionError
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("container", ["so", "tar"])
+def test_the_manifest_names_target_kernels_and_tiles_of_a_compiled_library(tmp_path, container):
+    shape = ModelShape("bert", 50, 32, 24, 24, (LayerShape(2, 12, 40, 8, 8),), classes=3)
+    target = {"mcpu": "haswell", "mtriple": "x86_64-linux-gnu"}
+    rule = TuningLog("x86_64-linux-gnu haswell")
+    artifact = build(
+        shape,
+        random_weights(shape),
+        tmp_path / "made",
+        engine="tvm",
+        tokens=8,
+        target=target,
+        tuning=rule,
+        container=container,
+    )
+    written = Contents({"tvm": artifact}, lambda place: None, "plan: []\n", {})
+    manifest = json.loads((write_package(tmp_path / "best", written) / "manifest.json").read_text())
+    assert manifest["artifacts"] == {"tvm": f"model.{container}"}
+    (found,) = manifest["libraries"].values()
+    assert (found["target"], found["tuning"]) == ("x86_64-linux-gnu haswell", "rule")
+    # 16 registers hold 6 x 2 vectors of 8 lanes.
+    assert found["tiles"]["gemm_i8 8 x 40 x 24"] == "6x16"
+    assert "gemm_i8(activation=gelu, columns=40, depth=24, dot=pmaddwd8, rows=8, tile=6x16)" in found["kernels"]
+
+
+def test_a_package_without_a_compiled_library_names_none(tmp_path):
+    folder = write_package(tmp_path / "best", contents(tmp_path))
+    assert json.loads((folder / "manifest.json").read_text())["libraries"] == {}
 
 
 def test_the_hash_is_that_of_the_bytes(tmp_path):

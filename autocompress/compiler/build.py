@@ -165,7 +165,8 @@ def _build_tvm(job: Job) -> Path:
     llvm, log = target.llvm(), _log(job, str(target))
     link = None if job.container == "tar" else _linker(target)
     machine = machine_of(llvm)
-    program = lower(job.shape, batch=job.batch, tokens=job.tokens, machine=machine, tiles=log.tiles(machine))
+    tiles = log.tiles(machine)
+    program = log.traced(lower(job.shape, batch=job.batch, tokens=job.tokens, machine=machine, tiles=tiles))
     about = {"tokens": job.tokens, "batch": job.batch, "vocabulary": job.shape.vocabulary, "target": str(target)}
     about |= {"kernels": [str(kernel) for kernel in program.names()], "tiles": program.tiles(), "tuning": log.digest}
     executable = compile_module(relax_module(program), llvm)

@@ -29,10 +29,15 @@ class LocalTimer:
         self.target = target.llvm()
 
     def __call__(self, kernels: Mapping[str, Kernel]) -> Sampler:
-        """See ``Timer``."""
+        """See ``tuning.Timer``."""
         symbols = {name: f"kernel_{index}" for index, name in enumerate(kernels)}
         written = {symbols[name]: write_kernel(kernel, symbols[name]) for name, kernel in kernels.items()}
         return LocalSampler(written, symbols, self.target)
+
+    def time_us(self, function: Any) -> float:
+        """Return the time of a function named ``kernel_0``, in microseconds."""
+        sample = LocalSampler({"kernel_0": function}, {"": "kernel_0"}, self.target)
+        return min(sample("") for _ in range(TRIES))
 
 
 class LocalSampler:

@@ -8,6 +8,7 @@ from typing import Any
 import tvm
 from tvm import relax
 
+from autocompress.compiler.meta_schedule import traced_f32
 from autocompress.compiler.program import Call, Kernel, Program, Tensor
 from autocompress.compiler.schedules.attention import attention
 from autocompress.compiler.schedules.elementwise import add, first_rows
@@ -22,6 +23,7 @@ FAMILIES: dict[str, Callable[..., Any]] = {
     "attention": attention,
     "first_rows": first_rows,
     "gemm_f32": gemm_f32,
+    "gemm_f32_traced": traced_f32,
     "gemm_i4": gemm_i4,
     "gemm_i8": gemm_i8,
     "lookup": lookup,

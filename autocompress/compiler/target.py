@@ -77,8 +77,11 @@ class Target:
         text = {key: str(description.get(key, "")) for key in known}
         return cls(text["mcpu"], text["mtriple"], tuple(str(name) for name in names if name), text["linker"])
 
-    def llvm(self) -> LlvmTarget:
+    def llvm(self, cores: int = 0) -> LlvmTarget:
         """Return TVM's target.
+
+        Args:
+            cores: For MetaSchedule, which must know; no code depends on it.
 
         Raises:
             UnsupportedError: LLVM knows neither such a platform nor such a processor on it.
@@ -99,7 +102,7 @@ class Target:
                 right=f"Processors are {', '.join(processors)}.",
                 next_step="Set mcpu to one of them, or leave the target out to compile for this machine.",
             )
-        extra = {"mattr": list(self.features)} if self.features else {}
+        extra = ({"mattr": list(self.features)} if self.features else {}) | ({"num-cores": cores} if cores else {})
         return LlvmTarget(platform | {"mcpu": self.cpu} | extra)
 
 

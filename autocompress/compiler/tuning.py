@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Protocol
 
 from autocompress.compiler.machine import Machine, Tile
 from autocompress.compiler.program import Kernel, Program
-from autocompress.compiler.tuning_log import Entry, KernelClass, TuningLog, size_class, tvm_version
+from autocompress.compiler.tuning_log import TRACED, Entry, KernelClass, Trace, TuningLog, size_class, tvm_version
 
 CANDIDATES = 6
 """Most tiles that are timed for one class, the rule's among them."""
@@ -144,6 +144,41 @@ def _timed(kernel_class: KernelClass, kernel: Kernel, machine: Machine, timer: T
     known = {name: round(time_us, 3) for name, time_us in times.items()}
     entry = Entry(best, known, tvm_version(), datetime.now(UTC).date().isoformat())
     return entry, f"{best}, {times[best]:.0f} us" + ("" if best == rule else f" instead of {times[rule]:.0f}")
+
+
+def trace(
+    programs: Iterable[Program],
+    log: TuningLog,
+    timer: Timer,
+    search: Callable[[Kernel], Trace],
+    told: Callable[[Tuned], None] = lambda _: None,
+) -> TuningLog:
+    """Search a schedule of every f32 product at its own dimensions, and return the log with those that are faster.
+
+    Args:
+        programs: Lowered with the tiles of ``log``, which knows all their products.
+        log: See ``tune``.
+        timer: See ``tune``.
+        search: Returns the fastest trace that it finds, for example ``meta_schedule.search_trace``.
+        told: See ``tune``.
+    """
+    kernels = dict.fromkeys(kernel for program in programs for kernel in program.names())
+    missing = [kernel for kernel in kernels if kernel.family == "gemm_f32" and log.trace(kernel) is None]
+    told(Tuned(0, len(missing), "schedules of f32 products", log))
+    for index, kernel in enumerate(missing):
+        kernel_class = KernelClass.of(kernel)
+        entry = None if kernel_class is None else log.entry(kernel_class)
+        if kernel_class is None or entry is None:
+            continue
+        found = search(kernel)
+        sample = timer({"tile": kernel, "trace": Kernel.of(TRACED, **dict(kernel.size), trace=found)})
+        turns = [alternate(sample, ["tile", "trace"]) for _ in range(2)]
+        wins = max(turn["trace"] / turn["tile"] for turn in turns) < 1 - MARGIN
+        traces = {**entry.traces, str(kernel): found.steps if wins else ""}
+        log = log.learnt(kernel_class, replace(entry, traces=traces, source="metaschedule" if wins else entry.source))
+        note = f"{kernel_class}: {turns[1]['trace']:.0f} us, by its tile {turns[1]['tile']:.0f}"
+        told(Tuned(index + 1, len(missing), note, log))
+    return log
 
 
 def alternate(sample: Sampler, names: Sequence[str], rounds: int = ROUNDS) -> dict[str, float]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from autocompress.compiler.machine import Machine, Tile, Tiles
-from autocompress.compiler.program import Kernel
+from autocompress.compiler.program import Kernel, Program
 from autocompress.devices.paths import data_folders
 from autocompress.errors import StorageError
 
@@ -40,6 +40,21 @@ def tvm_version() -> str:
         return "unknown"
 
 
+TRACED = "gemm_f32_traced"
+"""Family of the kernels that MetaSchedule wrote."""
+
+
+@dataclass(frozen=True)
+class Trace:
+    """The steps by which MetaSchedule makes a plain loop nest fast, as JSON."""
+
+    steps: str
+
+    def __str__(self) -> str:
+        """Return a short hash: what names a kernel."""
+        return hashlib.sha256(self.steps.encode()).hexdigest()[:12]
+
+
 @dataclass(frozen=True, order=True)
 class KernelClass:
     """Products that share one tile.
@@ -62,7 +77,7 @@ class KernelClass:
     def of(cls, kernel: Kernel) -> KernelClass | None:
         """Return the class of a product; ``None`` for kernels of other kinds."""
         size = dict(kernel.size)
-        if "tile" not in size:
+        if "tile" not in size or kernel.family == TRACED:
             return None
         dot = size.get("dot")
         name = f"{dot.name}{dot.lanes}" if dot else f"lanes{size['tile'].lanes}"
@@ -83,7 +98,8 @@ class Entry:
         tvm: Version that compiled the kernels.
         date: Of the measurement, ISO 8601.
         source: What found it.
-        traces: Kernel by its full name -> MetaSchedule's trace, where that beat the tile at exactly these dimensions.
+        traces: Kernel by its full name -> steps of MetaSchedule's trace, where that beat the tile at exactly these
+            dimensions; empty where it was searched and did not.
     """
 
     tile: str
@@ -146,17 +162,26 @@ class TuningLog:
 
         return choose
 
-    def trace(self, kernel: Kernel) -> str | None:
-        """Return MetaSchedule's trace for exactly this kernel."""
+    def trace(self, kernel: Kernel) -> Trace | None:
+        """Return MetaSchedule's trace for exactly this kernel; an empty one where none is faster than its tile."""
         kernel_class = KernelClass.of(kernel)
         known = None if kernel_class is None else self.entry(kernel_class)
-        return None if known is None else known.traces.get(str(kernel))
+        return Trace(known.traces[str(kernel)]) if known is not None and str(kernel) in known.traces else None
+
+    def traced(self, program: Program) -> Program:
+        """Return the program with the kernels of MetaSchedule where they are faster."""
+
+        def better(kernel: Kernel) -> Kernel:
+            trace = self.trace(kernel)
+            return Kernel.of(TRACED, **dict(kernel.size), trace=trace) if trace and trace.steps else kernel
+
+        return replace(program, calls=tuple(replace(call, kernel=better(call.kernel)) for call in program.calls))
 
     @property
     def digest(self) -> str:
         """Short hash of all that this log makes of kernels with the installed TVM; ``rule`` where that is nothing."""
         used = [
-            [str(kernel_class), kernel_class.dot, entry.tile, sorted(entry.traces.items())]
+            [str(kernel_class), kernel_class.dot, entry.tile, sorted(item for item in entry.traces.items() if item[1])]
             for kernel_class, entry in sorted(self.entries.items())
             if entry.tvm == tvm_version()
         ]

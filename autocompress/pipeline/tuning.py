@@ -46,23 +46,37 @@ def tune_host(shapes: Iterable[ModelShape], *, tokens: int, how: Tune, progress:
 
     A log that cannot be read is replaced. Takes one to two seconds for each kind of product; ``metaschedule`` takes
     minutes for each size.
+
+    Raises:
+        MissingDependencyError: A package that MetaSchedule needs is not installed.
     """
     from autocompress.compiler.local_timer import LocalTimer
     from autocompress.compiler.lowering import lower
+    from autocompress.compiler.meta_schedule import require_metaschedule, search_trace
     from autocompress.compiler.target import Target, machine_of
-    from autocompress.compiler.tuning import Tuned, products, tune
+    from autocompress.compiler.tuning import Tuned, products, trace, tune
 
+    if how == "metaschedule":
+        require_metaschedule()
     target, folder = Target.host(), data_folders(FOLDER)[0]
-    machine = machine_of(target.llvm())
+    machine, timer = machine_of(target.llvm()), LocalTimer(target)
+    stage = "tune"
 
     def told(state: Tuned) -> None:
         if state.done:
             save_log(state.log, folder)
-        progress("tune", state.done, state.total, state.note)
+        progress(stage, state.done, state.total, state.note)
 
     try:
         log = host_log()
     except StorageError:
         log = TuningLog(str(target))
-    programs = [lower(shape, tokens=tokens, machine=machine) for shape in dict.fromkeys(shapes)]
-    return tune(products(programs), machine, log, LocalTimer(target), told)
+    shapes = tuple(dict.fromkeys(shapes))
+    programs = [lower(shape, tokens=tokens, machine=machine) for shape in shapes]
+    log = tune(products(programs), machine, log, timer, told)
+    if how == "metaschedule":
+        stage = "metaschedule"
+        tiles = log.tiles(machine)
+        tiled = [lower(shape, tokens=tokens, machine=machine, tiles=tiles) for shape in shapes]
+        log = trace(tiled, log, timer, lambda kernel: search_trace(kernel, target, timer.time_us), told)
+    return log

@@ -13,9 +13,10 @@ from autocompress.compiler.tuning import (
     candidates,
     products,
     tallest,
+    trace,
     tune,
 )
-from autocompress.compiler.tuning_log import Entry, KernelClass, TuningLog, tvm_version
+from autocompress.compiler.tuning_log import TRACED, Entry, KernelClass, Trace, TuningLog, tvm_version
 from autocompress.shape import BITS, LayerShape, ModelShape
 
 MACHINES = {
@@ -161,3 +162,56 @@ def test_all_that_was_timed_before_a_crash_has_been_told():
     assert "gemm_i8" in told[-1].note and "100 us" in told[-1].note
     again = tune(wanted, MACHINE, told[-1].log, ByTable({}), told.append)
     assert (told[-1].done, told[-1].total, set(again.entries)) == (1, 1, set(wanted))
+
+
+class TestTraces:
+    """A trace is used where it was searched, and only if it is faster than the tile."""
+
+    shape = ModelShape("bert", 50, 32, 24, 24, (LayerShape(4, 6, 45),), 3)
+
+    def program(self, log=None):
+        tiles = log.tiles(MACHINE) if log else None
+        return lower(self.shape, tokens=5, machine=MACHINE, tiles=tiles)
+
+    def traced(self, us, program=None, log=None):
+        """Return the log of searches all of which end at so many microseconds beside tiles of 100."""
+        program = program or self.program()
+        log = log or tune(products([program]), MACHINE, TuningLog("znver4"), ByTable({}))
+        self.searched = []
+
+        def search(kernel):
+            self.searched.append(kernel)
+            return Trace(f"[{len(self.searched)}]")
+
+        return trace([program], log, ByTable({"trace": [us], "tile": [100.0]}), search)
+
+    def test_a_faster_trace_writes_the_kernel_of_its_own_dimensions(self):
+        log = self.traced(90.0)
+        kernels = {kernel for kernel in self.program().names() if kernel.family == "gemm_f32"}
+        assert set(self.searched) == kernels
+        changed = log.traced(self.program())
+        assert {kernel.family for kernel in changed.names()} & {"gemm_f32", TRACED} == {TRACED}
+        for before, after in zip(self.program().calls, changed.calls, strict=True):
+            assert (before.inputs, before.outputs) == (after.inputs, after.outputs)
+            assert dict(before.kernel.size).items() <= dict(after.kernel.size).items()
+        assert {entry.source for entry in log.entries.values()} == {"metaschedule"}
+        other = lower(replace(self.shape, layers=(LayerShape(4, 6, 46),)), tokens=5, machine=MACHINE)
+        families = [
+            (kernel.family, dict(kernel.size)["columns"])
+            for kernel in log.traced(other).names()
+            if "tile" in dict(kernel.size)
+        ]
+        assert ("gemm_f32", 46) in families and (TRACED, 46) not in families
+
+    def test_a_trace_that_is_no_faster_is_not_used_nor_searched_again(self):
+        log = self.traced(99.0)
+        assert log.traced(self.program()) == self.program()
+        assert {entry.source for entry in log.entries.values()} == {"timed"}
+        again = self.traced(50.0, log=log)
+        assert (self.searched, again) == ([], log)
+
+    def test_the_name_of_a_kernel_tells_traces_apart(self):
+        names = {str(kernel) for kernel in self.traced(90.0).traced(self.program()).names()}
+        traced = sorted(name for name in names if name.startswith(TRACED))
+        assert len(traced) == len(self.searched) and all("trace=" in name and "[" not in name for name in traced)
+        assert self.traced(90.0).digest != self.traced(99.0).digest

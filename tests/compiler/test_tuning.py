@@ -205,7 +205,8 @@ class TestTraces:
 
     def test_a_trace_that_is_no_faster_is_not_used_nor_searched_again(self):
         log = self.traced(99.0)
-        assert log.traced(self.program()) == self.program()
+        program = self.program()
+        assert log.traced(program) == program
         assert {entry.source for entry in log.entries.values()} == {"timed"}
         again = self.traced(50.0, log=log)
         assert (self.searched, again) == ([], log)

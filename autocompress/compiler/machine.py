@@ -4,76 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-
-@dataclass(frozen=True)
-class Dot:
-    """How a processor adds the products of a few neighbouring 8-bit values to a vector of int32 sums.
-
-    ``intrinsics.dot`` holds the instructions of each name.
-
-    Attributes:
-        name: Of the instruction.
-        lanes: Columns of one vector of sums.
-        group: Neighbours along the depth that one step multiplies and adds.
-        stored: Type in which the activations are kept.
-        shift: Subtracted from a uint8 activation before it is stored.
-    """
-
-    name: str
-    lanes: int
-    group: int
-    stored: str
-    shift: int = 0
-
-
-def vnni(lanes: int) -> Dot:
-    """AVX-512 VNNI or AVX-VNNI: four uint8 x int8 products a lane."""
-    return Dot("vnni", lanes, 4, "uint8")
-
-
-def usdot() -> Dot:
-    """Arm I8MM: four uint8 x int8 products a lane."""
-    return Dot("usdot", 4, 4, "uint8")
-
-
-def sdot() -> Dot:
-    """Arm DotProd: four int8 x int8 products a lane, so activations are stored less 128."""
-    return Dot("sdot", 4, 4, "int8", shift=128)
-
-
-def smlal() -> Dot:
-    """Any 64-bit Arm: one int16 product a lane."""
-    return Dot("smlal", 4, 1, "int16")
-
-
-def pmaddwd(lanes: int) -> Dot:
-    """SSE2, AVX2 or AVX-512BW: two int16 products a lane, which cannot saturate for 8-bit values."""
-    return Dot("pmaddwd", lanes, 2, "int16")
-
-
-def widening(lanes: int) -> Dot:
-    """Any target: both sides widened to int32 and multiplied."""
-    return Dot("widening", lanes, 1, "uint8")
-
-
-def nibble_vnni(lanes: int) -> Dot:
-    """AVX-512 VNNI or AVX-VNNI, the weights on the unsigned side."""
-    return Dot("vnni", lanes, 4, "int8")
-
-
-def nibble_maddubs(lanes: int) -> Dot:
-    """AVX2 or AVX-512BW: pairs of byte products, then pairs of these."""
-    return Dot("maddubs", lanes, 4, "int8")
-
-
-def nibble_sdot() -> Dot:
-    """Arm DotProd: weights of 0..15 fit the signed side as well."""
-    return Dot("sdot", 4, 4, "int8")
-
-
-def nibble_widening(dot: Dot) -> Dot:
-    """Any ``dot`` that widens both sides anyway (``pmaddwd``, ``smlal``, ``widening``): so does it with nibbles."""
-    return Dot(dot.name, dot.lanes, dot.group, "int8" if dot.stored == "uint8" else dot.stored)
+from autocompress.compiler.dots import Dot, HalfDot
 
 
 @dataclass(frozen=True)
@@ -104,12 +35,14 @@ class Machine:
         registers: Vector registers.
         dot: The product of uint8 activations and int8 weights.
         nibbles: The product of int8 activations (-127..127) and weights of 0..15.
+        half: The product with bfloat16 weights.
     """
 
     lanes: int
     registers: int
     dot: Dot
     nibbles: Dot
+    half: HalfDot
 
     def tile(self, rows: int, columns: int) -> Tile:
         """Return the register tile of a product of ``rows`` x ``columns``, measured in decision 0005.
@@ -129,3 +62,13 @@ class Machine:
         most = 8 if self.registers >= 32 else 6
         vectors = min(max(1, most // rows), -(-columns // self.lanes))
         return Tile(rows=most, panel=vectors * self.lanes, lanes=self.lanes)
+
+    def half_tile(self, rows: int, columns: int) -> Tile:
+        """Return the register tile of a product of bfloat16 weights.
+
+        Sums in f16 take a second register for their f32 totals, twice as wide; two rows fewer leave room for them.
+        """
+        lanes = self.half.lanes
+        if lanes == self.lanes:
+            return self.tile(rows, columns)
+        return Tile(rows=4, panel=min(2, -(-columns // lanes)) * lanes, lanes=lanes)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from autocompress.compiler.dots import HalfDot
 from autocompress.compiler.graph import Array, groups
+from autocompress.errors import UnsupportedError
 from autocompress.shape import WEIGHT_GROUP
 
 NIBBLE_OFFSET = 8
@@ -65,3 +67,37 @@ def nibble_rows(values: Array) -> Array:
     padded[:, :width] = (values.astype(np.int16) + NIBBLE_OFFSET).astype(np.uint8)
     halves = padded.reshape(rows, -1, 2, WEIGHT_GROUP // 2)
     return np.ascontiguousarray(halves[:, :, 0] | (halves[:, :, 1] << 4)).reshape(rows, -1)
+
+
+def bfloat16(values: Array) -> Array:
+    """Return f32 values rounded to the nearest bfloat16 number, halves to even; they must be finite."""
+    bits = np.ascontiguousarray(values, np.float32).view(np.uint32).astype(np.uint64)
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000).astype(np.uint32).view(np.float32)
+
+
+def half_panels(values: Array, panel: int, dot: HalfDot) -> Array:
+    """Pack f32 (depth x columns) into (panels x depth / packed x panel * packed): ``packed`` neighbours together.
+
+    As f16, weights of at least 2^-17 stay what they are; smaller ones are rounded to a multiple of 2^-24.
+
+    Raises:
+        UnsupportedError: A weight is no bfloat16 number, or too large for the type in which ``dot`` keeps it.
+    """
+    depth, columns = values.shape
+    steps, count = -(-depth // dot.packed), -(-columns // panel)
+    padded = np.zeros((steps * dot.packed, count * panel), np.float32)
+    padded[:depth, :columns] = values
+    split = padded.reshape(steps, dot.packed, count, panel).transpose(2, 0, 3, 1)
+    return _kept(np.ascontiguousarray(split), dot).reshape(count, steps, panel * dot.packed)
+
+
+def _kept(values: Array, dot: HalfDot) -> Array:
+    bits = values.view(np.uint32)
+    most = np.finfo(np.float16 if dot.weights == "float16" else np.float32).max
+    if (bits & 0xFFFF).any() or not np.abs(values).max(initial=0) <= most:
+        raise UnsupportedError(
+            "The weights are not all numbers that the 16-bit product can keep.",
+            right=f"They are bfloat16 numbers up to {most:.5g} for {dot.name}.",
+            next_step="Round them to bfloat16 first, or keep this layer in 32 bits.",
+        )
+    return values.astype(np.float16) if dot.weights == "float16" else (bits >> 16).astype(np.uint16)

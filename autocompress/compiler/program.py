@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from autocompress.compiler.dots import Dot
 from autocompress.compiler.graph import Array, Weights
-from autocompress.compiler.machine import Dot, Tile
+from autocompress.compiler.machine import Tile
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ from typing import Any
 from tvm.target import Target as LlvmTarget
 from tvm.target import codegen
 
-from autocompress.compiler.machine import (
-    Machine,
+from autocompress.compiler.dots import (
+    Dot,
+    half_of,
     nibble_maddubs,
     nibble_sdot,
     nibble_vnni,
@@ -22,6 +23,7 @@ from autocompress.compiler.machine import (
     vnni,
     widening,
 )
+from autocompress.compiler.machine import Machine
 from autocompress.errors import UnsupportedError
 
 
@@ -110,17 +112,22 @@ def machine_of(target: LlvmTarget) -> Machine:
         return bool(codegen.target_has_features(feature, target))
 
     triple = str(target.attrs.get("mtriple", "") or codegen.llvm_get_system_triple())
-    if triple.startswith(("aarch64", "arm64")):
+    architecture = triple.split("-")[0]
+
+    def machine(lanes: int, registers: int, dot: Dot, nibbles: Dot) -> Machine:
+        return Machine(lanes, registers, dot, nibbles, half_of(has, architecture, lanes))
+
+    if architecture in ("aarch64", "arm64"):
         nibbles = nibble_sdot() if has("dotprod") else nibble_widening(smlal())
-        return Machine(4, 32, usdot() if has("i8mm") else sdot() if has("dotprod") else smlal(), nibbles)
-    if not triple.startswith(("x86_64", "i386", "i686")):
-        return Machine(4, 16, widening(4), nibble_widening(widening(4)))
+        return machine(4, 32, usdot() if has("i8mm") else sdot() if has("dotprod") else smlal(), nibbles)
+    if architecture not in ("x86_64", "i386", "i686"):
+        return machine(4, 16, widening(4), nibble_widening(widening(4)))
     if has("avx512bw"):
         if has("avx512vnni"):
-            return Machine(16, 32, vnni(16), nibble_vnni(16))
-        return Machine(16, 32, pmaddwd(16), nibble_maddubs(16))
+            return machine(16, 32, vnni(16), nibble_vnni(16))
+        return machine(16, 32, pmaddwd(16), nibble_maddubs(16))
     if has("avx2"):
         if has("avxvnni"):
-            return Machine(8, 16, vnni(8), nibble_vnni(8))
-        return Machine(8, 16, pmaddwd(8), nibble_maddubs(8))
-    return Machine(4, 16, pmaddwd(4), nibble_widening(pmaddwd(4)))
+            return machine(8, 16, vnni(8), nibble_vnni(8))
+        return machine(8, 16, pmaddwd(8), nibble_maddubs(8))
+    return machine(4, 16, pmaddwd(4), nibble_widening(pmaddwd(4)))

@@ -2,12 +2,13 @@ from dataclasses import replace
 
 import pytest
 
+from autocompress.compiler.dots import nibble_maddubs, pmaddwd, shifted
 from autocompress.compiler.graph import random_weights
 from autocompress.compiler.lowering import lower
-from autocompress.compiler.machine import Machine, nibble_maddubs, pmaddwd
+from autocompress.compiler.machine import Machine
 from autocompress.shape import BITS, LayerShape, ModelShape
 
-MACHINE = Machine(lanes=8, registers=16, dot=pmaddwd(8), nibbles=nibble_maddubs(8))
+MACHINE = Machine(lanes=8, registers=16, dot=pmaddwd(8), nibbles=nibble_maddubs(8), half=shifted(8))
 
 
 def shape(bits, layers=2):

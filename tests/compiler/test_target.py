@@ -1,6 +1,7 @@
 import pytest
 
-from autocompress.compiler.machine import Machine, Tile, nibble_maddubs, pmaddwd
+from autocompress.compiler.dots import nibble_maddubs, pmaddwd, shifted
+from autocompress.compiler.machine import Machine, Tile
 from autocompress.compiler.schedules.gemm_i4 import gemm_i4
 from autocompress.compiler.schedules.gemm_i8 import gemm_i8
 from autocompress.compiler.target import Target, machine_of
@@ -82,7 +83,7 @@ def test_few_rows_leave_registers_for_more_columns(rows, columns, vectors):
 
 @pytest.mark.parametrize("registers", [16, 32])
 def test_a_tile_keeps_enough_sums_apart_and_fits_in_the_registers(registers):
-    machine = Machine(lanes=8, registers=registers, dot=pmaddwd(8), nibbles=nibble_maddubs(8))
+    machine = Machine(lanes=8, registers=registers, dot=pmaddwd(8), nibbles=nibble_maddubs(8), half=shifted(8))
     most = machine.tile(64, 512).rows
     for rows in range(1, 65):
         tile = machine.tile(rows, 512)
@@ -93,7 +94,7 @@ def test_a_tile_keeps_enough_sums_apart_and_fits_in_the_registers(registers):
 
 
 def test_a_panel_is_no_wider_than_the_columns_need():
-    machine = Machine(lanes=8, registers=16, dot=pmaddwd(8), nibbles=nibble_maddubs(8))
+    machine = Machine(lanes=8, registers=16, dot=pmaddwd(8), nibbles=nibble_maddubs(8), half=shifted(8))
     assert [machine.tile(1, columns).panel for columns in (1, 8, 9, 24, 25, 512)] == [8, 8, 16, 16, 32, 32]
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from tvm import tirx
 from tvm.script.ir_builder import tirx as ir
 
+from autocompress.compiler.dots import Dot
 from autocompress.compiler.graph import Activation, groups
 from autocompress.compiler.intrinsics.dot import accumulate_nibbles
-from autocompress.compiler.machine import Dot, Tile
+from autocompress.compiler.machine import Tile
 from autocompress.compiler.packing import NIBBLE_OFFSET
 from autocompress.compiler.schedules.gemm_f32 import Epilogue, finished
 from autocompress.compiler.schedules.vectors import (

@@ -5,9 +5,10 @@ from __future__ import annotations
 from tvm import tirx
 from tvm.script.ir_builder import tirx as ir
 
+from autocompress.compiler.dots import Dot
 from autocompress.compiler.graph import Activation
 from autocompress.compiler.intrinsics.dot import accumulate
-from autocompress.compiler.machine import Dot, Tile
+from autocompress.compiler.machine import Tile
 from autocompress.compiler.schedules.gemm_f32 import Epilogue, finished
 from autocompress.compiler.schedules.vectors import (
     Buffer,

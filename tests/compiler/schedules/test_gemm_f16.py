@@ -2,10 +2,12 @@ import numpy as np
 import pytest
 import tvm
 
-from autocompress.compiler.intrinsics.half import bfdot, dpbf16ps, fmla, half_of, shifted, shifted_pairs
+from autocompress.compiler.dots import bfdot, dpbf16ps, fmla, half_of, shifted, shifted_pairs
+from autocompress.compiler.intrinsics import half
+from autocompress.compiler.machine import Tile
+from autocompress.compiler.packing import bfloat16, half_panels, row_panels
 from autocompress.compiler.relax_graph import kernel_options
-from autocompress.compiler.schedules.gemm_f16 import bfloat16, gemm_f16, half_panels, narrow
-from autocompress.compiler.schedules.gemm_f32 import Tile, row_panels
+from autocompress.compiler.schedules.gemm_f16 import gemm_f16, narrow
 from autocompress.compiler.target import Target, machine_of
 from autocompress.errors import UnsupportedError
 from tests.compiler.numpy_graph import ACTIVATIONS
@@ -25,10 +27,10 @@ def runnable_dots():
     ways = [fmla(), shifted(4), shifted(16), shifted_pairs(4), half_of(host_has, triple.split("-")[0], 4)]
     if triple.startswith("x86_64") and host_has("avx512bf16"):
         ways += [dpbf16ps(8), dpbf16ps(16)]
-    return list({dot.name: dot for dot in ways}.values())
+    return list(dict.fromkeys(ways))
 
 
-each_dot = pytest.mark.parametrize("dot", runnable_dots(), ids=lambda dot: dot.name)
+each_dot = pytest.mark.parametrize("dot", runnable_dots(), ids=lambda dot: f"{dot.name}{dot.lanes}")
 
 
 def narrowed(x, dot):
@@ -48,7 +50,7 @@ def product(dot, x, weight, bias, activation=None, vectors=2):
     (rows, depth), columns = x.shape, weight.shape[1]
     tile = Tile(rows=4, panel=vectors * dot.lanes, lanes=dot.lanes)
     written = gemm_f16("kernel", rows=rows, depth=depth, columns=columns, activation=activation, tile=tile, dot=dot)
-    inputs = [stored(x, dot)[0], half_panels(weight, tile, dot), row_panels(bias, tile.panel)]
+    inputs = [stored(x, dot)[0], half_panels(weight, tile.panel, dot), row_panels(bias, tile.panel)]
     return run(written, inputs, [((rows, columns), "float32")])[0]
 
 
@@ -132,7 +134,7 @@ def test_rounding_to_bfloat16_keeps_8_bits():
 def test_weights_as_f16_are_exact_down_to_2_to_the_minus_17_and_then_fade():
     kept = [sign * (1 + at / 128) * 2.0**power for sign in (1, -1) for at in range(128) for power in range(-17, 16)]
     weight = np.array([*kept, 2.0**-24, 2.0**-26], np.float32).reshape(-1, 1)
-    packed = half_panels(weight, Tile(rows=4, panel=8, lanes=8), fmla())[0, :, 0]
+    packed = half_panels(weight, 8, fmla())[0, :, 0]
     np.testing.assert_array_equal(packed[: len(kept)].astype(np.float32), weight[: len(kept), 0])
     np.testing.assert_array_equal(packed[len(kept) :], [2.0**-24, 0])
 
@@ -143,19 +145,19 @@ def test_weights_as_f16_are_exact_down_to_2_to_the_minus_17_and_then_fade():
 def test_weights_that_cannot_be_kept_are_refused(value, dot):
     weight = np.full((3, 3), value, np.float32)
     with pytest.raises(UnsupportedError, match="bfloat16"):
-        half_panels(weight, Tile(rows=4, panel=8, lanes=dot.lanes), dot)
+        half_panels(weight, 8, dot)
 
 
 def test_weights_beyond_f16_are_kept_as_bfloat16():
     weight = np.full((2, 1), 2.0**100, np.float32)
-    packed = half_panels(weight, Tile(rows=4, panel=4, lanes=4), bfdot())
+    packed = half_panels(weight, 4, bfdot())
     assert packed.shape == (1, 1, 8)
     np.testing.assert_array_equal((packed[0, 0, :2].astype(np.uint32) << 16).view(np.float32), weight[:, 0])
 
 
 def test_kernels_that_bring_the_same_functions_share_a_library():
     lanes = machine_of(HOST).lanes
-    dot = next((dot for dot in runnable_dots() if dot.code), shifted(lanes))
+    dot = next((dot for dot in runnable_dots() if half.code(dot)), shifted(lanes))
     tile = Tile(rows=4, panel=dot.lanes, lanes=dot.lanes)
     kernels = {
         f"kernel_{depth}": gemm_f16(
@@ -168,7 +170,11 @@ def test_kernels_that_bring_the_same_functions_share_a_library():
         library = tvm.compile(tvm.IRModule(kernels), target=HOST)
     for depth in (4, 6):
         x, weight = np.ones((2, depth), np.float32), np.ones((depth, 3), np.float32)
-        inputs = stored(x, dot)[0], half_panels(weight, tile, dot), row_panels(np.zeros(3, np.float32), tile.panel)
+        inputs = (
+            stored(x, dot)[0],
+            half_panels(weight, tile.panel, dot),
+            row_panels(np.zeros(3, np.float32), tile.panel),
+        )
         y = tvm.runtime.tensor(np.zeros((2, 3), np.float32))
         library[f"kernel_{depth}"](*map(tvm.runtime.tensor, inputs), y)
         np.testing.assert_array_equal(y.numpy(), np.full((2, 3), depth))

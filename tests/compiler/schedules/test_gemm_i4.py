@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from autocompress.compiler.machine import Tile, nibble_maddubs, nibble_vnni, nibble_widening, pmaddwd, widening
+from autocompress.compiler.dots import nibble_maddubs, nibble_vnni, nibble_widening, pmaddwd, widening
+from autocompress.compiler.machine import Tile
 from autocompress.compiler.packing import nibble_panels, panels, row_panels
 from autocompress.compiler.schedules.gemm_i4 import gemm_i4, quantize_groups
 from autocompress.compiler.target import Target, machine_of

@@ -45,8 +45,8 @@ class QuantizedLinear(nn.Module):
     """``x @ weight.T + bias`` with weights of fewer bits than f32.
 
     Up to 8 bits the activations are quantized as well, per sequence at 8 bits, per token and group of 32 channels at 4
-    and 2 bits, and the products are sums of integers: in groups within a group, whose sums are then scaled and added.
-    At 16 bits the arithmetic is that of f32.
+    and 2 bits, and the products are sums of integers: at 4 and 2 bits within a group, whose sums are then scaled and
+    added. At 16 bits the arithmetic is that of f32.
 
     Args:
         weight: (outputs x inputs) bfloat16 at 16 bits, else int8: -127..127 at 8 bits, -8..7 at 4, -2..1 at 2.

@@ -26,7 +26,7 @@ from autocompress.models.load import adapter_of
 from autocompress.pipeline.prediction import shrink
 from autocompress.profiling.drift import reference_ms, waited_share
 from autocompress.profiling.runner import LocalRunner, measure_alternating
-from autocompress.shape import BITS, ModelShape
+from autocompress.shape import ModelShape
 from benchmarks.record import finish, print_table
 
 THREADS, TOKENS = 1, 64
@@ -61,7 +61,7 @@ def ours(model: BertForSequenceClassification, folder: Path) -> dict[str, Artifa
     shape: ModelShape = adapter.shape(model)
     found = {}
     for engine in ("onnxruntime", "tvm"):
-        for bits in BITS[::-1]:
+        for bits in NAMES:
             small = shrink(shape, bits=bits)
             weights = adapter.weights(model) if bits == 32 else random_weights(small)
             name = OURS.format(engine=engine, bits=NAMES[bits])

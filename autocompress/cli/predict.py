@@ -23,7 +23,7 @@ def run(
     depth: Annotated[Optional[int], typer.Option(min=1, help="Layers to keep; default all.")] = None,  # noqa: UP045
     heads_keep: Share = 1.0,
     ffn_keep: Share = 1.0,
-    bits: Annotated[int, typer.Option(help="Bits of all weights: 32, 8 or 4.")] = 32,
+    bits: Annotated[int, typer.Option(help="Bits of all weights: 32, 16, 8, 4 or 2 (4 for the token table).")] = 32,
     engine: Engine = "onnxruntime",
     threads: Threads = 1,
     tokens: Tokens = 64,

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import numpy.typing as npt
 
-from autocompress.compiler.graph import weight_specs
-from autocompress.shape import BITS, Bits, LayerShape, ModelShape
+from autocompress.compiler.graph import Stored, weight_specs
+from autocompress.shape import BITS, EMBEDDING_BITS, Bits, LayerShape, ModelShape
 
 Row = npt.NDArray[np.float64]
 
@@ -17,8 +17,7 @@ LATENCY: tuple[str, ...] = (
     "layers",
     *(f"gemm_macs_{bits}" for bits in BITS),
     *(f"gemm_weights_{bits}" for bits in BITS),
-    "quantized_elements_8",
-    "quantized_elements_4",
+    *(f"quantized_elements_{bits}" for bits in BITS if bits != 32),
     "dequantized_elements",
     "attention_macs",
     "softmax_elements",
@@ -26,14 +25,15 @@ LATENCY: tuple[str, ...] = (
     "channel_elements",
     "attention_elements",
     "ffn_elements",
-    *(f"embedding_elements_{bits}" for bits in BITS),
+    *(f"embedding_elements_{bits}" for bits in EMBEDDING_BITS),
 )
-"""Columns that explain time, summed over layers: multiply-accumulates, weights read, elements touched, calls."""
+"""Columns that explain time, summed over layers: multiply-accumulates, weights read, elements touched, calls. Elements
+that are quantized at 16 bits are those that processors with products of bfloat16 round to it."""
 MEMORY: tuple[str, ...] = (
     "constant",
     "layers",
     *(f"linear_bytes_{bits}" for bits in BITS),
-    *(f"embedding_bytes_{bits}" for bits in BITS),
+    *(f"embedding_bytes_{bits}" for bits in EMBEDDING_BITS),
     "activation_bytes",
 )
 """Columns that explain resident memory: bytes of weights by kind, bytes of the widest layer's activations."""
@@ -74,7 +74,9 @@ def _work(shape: ModelShape, tokens: int) -> Iterator[tuple[str, float]]:
     yield "tokens", tokens
     yield "hidden", shape.hidden
     yield "layers", len(shape.layers)
-    yield f"embedding_elements_{shape.embedding_bits}", tokens * shape.embedding
+    yield f"embedding_elements_{shape.embedding_bits}", tokens * shape.token_width
+    if shape.embedding_rank:
+        yield from _gemm(tokens, shape.embedding_rank, shape.embedding, 32)
     yield "channel_elements", tokens * shape.embedding
     if shape.embedding != shape.hidden:
         yield from _gemm(tokens, shape.embedding, shape.hidden, 32)
@@ -125,7 +127,7 @@ def _linear_maps(layer: LayerShape) -> Iterator[tuple[str, int, Bits]]:
         yield f"{name} out", width, bits
 
 
-_STORED_BITS = {"f32": 32, "i8": 8, "i4": 4}
+_STORED_BITS: dict[Stored, Bits] = {"f32": 32, "bf16": 16, "i8": 8, "i4": 4, "i2": 2}
 
 
 def _live_elements(layer: LayerShape, hidden: int, tokens: int) -> int:

@@ -15,7 +15,7 @@ class NumpyGraph:
 
     def lookup(self, name, bits):
         word = self.weights[f"{name}.word"].astype(np.float64)
-        if bits != 32:
+        if bits in (8, 4):
             word = word * grouped(self.weights[f"{name}.scale"], axis=1, width=word.shape[1])
         return word[self.ids]
 
@@ -33,7 +33,7 @@ class NumpyGraph:
             q, scale, zero = quantize(x.astype(np.float32))
             sums = (q.astype(np.int64) - zero) @ weight.astype(np.int64)
             y = sums * (float(scale) * self.weights[f"{name}.scale"].astype(np.float64))
-        elif bits == 4:
+        elif bits in (4, 2):
             width = weight.shape[0]
             q, scale = quantize_groups(x.astype(np.float32))
             # In float64 it is no matter whether the integers are scaled before they are summed or after.
@@ -41,6 +41,7 @@ class NumpyGraph:
                 weight * grouped(self.weights[f"{name}.scale"], axis=0, width=width)
             )
         else:
+            # At 16 bits the weights hold rounded values; activations are taken as they are.
             y = x @ weight.astype(np.float64)
         y = y + self.weights[f"{name}.bias"]
         return y if activation is None else ACTIVATIONS[activation](y)

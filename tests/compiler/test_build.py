@@ -6,7 +6,7 @@ from autocompress.compiler import relax_graph
 from autocompress.compiler.build import BUILDERS, build
 from autocompress.compiler.graph import random_weights, weight_specs
 from autocompress.errors import MissingDependencyError, UnsupportedError
-from autocompress.shape import BITS, LayerShape, ModelShape
+from autocompress.shape import BITS, LayerShape, ModelShape, nearest_embedding_bits
 
 SHAPE = ModelShape("bert", 50, 32, 24, 24, (LayerShape(2, 12, 40),), classes=3)
 WEIGHTS = random_weights(SHAPE)
@@ -32,8 +32,9 @@ def with_layer(**change):
         (with_layer(heads=0), 8, "heads = 0"),
         (with_layer(head_width=0), 8, "head_width = 0"),
         (with_layer(ffn=0), 8, "ffn = 0"),
-        (with_layer(ffn_bits=2), 8, "weights of 2 bits"),
-        (with_layer(attention_bits=16), 8, "weights of 16 bits"),
+        (with_layer(ffn_bits=3), 8, "weights of 3 bits"),
+        (with_layer(attention_bits=64), 8, "weights of 64 bits"),
+        (replace(SHAPE, embedding_bits=2), 8, "token embedding is asked for weights of 2 bits"),
         (replace(SHAPE, embedding_bits=3), 8, "weights of 3 bits"),
         (SHAPE, 33, "33 tokens"),
         (SHAPE, 0, "0 tokens"),
@@ -85,7 +86,8 @@ def test_a_failed_build_leaves_the_earlier_library(tmp_path, monkeypatch):
 
 def larger(bits):
     layer = LayerShape(4, 32, 500, bits, bits)
-    return ModelShape("bert", 5000, 64, 160, 160, (layer,) * 2, classes=3, embedding_bits=bits)
+    table = nearest_embedding_bits(bits)
+    return ModelShape("bert", 5000, 64, 160, 160, (layer,) * 2, classes=3, embedding_bits=table)
 
 
 def sizes(engine, folder):
@@ -102,9 +104,9 @@ def stored(bits):
 @pytest.mark.parametrize("engine", BUILDERS)
 def test_fewer_bits_make_a_smaller_file(engine, tmp_path):
     size = sizes(engine, tmp_path)
-    assert size[4] < size[8] < size[32]
+    assert size[2] < size[4] < size[8] < size[16] < size[32]
     # What the file holds beside the weights (code, names, padding of 500 neurons to panels) changes little with bits.
-    for bits in (4, 8):
+    for bits in (2, 4, 8, 16):
         assert size[32] - size[bits] == pytest.approx(stored(32) - stored(bits), rel=0.05)
 
 

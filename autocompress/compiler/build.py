@@ -16,7 +16,7 @@ from autocompress.compiler.graph import Weights, weight_specs
 from autocompress.cost import Artifact
 from autocompress.engines import LIBRARY_ALIGNMENT, LIBRARY_MARK
 from autocompress.errors import MissingDependencyError, UnsupportedError
-from autocompress.shape import BITS, LayerShape, ModelShape
+from autocompress.shape import BITS, EMBEDDING_BITS, LayerShape, ModelShape
 
 if TYPE_CHECKING:
     from autocompress.compiler.program import Constant
@@ -97,7 +97,13 @@ def check_shape(shape: ModelShape, tokens: int) -> None:
         )
     for index, layer in enumerate(shape.layers):
         _check_layer(index, layer)
-    _check_bits("The token embedding", shape.embedding_bits)
+    if shape.embedding_rank < 0:
+        raise UnsupportedError(
+            f"The token table has the rank {shape.embedding_rank}.",
+            right="A rank is at least 1, or 0 for a table that is not factorised.",
+            next_step="Correct embedding_rank in the plan.",
+        )
+    _check_bits("The token embedding", shape.embedding_bits, EMBEDDING_BITS)
 
 
 def _check_batch(batch: int) -> None:
@@ -121,11 +127,11 @@ def _check_layer(index: int, layer: LayerShape) -> None:
     _check_bits(f"The feed-forward block of layer {index}", layer.ffn_bits)
 
 
-def _check_bits(where: str, bits: int) -> None:
-    if bits not in BITS:
+def _check_bits(where: str, bits: int, known: tuple[int, ...] = BITS) -> None:
+    if bits not in known:
         raise UnsupportedError(
             f"{where} is asked for weights of {bits} bits.",
-            right=f"Bits are one of {', '.join(map(str, BITS))}.",
+            right=f"Bits are one of {', '.join(map(str, known))}.",
             next_step="Choose one of them in the plan.",
         )
 

@@ -2,7 +2,7 @@ import pytest
 
 from autocompress.compiler.dots import nibble_maddubs, pmaddwd, shifted
 from autocompress.compiler.machine import Machine, Tile
-from autocompress.compiler.schedules.gemm_i4 import gemm_i4
+from autocompress.compiler.schedules.gemm_grouped import gemm_grouped
 from autocompress.compiler.schedules.gemm_i8 import gemm_i8
 from autocompress.compiler.target import Target, machine_of
 from autocompress.errors import UnsupportedError
@@ -71,7 +71,7 @@ def test_the_product_of_nibbles_compiles_to_the_named_instruction(cpu, triple, i
     machine = machine_of(llvm)
     tile = machine.nibble_tile(rows=2, columns=9)
     size = {"rows": 2, "depth": 40, "columns": 9}
-    kernel = gemm_i4("kernel", **size, activation=None, tile=tile, dot=machine.nibbles)
+    kernel = gemm_grouped("kernel", **size, bits=4, activation=None, tile=tile, dot=machine.nibbles)
     assert f"\t{instruction}" in compiled(kernel, llvm).mod.inspect_source("asm")
 
 

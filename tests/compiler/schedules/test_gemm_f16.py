@@ -3,9 +3,10 @@ import pytest
 import tvm
 
 from autocompress.compiler.dots import bfdot, dpbf16ps, fmla, half_of, shifted, shifted_pairs
+from autocompress.compiler.graph import round_bf16
 from autocompress.compiler.intrinsics import half
 from autocompress.compiler.machine import Tile
-from autocompress.compiler.packing import bfloat16, half_panels, row_panels
+from autocompress.compiler.packing import half_panels, row_panels
 from autocompress.compiler.relax_graph import kernel_options
 from autocompress.compiler.schedules.gemm_f16 import gemm_f16, narrow
 from autocompress.compiler.target import Target, machine_of
@@ -43,7 +44,7 @@ def stored(x, dot):
         return x, x
     if dot.stored == "float16":
         return x.astype(np.float16), x.astype(np.float16).astype(np.float32)
-    return (bfloat16(x).view(np.uint32) >> 16).astype(np.uint16), bfloat16(x)
+    return (round_bf16(x).view(np.uint32) >> 16).astype(np.uint16), round_bf16(x)
 
 
 def product(dot, x, weight, bias, activation=None, vectors=2):
@@ -73,7 +74,7 @@ def rounding(dot, x, weight, bias):
 def test_the_product_is_that_of_the_stored_numbers_at_every_odd_size(dot, rows, depth, columns):
     rng = np.random.default_rng(depth)
     x, weight, bias = (rng.standard_normal(size, np.float32) for size in ((rows, depth), (depth, columns), columns))
-    weight, values = bfloat16(weight), stored(x, dot)[1]
+    weight, values = round_bf16(weight), stored(x, dot)[1]
     far = np.abs(product(dot, x, weight, bias) - (values.astype(np.float64) @ weight + bias))
     assert (far <= rounding(dot, values, weight, bias)).all()
 
@@ -98,7 +99,7 @@ def test_a_panel_may_be_narrow_or_wide(dot, vectors):
 def test_the_activation_follows_the_bias(activation):
     rng = np.random.default_rng(1)
     x, weight, bias = (rng.standard_normal(size, np.float32) for size in ((5, 20), (20, 37), 37))
-    weight = bfloat16(weight)
+    weight = round_bf16(weight)
     expected = ACTIVATIONS[activation](x.astype(np.float64) @ weight + bias)
     # The slope of an activation is below 1.2; its own error is below 2e-6.
     limit = 1.2 * rounding(shifted(4), x, weight, bias) + 2e-6
@@ -127,8 +128,8 @@ def test_what_is_too_large_becomes_infinite_and_nothing_becomes_a_number():
 def test_rounding_to_bfloat16_keeps_8_bits():
     values = np.array([1, 1 + 2**-8, 1 + 3 * 2**-8, -(1 + 2**-8 + 2**-20), 0.0, 2.0**-140], np.float32)
     expected = [1, 1, 1 + 2**-6, -(1 + 2**-7), 0, 0]
-    np.testing.assert_array_equal(bfloat16(values), np.array(expected, np.float32))
-    np.testing.assert_array_equal(bfloat16(bfloat16(values)), bfloat16(values))
+    np.testing.assert_array_equal(round_bf16(values), np.array(expected, np.float32))
+    np.testing.assert_array_equal(round_bf16(round_bf16(values)), round_bf16(values))
 
 
 def test_weights_as_f16_are_exact_down_to_2_to_the_minus_17_and_then_fade():
@@ -148,7 +149,7 @@ def test_weights_that_cannot_be_kept_are_refused(value, dot):
         half_panels(weight, 8, dot)
 
 
-def test_weights_beyond_f16_are_kept_as_bfloat16():
+def test_weights_beyond_f16_are_kept_as_round_bf16():
     weight = np.full((2, 1), 2.0**100, np.float32)
     packed = half_panels(weight, 4, bfdot())
     assert packed.shape == (1, 1, 8)

@@ -14,12 +14,14 @@ class Tile:
     Attributes:
         rows: Most rows of a tile.
         panel: Columns of a panel, a multiple of ``lanes``.
-        lanes: 32-bit values in one vector register.
+        lanes: Values in one vector register of sums.
+        ahead: Whether the next panel of weights is asked for, into the second cache, while this one is multiplied.
     """
 
     rows: int
     panel: int
     lanes: int
+    ahead: bool = False
 
     def panels(self, columns: int) -> int:
         """Return how many panels hold ``columns``."""
@@ -36,6 +38,7 @@ class Machine:
         dot: The product of uint8 activations and int8 weights.
         nibbles: The product of int8 activations (-127..127) and weights of 0..15.
         half: The product with bfloat16 weights.
+        ahead: Whether it pays to ask for weights before they are needed.
     """
 
     lanes: int
@@ -43,6 +46,7 @@ class Machine:
     dot: Dot
     nibbles: Dot
     half: HalfDot
+    ahead: bool = False
 
     def tile(self, rows: int, columns: int) -> Tile:
         """Return the register tile of a product of ``rows`` x ``columns``, measured in decision 0005.
@@ -51,7 +55,7 @@ class Machine:
         """
         most, vectors = (8 if self.registers >= 32 else 6), -(-columns // self.lanes)
         widest = 4 if 2 * rows <= most and vectors >= 4 else 2
-        return Tile(rows=most, panel=min(widest, vectors) * self.lanes, lanes=self.lanes)
+        return Tile(most, min(widest, vectors) * self.lanes, self.lanes, self._ahead(rows, most))
 
     def nibble_tile(self, rows: int, columns: int) -> Tile:
         """Return the register tile of a product of 4-bit weights.
@@ -61,7 +65,7 @@ class Machine:
         """
         most = 8 if self.registers >= 32 else 6
         vectors = min(max(1, most // rows), -(-columns // self.lanes))
-        return Tile(rows=most, panel=vectors * self.lanes, lanes=self.lanes)
+        return Tile(most, vectors * self.lanes, self.lanes, self._ahead(rows, most))
 
     def half_tile(self, rows: int, columns: int) -> Tile:
         """Return the register tile of a product of bfloat16 weights.
@@ -71,4 +75,8 @@ class Machine:
         lanes = self.half.lanes
         if lanes == self.lanes:
             return self.tile(rows, columns)
-        return Tile(rows=4, panel=min(2, -(-columns // lanes)) * lanes, lanes=lanes)
+        return Tile(4, min(2, -(-columns // lanes)) * lanes, lanes, self._ahead(rows, 4))
+
+    def _ahead(self, rows: int, most: int) -> bool:
+        """Weights that only one tile reads come in a stream that the processor itself reads ahead."""
+        return self.ahead and rows > most

@@ -54,9 +54,9 @@ class Kernel:
 
 
 def _text(value: Any) -> str:
-    """Return a number as it is, a dot product by its name and lanes, and a tile as rows x columns."""
+    """Return a number as it is, a dot product by its name and lanes, and a tile as rows x columns (+: reads ahead)."""
     if isinstance(value, Tile):
-        return f"{value.rows}x{value.panel}"
+        return f"{value.rows}x{value.panel}{'+' * value.ahead}"
     return f"{value.name}{value.lanes}" if isinstance(value, Dot) else str(value)
 
 

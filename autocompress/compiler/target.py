@@ -115,7 +115,9 @@ def machine_of(target: LlvmTarget) -> Machine:
     architecture = triple.split("-")[0]
 
     def machine(lanes: int, registers: int, dot: Dot, nibbles: Dot) -> Machine:
-        return Machine(lanes, registers, dot, nibbles, half_of(has, architecture, lanes))
+        return Machine(
+            lanes, registers, dot, nibbles, half_of(has, architecture, lanes), ahead=architecture == "x86_64"
+        )
 
     if architecture in ("aarch64", "arm64"):
         nibbles = nibble_sdot() if has("dotprod") else nibble_widening(smlal())

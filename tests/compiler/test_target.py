@@ -78,7 +78,7 @@ def test_the_product_of_nibbles_compiles_to_the_named_instruction(cpu, triple, i
 @pytest.mark.parametrize(("rows", "columns", "vectors"), [(64, 384, 1), (4, 384, 2), (1, 384, 8), (1, 40, 3)])
 def test_few_rows_leave_registers_for_more_columns(rows, columns, vectors):
     machine = machine_of(Target("znver4", "x86_64-linux-gnu").llvm())
-    assert machine.nibble_tile(rows, columns) == Tile(rows=8, panel=16 * vectors, lanes=16)
+    assert machine.nibble_tile(rows, columns) == Tile(8, 16 * vectors, 16, ahead=rows > 8)
 
 
 @pytest.mark.parametrize("registers", [16, 32])

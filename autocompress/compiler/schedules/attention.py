@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from tvm import tirx
 from tvm.script.ir_builder import tirx as ir
 
-from autocompress.compiler.schedules.elementwise import exp
+from autocompress.compiler.schedules.elementwise import LOG2_E, exp2
 from autocompress.compiler.schedules.vectors import (
     Buffer,
     Expr,
@@ -112,7 +112,8 @@ def _score(size: Heads, qkv: Buffer, keys: Buffer, scores: Buffer, head: Expr, r
 
 
 def _softmax(size: Heads, offset: Buffer, scores: Buffer, totals: Buffer, index: Expr) -> None:
-    lanes, scale = size.lanes, splat(ir.float32(size.width**-0.5), size.lanes)
+    # In powers of 2, so that one factor serves both the width and the exponential.
+    lanes, scale = size.lanes, splat(ir.float32(LOG2_E * size.width**-0.5), size.lanes)
     highest = Register(ir.float32(_OUTSIDE), lanes=lanes)
     with ir.serial(0, size.padded // lanes) as at:
         score = load(scores, index, start=at * lanes, lanes=lanes) * scale + load(offset, start=at * lanes, lanes=lanes)
@@ -122,7 +123,7 @@ def _softmax(size: Heads, offset: Buffer, scores: Buffer, totals: Buffer, index:
     peak.set(fold(highest.get(), lanes, ir.max))
     total = Register(ir.float32(0), lanes=lanes)
     with ir.serial(0, size.padded // lanes) as at:
-        value = exp(load(scores, index, start=at * lanes, lanes=lanes) - splat(peak.get(), lanes), lanes)
+        value = exp2(load(scores, index, start=at * lanes, lanes=lanes) - splat(peak.get(), lanes), lanes)
         store(scores, value, index, start=at * lanes, lanes=lanes)
         total.set(total.get() + load(scores, index, start=at * lanes, lanes=lanes))
     ir.buffer_store(totals, ir.float32(1) / fold(total.get(), lanes, lambda a, b: a + b), [index])

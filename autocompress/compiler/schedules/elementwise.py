@@ -17,10 +17,9 @@ from autocompress.compiler.schedules.vectors import (
     typed,
 )
 
-_LOG2_E = 1.44269504088896341
-_LN2_HIGH, _LN2_LOW = 0.693359375, -2.12194440e-4
-_EXP = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1)
-"""exp(r) - 1 - r over r^2 for |r| <= ln(2)/2 (Cephes ``expf``)."""
+LOG2_E = 1.44269504088896341
+_EXP2 = (1.32764713e-3, 9.67554096e-3, 5.55071309e-2, 2.40221202e-1, 6.93146944e-1, 1.00000012)
+"""2^r for |r| <= 1/2, highest power first; fitted for the smallest largest relative error (Lawson's iteration)."""
 _PHI_EDGE = 5.25
 _PHI = (
     *(9.80060315e-4, -2.82180635e-3, 3.09494324e-3, -3.62199312e-3, 7.90434610e-3, -1.36534590e-2, 1.88292228e-2),
@@ -30,20 +29,19 @@ _PHI = (
 first. Fitted so that the largest error of x * Phi(x) is smallest (Lawson's iteration on Chebyshev nodes)."""
 
 
-def exp(x: Expr, lanes: int) -> Expr:
-    """Return the exponential for x up to 88, with a relative error below 3e-7; e^-87 for anything below -87."""
+def exp2(x: Expr, lanes: int) -> Expr:
+    """Return 2^x for x below 128, with a relative error below 3e-7; about 2^-126 for anything below -126."""
 
     def f(value: float) -> Expr:
         return splat(ir.float32(value), lanes)
 
-    x = ir.max(ir.min(x, f(88.0)), f(-87.0))
-    power = ir.floor(x * f(_LOG2_E) + f(0.5))
-    r = x - power * f(_LN2_HIGH) - power * f(_LN2_LOW)
-    series = f(_EXP[0])
-    for factor in _EXP[1:]:
-        series = series * r + f(factor)
-    shifted = (ir.cast(power, typed("int32", lanes)) + splat(ir.int32(127), lanes)) << splat(ir.int32(23), lanes)
-    return (series * (r * r) + r + f(1.0)) * ir.reinterpret(shifted, dtype=typed("float32", lanes))
+    x = ir.max(x, f(-126.0))
+    power = ir.nearbyint(x)
+    series = f(_EXP2[0])
+    for factor in _EXP2[1:]:
+        series = series * (x - power) + f(factor)
+    exponent = ir.cast(power, typed("int32", lanes)) << splat(ir.int32(23), lanes)
+    return ir.reinterpret(ir.reinterpret(series, dtype=typed("int32", lanes)) + exponent, dtype=typed("float32", lanes))
 
 
 def normal_share(x: Expr, lanes: int) -> Expr:
@@ -72,7 +70,7 @@ def activate(x: Expr, activation: Activation, lanes: int) -> Expr:
     if activation == "relu":
         return ir.max(x, f(0.0))
     if activation == "tanh":
-        return f(1.0) - f(2.0) / (exp(x + x, lanes) + f(1.0))
+        return f(1.0) - f(2.0) / (exp2(ir.min(x * f(2 * LOG2_E), f(126.0)), lanes) + f(1.0))
     return x * normal_share(x, lanes)
 
 

@@ -19,6 +19,7 @@ from autocompress.compiler.schedules.vectors import (
     Kernel,
     Register,
     argument,
+    ask_for_next,
     for_spans,
     kernel,
     load,
@@ -60,6 +61,8 @@ def gemm_f16(
         bias = argument("bias", (count, tile.panel))
         epilogue = Epilogue(argument("y", (rows, columns)), bias, columns, activation, tile)
         with _functions(dot), parallel_tiles(rows, height, count) as (panel, row):
+            if tile.ahead:
+                ask_for_next(w, panel, row, rows=rows, height=height)
             block = _Block(x, w, row, panel, depth, tile, dot)
             totals = block.sums(height, "float32")
             if dot.longest:

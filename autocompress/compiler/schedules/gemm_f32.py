@@ -15,6 +15,7 @@ from autocompress.compiler.schedules.vectors import (
     Kernel,
     Register,
     argument,
+    ask_for_next,
     kernel,
     load,
     multiply,
@@ -80,6 +81,8 @@ def gemm_f32(name: str, *, rows: int, depth: int, columns: int, activation: Acti
         bias = argument("bias", (count, tile.panel))
         epilogue = Epilogue(argument("y", (rows, columns)), bias, columns, activation, tile)
         with parallel_tiles(rows, height, count) as (panel, row):
+            if tile.ahead:
+                ask_for_next(w, panel, row, rows=rows, height=height)
             sums = multiply(
                 height,
                 spans(tile.panel, tile.lanes),

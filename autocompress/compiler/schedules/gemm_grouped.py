@@ -20,6 +20,7 @@ from autocompress.compiler.schedules.vectors import (
     Reduction,
     Register,
     argument,
+    ask_for_next,
     kernel,
     load,
     parallel_tiles,
@@ -108,6 +109,8 @@ def gemm_grouped(
         epilogue = Epilogue(argument("y", (rows, columns)), bias, columns, activation, tile)
         starts = range(0, tile.panel, dot.lanes)
         with parallel_tiles(rows, height, count) as (panel, row):
+            if tile.ahead:
+                ask_for_next(w, panel, row, rows=rows, height=height)
             block = _Block(q, excess, w, row, panel, height, starts, bits, dot)
             totals = [[Register(ir.float32(0), lanes=dot.lanes) for _ in starts] for _ in range(height)]
             with ir.serial(0, groups(depth)) as group:

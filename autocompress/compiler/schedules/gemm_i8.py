@@ -17,6 +17,7 @@ from autocompress.compiler.schedules.vectors import (
     Reduction,
     Register,
     argument,
+    ask_for_next,
     for_spans,
     kernel,
     load,
@@ -101,6 +102,8 @@ def gemm_i8(
         bias = argument("bias", (count, tile.panel))
         epilogue = Epilogue(argument("y", (rows, columns)), bias, columns, activation, tile)
         with parallel_tiles(rows, height, count) as (panel, row):
+            if tile.ahead:
+                ask_for_next(w, panel, row, rows=rows, height=height)
             sums = _multiply(q, w, row, panel, height, steps, tile, dot)
             back = [
                 [

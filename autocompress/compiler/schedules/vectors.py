@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
+import numpy as np
 from tvm import tirx
 from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as ir
@@ -17,6 +18,9 @@ Kernel: TypeAlias = Any
 """A ``tvm.tirx.PrimFunc``: inputs first, outputs last."""
 Span: TypeAlias = tuple[int, int]
 """First channel and number of channels of one vector."""
+
+
+_LINE_BYTES = 64
 
 
 def kernel(name: str, write: Callable[[], None]) -> Kernel:
@@ -142,6 +146,22 @@ def parallel_tiles(rows: int, height: int, outer: int) -> Iterator[tuple[Expr, E
     tiles = -(-rows // height)
     with ir.parallel(0, outer * tiles) as index:
         yield index // tiles, first_row(index % tiles, rows, height)
+
+
+def ask_for_next(w: Buffer, panel: Expr, row: Expr, *, rows: int, height: int) -> None:
+    """Ask for the part of the next panel (``w`` is panels x steps x width) that falls to the tile at ``row``.
+
+    All tiles of one panel together ask for the whole next one. It goes into the second cache: the first is full.
+    """
+    count, steps, width = (int(size) for size in w.shape)
+    per_line = _LINE_BYTES // np.dtype(str(w.dtype)).itemsize
+    lines, tiles = -(-steps * width // per_line), -(-rows // height)
+    share = -(-lines // tiles)
+    with ir.serial(0, share) as index:
+        start = ir.min(row // height * share + index, lines - 1) * per_line
+        address = ir.address_of(w[ir.min(panel + 1, count - 1), start // width, start % width])
+        name, read, second_cache, data = ir.llvm_lookup_intrinsic_id("llvm.prefetch.p0"), 0, 2, 1
+        ir.evaluate(ir.call_llvm_intrin(name, address, *map(ir.int32, (read, second_cache, data)), dtype="void"))
 
 
 def first_row(tile: Expr, rows: int, height: int) -> Expr:

@@ -23,6 +23,7 @@ from autocompress.compiler.schedules.vectors import (
     splat,
     store,
     tile_rows,
+    transposed,
 )
 
 _MASKED = -3.0e38
@@ -90,11 +91,25 @@ def attention(name: str, *, batch: int, tokens: int, heads: int, width: int, lan
 
 def _transpose_keys(size: Heads, qkv: Buffer, keys: Buffer, first: Expr, head: Expr) -> None:
     start_channel = (size.heads + head) * size.width
+    lanes = size.lanes
+    square_tokens, square_width = size.tokens // lanes, size.width // lanes
+
+    def move(token: Expr, channel: Expr) -> None:
+        ir.buffer_store(keys, qkv[first + token, start_channel + channel], [channel, token])
+
+    if square_tokens and square_width:
+        with ir.serial(0, square_width) as across, ir.serial(0, square_tokens) as down:
+            token, channel = down * lanes, across * lanes
+            rows = [load(qkv, first + token + at, start=start_channel + channel, lanes=lanes) for at in range(lanes)]
+            for at, column in enumerate(transposed(rows)):
+                store(keys, column, channel + at, start=token, lanes=lanes)
+    with ir.serial(0, size.width) as channel, ir.serial(square_tokens * lanes, size.tokens) as token:
+        move(token, channel)
+    with ir.serial(square_width * lanes, size.width) as channel, ir.serial(0, square_tokens * lanes) as token:
+        move(token, channel)
     with ir.serial(0, size.width) as channel:
-        with ir.serial(0, size.tokens) as token:
-            ir.buffer_store(keys, qkv[first + token, start_channel + channel], [channel, token])
-        for start, lanes in spans(size.padded - size.tokens, size.lanes):
-            store(keys, splat(ir.float32(0), lanes), channel, start=size.tokens + start, lanes=lanes)
+        for start, count in spans(size.padded - size.tokens, lanes):
+            store(keys, splat(ir.float32(0), count), channel, start=size.tokens + start, lanes=count)
 
 
 def _score(size: Heads, qkv: Buffer, keys: Buffer, scores: Buffer, head: Expr, row: Expr, height: int) -> None:

@@ -111,6 +111,33 @@ def fold(value: Expr, lanes: int, combine: Callable[[Expr, Expr], Expr]) -> Expr
     return value
 
 
+def transposed(rows: Sequence[Expr]) -> list[Expr]:
+    """Return the columns of a square of as many vectors as each has lanes.
+
+    Each round interleaves the vectors of the two halves; after log2(lanes) rounds every lane is in its place.
+    """
+    lanes = len(rows)
+    vectors = [_held(row, lanes) for row in rows]
+    for _ in range(lanes.bit_length() - 1):
+        pairs = zip(vectors[: lanes // 2], vectors[lanes // 2 :], strict=True)
+        vectors = [_held(half, lanes) for low, high in pairs for half in _interleaved(low, high, lanes)]
+    return vectors
+
+
+def _held(value: Expr, lanes: int) -> Expr:
+    register = Register(ir.float32(0), lanes=lanes)
+    register.set(value)
+    return register.get()
+
+
+def _interleaved(low: Expr, high: Expr, lanes: int) -> list[Expr]:
+    order = [index for lane in range(lanes) for index in (lane, lanes + lane)]
+    return [
+        tirx.Shuffle([low, high], [tirx.const(index, "int32") for index in half])
+        for half in (order[:lanes], order[lanes:])
+    ]
+
+
 def _part(value: Expr, first: int, lanes: int) -> Expr:
     return tirx.Shuffle([value], [tirx.const(first + lane, "int32") for lane in range(lanes)])
 

@@ -6,13 +6,13 @@ The storage of a compiled library is planned by TVM's pass ``StaticPlanBlockMemo
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from autocompress.compiler.machine import Tile
-from autocompress.compiler.program import Kernel, Program, Tensor
+from autocompress.compiler.program import Kernel, Program
 
 MATCH_RANGE = 16
 """A value takes no free storage that is more than this many times larger or smaller."""
@@ -26,11 +26,11 @@ class Plan:
 
     Attributes:
         storage_bytes: Size of each storage, in the order of first use.
-        places: Index of the storage that holds a value. The output has one of its own, which its reader keeps.
+        places: Name of a value -> index of the storage that holds it. The output has one of its own, which its reader keeps.
     """
 
     storage_bytes: tuple[int, ...]
-    places: Mapping[Tensor, int]
+    places: Mapping[str, int]
 
 
 def plan(program: Program) -> Plan:
@@ -39,23 +39,25 @@ def plan(program: Program) -> Plan:
     A storage is free once the last call that reads its value has run. Values of the same type take it again: the
     smallest that is large enough or, where there is none, the largest, which grows.
     """
-    reads = Counter(tensor for call in program.calls for tensor in call.inputs)
-    reads[program.output] += 1
+    last = {tensor.name: index for index, call in enumerate(program.calls) for tensor in (*call.outputs, *call.inputs)}
+    last[program.output.name] = len(program.calls)
     sizes: list[int] = []
-    places: dict[Tensor, int] = {}
+    places: dict[str, int] = {}
     free: defaultdict[str, list[tuple[int, int]]] = defaultdict(list)
-    for call in program.calls:
+    for index, call in enumerate(program.calls):
         for tensor in call.outputs:
-            reused = None if tensor == program.output else _take(free[tensor.dtype], tensor.size_bytes)
-            places[tensor] = len(sizes) if reused is None else reused
+            name, size_bytes = tensor.name, tensor.size_bytes
+            reused = None if name == program.output.name else _take(free[tensor.dtype], size_bytes)
             if reused is None:
-                sizes.append(tensor.size_bytes)
+                places[name] = len(sizes)
+                sizes.append(size_bytes)
             else:
-                sizes[reused] = max(sizes[reused], tensor.size_bytes)
-        reads.subtract(call.inputs)
-        for tensor in dict.fromkeys((*call.inputs, *call.outputs)):
-            if not reads[tensor] and tensor in places:
-                place = places[tensor]
+                places[name] = reused
+                sizes[reused] = max(sizes[reused], size_bytes)
+        for tensor in (*call.inputs, *call.outputs):
+            if tensor.name in places and last[tensor.name] == index:
+                last[tensor.name] = -1
+                place = places[tensor.name]
                 insort(free[tensor.dtype], (sizes[place], place), key=_size)
     return Plan(tuple(sizes), places)
 
@@ -90,7 +92,7 @@ class Scratch:
 
     Attributes:
         call_bytes: Asked for by the calling thread, for the whole call.
-        task_bytes: Asked for by every task, given back at its end.
+        task_bytes: Asked for by a task, or by some of them, and given back at its end.
         tasks: Iterations of the parallel loop, dealt out to the threads in equal runs.
     """
 
@@ -136,9 +138,10 @@ def _attention(*, batch: int, tokens: int, heads: int, width: int, lanes: int) -
 
 
 def _product(*, rows: int, columns: int, tile: Tile, **_: Any) -> Scratch:
-    # A finished tile.
+    # A finished tile of the last panel, if that is not full.
     height = _height(rows, tile.rows)
-    return Scratch(0, 4 * height * tile.panel, tile.panels(columns) * -(-rows // height))
+    tile_bytes = 4 * height * tile.panel if columns % tile.panel else 0
+    return Scratch(0, tile_bytes, tile.panels(columns) * -(-rows // height))
 
 
 def _quantize(*, rows: int, **_: Any) -> Scratch:

@@ -137,9 +137,4 @@ def _linear_maps(layer: LayerShape) -> Iterator[tuple[str, int, Bits]]:
         yield f"{name} out", width, bits
 
 
-from autocompress.compiler.dots import dpbf16ps, nibble_vnni, vnni
-from autocompress.compiler.graph import Stored, weight_specs
-from autocompress.compiler.lowering import lower
-from autocompress.compiler.machine import Machine
-from autocompress.compiler.memory import activation_bytes, workspace_bytes
-from autocompress.shape import BITS, EMBEDDING_BITS, Bits, LayerShape, ModelShape
+_STORED_BITS: dict[Stored, Bits] = {"f32": 32, "bf16": 16, "i8": 8, "i4": 4, "i2": 2}

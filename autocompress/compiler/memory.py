@@ -26,7 +26,7 @@ class Plan:
 
     Attributes:
         storage_bytes: Size of each storage, in the order of first use.
-        places: Name of a value -> index of the storage that holds it. The output has one of its own, which its reader keeps.
+        places: Name of a value -> index of the storage that holds it. The output, which its reader keeps, shares none.
     """
 
     storage_bytes: tuple[int, ...]

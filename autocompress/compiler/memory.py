@@ -156,6 +156,7 @@ def _height(rows: int, most: int) -> int:
 
 SCRATCH: dict[str, Callable[..., Scratch]] = {
     "attention": _attention,
+    "gemm_f16": _product,
     "gemm_f32": _product,
     "gemm_i4": _product,
     "gemm_i8": _product,

@@ -158,7 +158,7 @@ SCRATCH: dict[str, Callable[..., Scratch]] = {
     "attention": _attention,
     "gemm_f16": _product,
     "gemm_f32": _product,
-    "gemm_i4": _product,
+    "gemm_grouped": _product,
     "gemm_i8": _product,
     "quantize": _quantize,
 }

@@ -40,6 +40,7 @@ shapes = st.builds(
     layers=st.lists(layers, min_size=1, max_size=4).map(tuple),
     classes=st.integers(1, 5),
     embedding_bits=st.sampled_from(EMBEDDING_BITS),
+    embedding_rank=st.sampled_from((0, 9)),
 )
 
 

@@ -29,7 +29,7 @@ def run(
     tokens: Tokens = 64,
 ) -> None:
     """See ``HELP``."""
-    from autocompress.pipeline.prediction import predict, shape_of, shrink
+    from autocompress.pipeline.prediction import activation_bytes, predict, shape_of, shrink
     from autocompress.report.units import TITLES, figure
 
     whole = shape_of(model)
@@ -41,3 +41,6 @@ def run(
         rows.append([title, *(figure(name, value) for value in (estimate.value, estimate.low, estimate.high))])
     show(["figure", "predicted", "from", "to"], rows, title=shape.describe())
     say(cost.source)
+    if engine == "tvm":
+        held = figure("activation_bytes", activation_bytes(shape, tokens))
+        say(f"Of the memory, {held} are activations, as they are planned when the model is compiled.")

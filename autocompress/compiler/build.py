@@ -155,6 +155,7 @@ def _build_onnx(job: Job) -> Path:
 
 def _build_tvm(job: Job) -> Path:
     from autocompress.compiler.lowering import lower
+    from autocompress.compiler.memory import activation_bytes
     from autocompress.compiler.relax_graph import compile_module, relax_module
     from autocompress.compiler.target import Target, machine_of
 
@@ -166,6 +167,7 @@ def _build_tvm(job: Job) -> Path:
     partial = path.with_name(f"{path.name}.partial.so")
     compile_module(relax_module(program), llvm).export_library(str(partial), fcompile=link)
     about = {"tokens": job.tokens, "batch": job.batch, "vocabulary": job.shape.vocabulary, "target": str(target)}
+    about["activation_bytes"] = activation_bytes(program)
     _append(partial, program.constants, job.weights, about | {"kernels": [str(kernel) for kernel in program.names()]})
     return partial.replace(path)
 

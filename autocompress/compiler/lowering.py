@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import Any, TypeAlias
 
 from autocompress.compiler.graph import Activation, Array, Weights, bf16_bits, emit, groups, weight_specs
@@ -50,6 +51,7 @@ class Lowering:
         self.ids, self.mask = (Tensor(name, (batch, tokens), "int64") for name in ("input_ids", "attention_mask"))
         self.constants: dict[str, Constant] = {}
         self.calls: list[Call] = []
+        self.fresh = (f"value_{index}" for index in count())
 
     def lookup(self, name: str, bits: EmbeddingBits) -> Value:
         """See ``Graph.lookup``."""
@@ -218,10 +220,7 @@ class Lowering:
         return self._record(Kernel.of(family, lanes=self.machine.lanes, **size), inputs, results)
 
     def _record(self, kernel: Kernel, inputs: Sequence[Tensor], results: Results) -> tuple[Tensor, ...]:
-        start = sum(len(call.outputs) for call in self.calls)
-        outputs = tuple(
-            Tensor(f"value_{start + index}", dimensions, dtype) for index, (dimensions, dtype) in enumerate(results)
-        )
+        outputs = tuple(Tensor(next(self.fresh), dimensions, dtype) for dimensions, dtype in results)
         self.calls.append(Call(kernel, tuple(inputs), outputs))
         return outputs
 

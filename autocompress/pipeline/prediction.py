@@ -12,6 +12,7 @@ from autocompress.models.load import load_shape
 from autocompress.pipeline.calibration import best_known, roofline
 from autocompress.pipeline.candidates import Chosen, choices
 from autocompress.pipeline.teacher import cache_folder
+from autocompress.predictors.features import columns, features
 from autocompress.shape import BITS, LayerShape, ModelShape, nearest_embedding_bits
 
 COMMON = ModelShape(
@@ -64,3 +65,8 @@ def predict(shape: ModelShape, *, device: str, engine: str, threads: int, tokens
     profile = load_profile(device)
     known = best_known(profile, engine, threads)
     return (known or roofline(profile, engine, threads)).predict(shape, tokens)
+
+
+def activation_bytes(shape: ModelShape, tokens: int) -> int:
+    """Return the bytes of activations and workspace of a library compiled for ``tokens`` tokens (``NOMINAL``)."""
+    return int(columns(features(shape, tokens), ("activation_bytes",))[0])

@@ -1,7 +1,7 @@
 import pytest
 
 from autocompress.errors import UnsupportedError
-from autocompress.pipeline.prediction import COMMON, predict, shrink
+from autocompress.pipeline.prediction import COMMON, activation_bytes, predict, shrink
 from autocompress.shape import BITS
 
 
@@ -19,6 +19,12 @@ def test_fewer_bits_make_a_smaller_model_on_a_device_that_was_never_measured():
     ]
     sizes = [cost.size_bytes.value for cost in costs]
     assert sizes == sorted(set(sizes))
+
+
+def test_activations_of_a_shape_hold_at_least_what_its_widest_layer_reads_and_writes_at_once():
+    # The residual stream, the neurons and what they give, all f32; a greedy plan stays below twice that.
+    least = 64 * (384 + 1536 + 384) * 4
+    assert least <= activation_bytes(COMMON, tokens=64) < 2 * least
 
 
 @pytest.mark.parametrize("wrong", [{"bits": 3}, {"depth": 7}])

@@ -6,7 +6,19 @@ import numpy as np
 import pytest
 
 from autocompress.compiler.graph import emit, weight_specs
-from autocompress.predictors.features import FEATURES, KERNELS, LATENCY, MEMORY, SIZE, columns, features, features_many
+from autocompress.compiler.lowering import lower
+from autocompress.compiler.memory import activation_bytes, workspace_bytes
+from autocompress.predictors.features import (
+    FEATURES,
+    KERNELS,
+    LATENCY,
+    MEMORY,
+    NOMINAL,
+    SIZE,
+    columns,
+    features,
+    features_many,
+)
 from autocompress.shape import BITS, EMBEDDING_BITS, LayerShape, ModelShape
 
 SHAPE = ModelShape(
@@ -119,13 +131,16 @@ def test_linear_maps_that_differ_are_counted_once():
     assert [row[name] for name in KERNELS] == [{32: 6, 8: 4, 4: 4}.get(bits, 0) for bits in BITS]
 
 
-def test_activations_are_those_of_the_widest_layer():
-    one = replace(SHAPE, layers=SHAPE.layers[:1])
-    row = dict(zip(FEATURES, features(one, 10), strict=True))
-    # Residual, then either Q, K, V, their mix and the scores, or two copies of the feed-forward block.
-    assert row["activation_bytes"] == 4 * (10 * 48 + max(4 * 10 * 48 + 3 * 100, 2 * 10 * 96))
-    three = dict(zip(FEATURES, features(SHAPE, 10), strict=True))
-    assert three["activation_bytes"] == row["activation_bytes"]
+@pytest.mark.parametrize("tokens", [1, 10, 40])
+def test_activations_are_what_a_compiled_program_holds(tokens):
+    program = lower(SHAPE, tokens=tokens, machine=NOMINAL)
+    row = dict(zip(FEATURES, features(SHAPE, tokens), strict=True))
+    assert row["activation_bytes"] == activation_bytes(program) + workspace_bytes(program, threads=1)
+
+
+def test_layers_after_the_widest_take_its_storage_again():
+    one, four = (replace(SHAPE, layers=SHAPE.layers[:1] * count) for count in (2, 5))
+    assert columns(features(one, 10), ("activation_bytes",)) == columns(features(four, 10), ("activation_bytes",))
 
 
 def test_many_shapes_make_one_array_of_the_same_rows():

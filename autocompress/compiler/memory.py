@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from autocompress.compiler.machine import Tile
 from autocompress.compiler.program import Kernel, Program
 
 MATCH_RANGE = 16
@@ -137,13 +136,6 @@ def _attention(*, batch: int, tokens: int, heads: int, width: int, lanes: int) -
     return Scratch(0, _heap(4 * padded, 4 * width * padded, 4 * height * padded, 4 * height), batch * heads)
 
 
-def _product(*, rows: int, columns: int, tile: Tile, **_: Any) -> Scratch:
-    # A finished tile of the last panel, if that is not full.
-    height = _height(rows, tile.rows)
-    tile_bytes = 4 * height * tile.panel if columns % tile.panel else 0
-    return Scratch(0, tile_bytes, tile.panels(columns) * -(-rows // height))
-
-
 def _quantize(*, rows: int, **_: Any) -> Scratch:
     # The extremes of every row.
     return Scratch(_heap(4 * rows, 4 * rows), 0, rows)
@@ -156,10 +148,6 @@ def _height(rows: int, most: int) -> int:
 
 SCRATCH: dict[str, Callable[..., Scratch]] = {
     "attention": _attention,
-    "gemm_f16": _product,
-    "gemm_f32": _product,
-    "gemm_grouped": _product,
-    "gemm_i8": _product,
     "quantize": _quantize,
 }
 """Family of kernels -> what one asks for, of its sizes."""

@@ -19,6 +19,7 @@ from autocompress.compiler.schedules.vectors import (
     kernel,
     load,
     multiply,
+    on_stack,
     parallel_tiles,
     spans,
     store,
@@ -56,7 +57,7 @@ class Epilogue:
 
     def _store_part(self, values: list[list[Expr]], row: Expr, panel: Expr, columns: int) -> None:
         lanes = self.tile.lanes
-        done = ir.alloc_buffer((len(values), self.tile.panel), "float32", scope="local")
+        done = on_stack((len(values), self.tile.panel))
         for index, line in enumerate(values):
             for at, value in enumerate(line):
                 store(done, value, index, start=at * lanes, lanes=lanes)

@@ -79,13 +79,17 @@ def for_spans(width: int, lanes: int, body: Callable[[Expr, int], None]) -> None
         body(full * lanes + start, narrow)
 
 
+def on_stack(dimensions: Sequence[int], dtype: str = "float32") -> Buffer:
+    """Return a small buffer of the kernel; one on the heap would not become registers, and asking for it takes time."""
+    keep = {"disable_lower_builtin": True}
+    return ir.alloc_buffer(tuple(dimensions), dtype, scope="local", annotations=keep)
+
+
 class Register:
     """A value that changes inside a loop and that LLVM keeps in a register."""
 
     def __init__(self, first: Expr, *, dtype: str = "float32", lanes: int = 1) -> None:
-        # The annotation keeps it on the stack; a heap allocation would not become a register.
-        keep = {"disable_lower_builtin": True}
-        self.buffer = ir.alloc_buffer((1,), typed(dtype, lanes), scope="local", annotations=keep)
+        self.buffer = on_stack((1,), typed(dtype, lanes))
         self.lanes = lanes
         self.set(splat(first, lanes))
 

@@ -9,15 +9,12 @@ waited for a processor that other processes held is taken off. OpenVINO and NNCF
 from __future__ import annotations
 
 import argparse
-import copy
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from statistics import geometric_mean
 from typing import Any
 
 import numpy as np
@@ -26,25 +23,20 @@ import transformers
 from torch import nn
 from transformers import BertConfig, BertForSequenceClassification
 
-from autocompress.compiler.build import build
-from autocompress.compression import quantization
-from autocompress.compression.method import Context
 from autocompress.cost import Artifact, Failure, Measurement
 from autocompress.engines import open_artifact
 from autocompress.models.load import adapter_of
-from autocompress.profiling.drift import reference_ms, waited_share, without_waiting
 from autocompress.profiling.runner import LocalRunner, measure_alternating
-from autocompress.shape import Bits
 from benchmarks.peer_worker import PEER_ENGINES, OpenVino, know_peers
-from benchmarks.peers import NAMES, PEERS, TORCH, Contestant, LogitsOnly, Subject, silenced
-from benchmarks.record import finish, print_table
+from benchmarks.peers import CONTESTANTS, NAMES, Contestant, LogitsOnly, Subject, silenced
+from benchmarks.record import finish
+from benchmarks.standings import PRUNED, Case, ratios, table
 
 THREADS = 1
 LENGTHS, QUICK_LENGTHS = (64, 128), (64,)
 CHECKED_INPUTS = 4
 F32_LOGITS_OFF = 1e-3
 """How far an f32 peer's logits may be from torch's: what computes something else is no peer."""
-PRUNED = "pruned MiniLM-L6"
 
 
 def minilm() -> nn.Module:
@@ -78,30 +70,6 @@ MODELS: dict[str, Callable[[], nn.Module]] = {"MiniLM-L6": minilm, "BERT-base": 
 QUICK_MODELS = ("MiniLM-L6", PRUNED)
 
 
-def ours(subject: Subject, *, engine: str, bits: Bits) -> Artifact:
-    """Round the model as AutoCompress does and build it for ``engine``."""
-    model = subject.model
-    if bits != 32:
-        depth = len(adapter_of(model).layers(model))
-        step = quantization.QuantizeStep((bits,) * depth, (bits,) * depth, bits)
-        model = quantization.apply(copy.deepcopy(model), step, _NO_DATA)
-    adapter = adapter_of(model)
-    stem = subject.folder / f"ours-{bits}"
-    return build(adapter.shape(model), adapter.weights(model), stem, engine=engine, tokens=subject.tokens)
-
-
-_NO_DATA = Context(batches=lambda _steps, _seed: (), teacher_logits=lambda _batch: torch.empty(0))
-OURS = {bits: f"tvm {name}" for bits, name in NAMES.items()}
-CONTESTANTS = (
-    *(Contestant(OURS[bits], bits, partial(ours, engine="tvm", bits=bits), quick=True, peer=False) for bits in NAMES),
-    *(
-        Contestant(f"onnxruntime {NAMES[bits]}", bits, partial(ours, engine="onnxruntime", bits=bits), quick=True)
-        for bits in NAMES
-    ),
-    *PEERS,
-)
-
-
 @dataclass(frozen=True)
 class EitherRunner:
     """Runs peers' artifacts by the worker that knows them, and all others as AutoCompress does."""
@@ -112,57 +80,6 @@ class EitherRunner:
     def run(self, artifact: Artifact, **options: Any) -> Measurement | Failure:
         """See ``Runner.run``."""
         return (self.peers if artifact.engine in PEER_ENGINES else self.ours).run(artifact, **options)
-
-
-@dataclass(frozen=True)
-class Case:
-    """One model at one length: what was measured of each contestant.
-
-    Attributes:
-        model: Key of ``MODELS``.
-        tokens: Of the one sequence.
-        measured: Name of the contestant -> its samples.
-        off: Name -> largest difference of its logits from torch's f32 logits.
-        failed: Name -> why there are no samples, or why they do not count.
-        float_precision: Name -> what OpenVINO computes with where the model has floats.
-        largest_logit: Of torch, for comparison with ``off``.
-    """
-
-    model: str
-    tokens: int
-    measured: dict[str, Measurement] = field(default_factory=dict)
-    off: dict[str, float] = field(default_factory=dict)
-    failed: dict[str, str] = field(default_factory=dict)
-    float_precision: dict[str, str] = field(default_factory=dict)
-    largest_logit: float = 0.0
-
-    @property
-    def name(self) -> str:
-        """Model and length."""
-        return f"{self.model}, {self.tokens} tokens"
-
-    def calm(self, name: str) -> Measurement:
-        """Return what was measured of a contestant, without waiting for a processor: all run in the calling thread."""
-        return without_waiting(self.measured[name])
-
-    def best_peer(self, bits: Bits, engine: str | None = None) -> str | None:
-        """Return the fastest peer of ``bits`` (by its median, of ``engine`` alone if given) that counts."""
-        names = [
-            peer.name
-            for peer in CONTESTANTS
-            if peer.peer
-            and peer.bits == bits
-            and peer.name in self.measured.keys() - self.failed.keys()
-            and engine in (None, self.measured[peer.name].engine)
-        ]
-        return min(names, key=lambda name: self.calm(name).latency_p50_ms, default=None)
-
-    def over(self, bits: Bits, engine: str | None = None) -> float | None:
-        """Return our latency over the best peer's; ``None`` where one of the two is not there."""
-        best, mine = self.best_peer(bits, engine), OURS[bits]
-        if best is None or mine in self.failed or mine not in self.measured:
-            return None
-        return self.calm(mine).latency_p50_ms / self.calm(best).latency_p50_ms
 
 
 def run_case(case: Case, chosen: Sequence[Contestant], subject: Subject, *, quick: bool) -> Case:
@@ -214,76 +131,6 @@ def check_logits(case: Case, artifacts: Mapping[str, Artifact], subject: Subject
         if bits[name] == 32 and not case.off[name] <= F32_LOGITS_OFF:
             case.failed[name] = f"wrong result: f32 logits are {case.off[name]:.1e} off"
     return replace(case, largest_logit=max(float(np.abs(logits).max()) for logits in expected))
-
-
-def table(case: Case) -> dict[str, dict[str, float | str | None]]:
-    """Print what was measured, the fastest of each precision first, and return it."""
-    bits = {contestant.name: contestant.bits for contestant in CONTESTANTS}
-    order = sorted(case.measured, key=lambda name: (-bits[name], case.calm(name).latency_p50_ms))
-    torch_ms = case.calm(TORCH).latency_p50_ms if TORCH in case.measured else None
-    rows: dict[str, dict[str, float | str | None]] = {}
-    for name in order:
-        found, calm, best = case.measured[name], case.calm(name), case.best_peer(bits[name])
-        p50_ms = calm.latency_p50_ms
-        rows[name] = {
-            "p50_ms": round(p50_ms, 3),
-            "p95_ms": round(calm.latency_p95_ms, 3),
-            "over_best_peer": None if best is None else round(p50_ms / case.calm(best).latency_p50_ms, 3),
-            "times_faster_than_torch": None if torch_ms is None else round(torch_ms / p50_ms, 2),
-            "peak_memory_mb": round(found.peak_memory_bytes / 1e6, 1),
-            "size_mb": round(found.size_bytes / 1e6, 1),
-            "logits_off": float(f"{case.off[name]:.1e}"),
-            "reference_ms": round(reference_ms(found), 4),
-            "waited_share": round(waited_share(found), 4),
-            "samples": len(found.samples_ms),
-            "floats": case.float_precision.get(name),
-        }
-    header = [
-        "",
-        "p50 ms",
-        "p95 ms",
-        "x peer",
-        "x torch",
-        "peak MB",
-        "size MB",
-        "off",
-        "kernel ms",
-        "waited",
-        "samples",
-    ]
-    print(f"{case.name} (largest logit {case.largest_logit:.2g})")
-    print_table(header, [[name, *map(_cell, [*row.values()][:-1])] for name, row in rows.items()])
-    for name, precision in case.float_precision.items():
-        print(f"  {name}: floats computed as {precision}")
-    for name, reason in case.failed.items():
-        print(f"  {name}: {reason}")
-    print(flush=True)
-    return rows
-
-
-def _cell(value: float | str | None) -> str:
-    return f"{value:g}" if isinstance(value, int | float) else "-"
-
-
-def ratios(cases: Sequence[Case]) -> dict[str, float | None]:
-    """Return the geometric means of our latency over peers': below 1 we are faster.
-
-    A mean over cases of which one lacks a figure would flatter: it is ``None``.
-    """
-    whole = [case for case in cases if case.model != PRUNED]
-    pruned = [case for case in cases if case.model == PRUNED]
-    found: dict[str, float | None] = {}
-    for suffix, engine in (("best_peer", None), ("onnxruntime", "onnxruntime")):
-        for bits, name in NAMES.items():
-            found[f"{name}_over_{suffix}"] = _mean(case.over(bits, engine) for case in whole)
-        found[f"pruned_over_{suffix}"] = _mean(case.over(bits, engine) for case in pruned for bits in NAMES)
-    return found
-
-
-def _mean(values: Iterable[float | None]) -> float | None:
-    found = list(values)
-    known = [value for value in found if value is not None]
-    return round(geometric_mean(known), 4) if known and len(known) == len(found) else None
 
 
 def peer_versions() -> dict[str, str]:

@@ -1,7 +1,8 @@
-"""What ``benchmarks.engines`` compares AutoCompress with: the same model, made ready by other projects' own tools."""
+"""What ``benchmarks.engines`` compares: one model, made ready by AutoCompress and by other projects' own tools."""
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 import shutil
@@ -19,8 +20,12 @@ import numpy as np
 import torch
 from torch import nn
 
+from autocompress.compiler.build import build
+from autocompress.compression import quantization
+from autocompress.compression.method import Context
 from autocompress.cost import Artifact
 from autocompress.engines import Ids
+from autocompress.models.load import adapter_of
 from autocompress.shape import WEIGHT_GROUP, Bits
 
 CALIBRATION_INPUTS = 16
@@ -230,6 +235,18 @@ def round_nncf(model: Any, subject: Subject, bits: Bits) -> Any:
     )
 
 
+def ours(subject: Subject, *, engine: str, bits: Bits) -> Artifact:
+    """Round the model as AutoCompress does and build it for ``engine``."""
+    model = subject.model
+    if bits != 32:
+        depth = len(adapter_of(model).layers(model))
+        step = quantization.QuantizeStep((bits,) * depth, (bits,) * depth, bits)
+        model = quantization.apply(copy.deepcopy(model), step, _NO_DATA)
+    adapter = adapter_of(model)
+    stem = subject.folder / f"ours-{bits}"
+    return build(adapter.shape(model), adapter.weights(model), stem, engine=engine, tokens=subject.tokens)
+
+
 @contextmanager
 def silenced() -> Iterator[None]:
     """Keep back what the tools tell of their progress."""
@@ -262,4 +279,14 @@ PEERS = (
     Contestant("exported int4, onnxruntime", 4, round_blocks, needs=("onnx_ir",)),
     *(_openvino(source, bits) for bits in NAMES for source in ("onnx", "torch")),
 )
-"""Everything that AutoCompress is compared with, beside what it builds itself for ONNX Runtime."""
+_NO_DATA = Context(batches=lambda _steps, _seed: (), teacher_logits=lambda _batch: torch.empty(0))
+OURS = {bits: f"tvm {name}" for bits, name in NAMES.items()}
+CONTESTANTS = (
+    *(Contestant(OURS[bits], bits, partial(ours, engine="tvm", bits=bits), quick=True, peer=False) for bits in NAMES),
+    *(
+        Contestant(f"onnxruntime {NAMES[bits]}", bits, partial(ours, engine="onnxruntime", bits=bits), quick=True)
+        for bits in NAMES
+    ),
+    *PEERS,
+)
+"""All rows: what AutoCompress compiles, what it builds for ONNX Runtime, and what is made by others' tools."""

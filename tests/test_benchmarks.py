@@ -14,12 +14,13 @@ from autocompress.pipeline.prediction import COMMON
 from autocompress.pipeline.workspace import PACKAGES
 from autocompress.predictors.sampling import corners, sample_shapes
 from autocompress.predictors.store import load
-from benchmarks.engines import CONTESTANTS, OURS, PRUNED, Case, check_logits, ratios
+from benchmarks.engines import check_logits
 from benchmarks.peer_worker import PEER_ENGINES, open_torch
-from benchmarks.peers import PEERS, Contestant, Subject, silenced
+from benchmarks.peers import CONTESTANTS, OURS, PEERS, Contestant, Subject, silenced
 from benchmarks.predictor import FRESH_SEED, Fresh, errors, fresh_shapes
 from benchmarks.quickstart import RUN_FILE, TINY, Stopwatch
 from benchmarks.record import RESULTS, finish, print_table
+from benchmarks.standings import PRUNED, Case, ratios
 from benchmarks.storage import time_search
 
 ROOT = Path(__file__).parents[1]

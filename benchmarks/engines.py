@@ -89,6 +89,7 @@ def run_case(case: Case, chosen: Sequence[Contestant], subject: Subject, *, quic
         try:
             with silenced():
                 artifacts[contestant.name] = contestant.build(subject)
+            print(f"  built {contestant.name}", flush=True)
         except Exception as error:  # Tools of others raise what they like; the row says so, the others go on.
             case.failed[contestant.name] = f"not built: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
     case = check_logits(case, artifacts, subject)

@@ -61,8 +61,6 @@ def gemm_f16(
         bias = argument("bias", (count, tile.panel))
         epilogue = Epilogue(argument("y", (rows, columns)), bias, columns, activation, tile)
         with _functions(dot), parallel_tiles(rows, height, count) as (panel, row):
-            if tile.ahead:
-                ask_for_next(w, panel, row, rows=rows, height=height)
             block = _Block(x, w, row, panel, depth, tile, dot)
             totals = block.sums(height, "float32")
             if dot.longest:
@@ -84,7 +82,7 @@ class _Block:
 
     def __init__(self, x: Buffer, w: Buffer, row: Expr, panel: Expr, depth: int, tile: Tile, dot: HalfDot) -> None:
         self.x, self.w, self.row, self.panel, self.depth, self.dot = x, w, row, panel, depth, dot
-        self.starts = range(0, tile.panel, dot.lanes)
+        self.starts, self.ahead = range(0, tile.panel, dot.lanes), tile.ahead
 
     def sums(self, height: int, dtype: str) -> list[list[Register]]:
         """Return registers of zeros, one list a row."""
@@ -120,6 +118,9 @@ class _Block:
 
     def _step(self, sums: list[list[Register]], k: Expr, depth: int) -> None:
         dot = self.dot
+        if self.ahead:
+            rows, height = int(self.x.shape[0]), len(sums)
+            ask_for_next(self.w, self.panel, self.row, k // dot.packed, rows=rows, height=height)
         for at in range(0, depth, dot.group):
             weights = [half.unpack(dot, self._weights(start, k), at) for start in self.starts]
             for index, line in enumerate(sums):

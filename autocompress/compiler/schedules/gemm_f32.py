@@ -82,14 +82,13 @@ def gemm_f32(name: str, *, rows: int, depth: int, columns: int, activation: Acti
         bias = argument("bias", (count, tile.panel))
         epilogue = Epilogue(argument("y", (rows, columns)), bias, columns, activation, tile)
         with parallel_tiles(rows, height, count) as (panel, row):
-            if tile.ahead:
-                ask_for_next(w, panel, row, rows=rows, height=height)
             sums = multiply(
                 height,
                 spans(tile.panel, tile.lanes),
                 depth,
                 lambda index, k: load(x, row + index, start=k, lanes=1),
                 lambda span, k: load(w, panel, k, start=span[0], lanes=span[1]),
+                lambda k: ask_for_next(w, panel, row, k, rows=rows, height=height) if tile.ahead else None,
             )
             epilogue.write(finished(sums), row, panel)
 

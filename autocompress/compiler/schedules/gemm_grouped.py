@@ -109,9 +109,7 @@ def gemm_grouped(
         epilogue = Epilogue(argument("y", (rows, columns)), bias, columns, activation, tile)
         starts = range(0, tile.panel, dot.lanes)
         with parallel_tiles(rows, height, count) as (panel, row):
-            if tile.ahead:
-                ask_for_next(w, panel, row, rows=rows, height=height)
-            block = _Block(q, excess, w, row, panel, height, starts, bits, dot)
+            block = _Block(q, excess, w, row, panel, height, starts, bits, dot, tile.ahead)
             totals = [[Register(ir.float32(0), lanes=dot.lanes) for _ in starts] for _ in range(height)]
             with ir.serial(0, groups(depth)) as group:
                 sums = block.sums(group)
@@ -138,6 +136,7 @@ class _Block:
     starts: range
     bits: int
     dot: Dot
+    ahead: bool
 
     def sums(self, group: Expr) -> list[list[Register]]:
         """Return the sums within one group of channels, one list a row."""
@@ -148,8 +147,11 @@ class _Block:
         ]
         steps = WEIGHT_GROUP // dot.group
         for first in range(0, steps, share):
+            line = group * (steps // share) + first // share
+            if self.ahead:
+                ask_for_next(self.w, self.panel, self.row, line, rows=int(self.q.shape[0]), height=self.height)
             for at, start in enumerate(self.starts):
-                size, line = dot.lanes * dot.group, group * (steps // share) + first // share
+                size = dot.lanes * dot.group
                 packed = load(self.w, self.panel, line, start=start * dot.group, lanes=size)
                 for part in range(share):
                     b = Register(tirx.const(0, "uint8"), dtype="uint8", lanes=size)

@@ -102,12 +102,10 @@ def gemm_i8(
         bias = argument("bias", (count, tile.panel))
         epilogue = Epilogue(argument("y", (rows, columns)), bias, columns, activation, tile)
         with parallel_tiles(rows, height, count) as (panel, row):
-            if tile.ahead:
-                ask_for_next(w, panel, row, rows=rows, height=height)
             starts = range(0, tile.panel, dot.lanes)
             offset = splat(ir.int32(dot.shift) - zero[0], dot.lanes)
             firsts = [offset * load(w_sums, panel, start=start, lanes=dot.lanes) for start in starts]
-            sums = _multiply(q, w, row, panel, height, firsts, dot)
+            sums = _multiply(q, w, row, panel, height, firsts, dot, tile.ahead)
             factors = [
                 splat(scale[0], dot.lanes) * load(w_scale, panel, start=start, lanes=dot.lanes) for start in starts
             ]
@@ -124,7 +122,7 @@ def gemm_i8(
 
 
 def _multiply(
-    q: Buffer, w: Buffer, row: Expr, panel: Expr, height: int, firsts: list[Expr], dot: Dot
+    q: Buffer, w: Buffer, row: Expr, panel: Expr, height: int, firsts: list[Expr], dot: Dot, ahead: bool
 ) -> list[list[Register]]:
     """Write the int32 sums of all products of a tile and of ``firsts``, one a vector of columns; one list a row."""
     sums = [[Register(ir.int32(0), dtype="int32", lanes=dot.lanes) for _ in firsts] for _ in range(height)]
@@ -133,6 +131,8 @@ def _multiply(
             total.set(first)
     size = dot.lanes * dot.group
     with ir.serial(0, int(w.shape[1])) as step:
+        if ahead:
+            ask_for_next(w, panel, row, step, rows=int(q.shape[0]), height=height)
         for index, line in enumerate(sums):
             a = load(q, row + index, start=step * dot.group, lanes=dot.group)
             for at, total in enumerate(line):

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
-import numpy as np
 from tvm import tirx
 from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as ir
@@ -18,9 +17,6 @@ Kernel: TypeAlias = Any
 """A ``tvm.tirx.PrimFunc``: inputs first, outputs last."""
 Span: TypeAlias = tuple[int, int]
 """First channel and number of channels of one vector."""
-
-
-_LINE_BYTES = 64
 
 
 def kernel(name: str, write: Callable[[], None]) -> Kernel:
@@ -179,20 +175,17 @@ def parallel_tiles(rows: int, height: int, outer: int) -> Iterator[tuple[Expr, E
         yield index // tiles, first_row(index % tiles, rows, height)
 
 
-def ask_for_next(w: Buffer, panel: Expr, row: Expr, *, rows: int, height: int) -> None:
-    """Ask for the part of the next panel (``w`` is panels x steps x width) that falls to the tile at ``row``.
+def ask_for_next(w: Buffer, panel: Expr, row: Expr, step: Expr, *, rows: int, height: int) -> None:
+    """Ask for a part of the next panel (``w`` is panels x steps x width) while ``step`` of the tile at ``row`` runs.
 
-    All tiles of one panel together ask for the whole next one. It goes into the second cache: the first is full.
+    All steps of all tiles of one panel together ask for the whole next one, in order. It goes into the second cache:
+    the first is full.
     """
     count, steps, width = (int(size) for size in w.shape)
-    per_line = _LINE_BYTES // np.dtype(str(w.dtype)).itemsize
-    lines, tiles = -(-steps * width // per_line), -(-rows // height)
-    share = -(-lines // tiles)
-    with ir.serial(0, share) as index:
-        start = ir.min(row // height * share + index, lines - 1) * per_line
-        address = ir.address_of(w[ir.min(panel + 1, count - 1), start // width, start % width])
-        name, read, second_cache, data = ir.llvm_lookup_intrinsic_id("llvm.prefetch.p0"), 0, 2, 1
-        ir.evaluate(ir.call_llvm_intrin(name, address, *map(ir.int32, (read, second_cache, data)), dtype="void"))
+    start = (row // height * steps + step) * width // -(-rows // height)
+    address = ir.address_of(w[ir.min(panel + 1, count - 1), start // width, start % width])
+    name, read, second_cache, data = ir.llvm_lookup_intrinsic_id("llvm.prefetch.p0"), 0, 2, 1
+    ir.evaluate(ir.call_llvm_intrin(name, address, *map(ir.int32, (read, second_cache, data)), dtype="void"))
 
 
 def first_row(tile: Expr, rows: int, height: int) -> Expr:
@@ -201,11 +194,20 @@ def first_row(tile: Expr, rows: int, height: int) -> Expr:
 
 
 def multiply(
-    rows: int, columns: Sequence[Span], depth: int, a: Callable[[int, Expr], Expr], b: Callable[[Span, Expr], Expr]
+    rows: int,
+    columns: Sequence[Span],
+    depth: int,
+    a: Callable[[int, Expr], Expr],
+    b: Callable[[Span, Expr], Expr],
+    beside: Callable[[Expr], None] = lambda _: None,
 ) -> list[list[Register]]:
-    """Write the f32 sums over ``depth`` of a(row, k) * b(span, k), all kept in registers; one list a row."""
+    """Write the f32 sums over ``depth`` of a(row, k) * b(span, k), all kept in registers; one list a row.
+
+    ``beside(k)`` is written into every step.
+    """
     sums = [[Register(ir.float32(0), lanes=lanes) for _, lanes in columns] for _ in range(rows)]
     with ir.serial(0, depth) as k:
+        beside(k)
         for row in range(rows):
             for span, total in zip(columns, sums[row], strict=True):
                 total.set(total.get() + splat(a(row, k), total.lanes) * b(span, k))

@@ -1,0 +1,129 @@
+"""Libraries for 64-bit Arm, executed on an emulated core that traps on every instruction the real one lacks."""
+
+import os
+import re
+import signal
+import subprocess
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+
+from autocompress.compiler.build import build
+from autocompress.compiler.target import Target, machine_of
+from autocompress.shape import BITS
+from tests.boards import build_arm64
+from tests.boards.cases import TOKENS, assert_reference, encoder, inputs, integer_product
+from tests.compiler.running import compiled
+
+pytestmark = pytest.mark.board
+
+CORES = ("cortex-a53", "cortex-a72", "cortex-a76")
+PLAIN = CORES[:2]
+"""Cores without dot products."""
+
+
+@pytest.fixture(scope="module")
+def root():
+    return build_arm64.finished(build_arm64.default_folder())
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory):
+    """Return a function that builds the encoder for a core, once."""
+    built = {}
+
+    def library(cpu, bits):
+        if (cpu, bits) not in built:
+            path = tmp_path_factory.mktemp("library") / "model"
+            target = {"mcpu": cpu, "mtriple": "aarch64-linux-gnu"}
+            built[cpu, bits] = build(*encoder(bits), path, engine="tvm", tokens=TOKENS, target=target)
+        return built[cpu, bits]
+
+    return library
+
+
+def run_on(root, cpu, artifact, folder):
+    """Run an artifact on the board; return the finished process, and the file to which it writes the logits."""
+    np.savez(folder / "inputs.npz", **dict(zip(("ids", "mask"), inputs(), strict=True)))
+    program = [str(build_arm64.PROJECT / "tests/boards/on_board.py"), artifact.engine, str(artifact.path)]
+    command = build_arm64.python(root, cpu, *program, "inputs.npz", "logits.npy")
+    surroundings = build_arm64.environment(root)
+    done = subprocess.run(command, cwd=folder, env=surroundings, capture_output=True, text=True, timeout=300)
+    return done, folder / "logits.npy"
+
+
+def instructions(artifact):
+    """Return the names of all instructions in a library."""
+    command = ["aarch64-linux-gnu-objdump", "--disassemble", "--no-show-raw-insn", str(artifact.path)]
+    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return set(re.findall(r"^ *[0-9a-f]+:\t(\S+)", text, re.MULTILINE))
+
+
+@pytest.mark.parametrize("bits", BITS)
+@pytest.mark.parametrize("cpu", CORES)
+def test_a_library_computes_the_reference_on_its_own_core(root, library, cpu, bits, tmp_path):
+    done, logits = run_on(root, cpu, library(cpu, bits), tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert_reference(np.load(logits), bits)
+
+
+@pytest.mark.parametrize("bits", BITS)
+def test_an_onnx_model_computes_the_reference_on_the_board(root, bits, tmp_path):
+    artifact = build(*encoder(bits), tmp_path / "model", engine="onnxruntime", tokens=TOKENS)
+    done, logits = run_on(root, "cortex-a76", artifact, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert_reference(np.load(logits), bits)
+
+
+@pytest.mark.parametrize("bits", BITS)
+@pytest.mark.parametrize("cpu", CORES)
+def test_integer_products_use_sdot_where_the_core_has_it_and_only_there(library, cpu, bits):
+    found = instructions(library(cpu, bits))
+    assert "fmla" in found
+    assert ("sdot" in found) == (cpu not in PLAIN and bits < 32)
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.parametrize("cpu", PLAIN)
+def test_a_library_with_sdot_dies_on_a_core_without_it(root, library, cpu, bits, tmp_path):
+    done, logits = run_on(root, cpu, library("cortex-a76", bits), tmp_path)
+    assert done.returncode == -signal.SIGILL, done.stderr
+    assert not logits.exists()
+
+
+@contextmanager
+def rpc_server(root, cpu):
+    """Start TVM's RPC server on the board, bound to loopback, and give its port."""
+    # The server that TVM's command starts lives in a second Python, which only a kernel with binfmt could start.
+    program = (
+        "from tvm.rpc.server import PopenRPCServerState;"
+        "print(PopenRPCServerState('127.0.0.1', 9190, 9290, silent=True).port, flush=True)"
+    )
+    command, surroundings = build_arm64.python(root, cpu, "-c", program), build_arm64.environment(root)
+    with subprocess.Popen(command, env=surroundings, stdout=subprocess.PIPE, text=True, start_new_session=True) as server:
+        try:
+            yield int(server.stdout.readline())
+        finally:
+            # Each session has a process of its own.
+            os.killpg(server.pid, signal.SIGKILL)
+
+
+def test_a_kernel_is_uploaded_and_run_over_rpc(root, tmp_path):
+    import tvm
+    from tvm.support import cc
+
+    rng = np.random.default_rng(4)
+    q, weight = rng.integers(0, 256, (5, 37)), rng.integers(-128, 128, (37, 21), dtype=np.int8)
+    llvm = Target("cortex-a76", "aarch64-linux-gnu").llvm()
+    kernel, given = integer_product(machine_of(llvm), q, weight)
+    compiled(kernel, llvm).export_library(
+        str(tmp_path / "kernel.so"), fcompile=cc.cross_compiler("aarch64-linux-gnu-g++")
+    )
+    with rpc_server(root, "cortex-a76") as port:
+        remote = tvm.rpc.connect("127.0.0.1", port, session_timeout=120)
+        remote.upload(str(tmp_path / "kernel.so"))
+        tensors = [tvm.runtime.tensor(value, remote.cpu()) for value in (*given, np.empty((5, 21), np.float32))]
+        remote.load_module("kernel.so")["kernel"](*tensors)
+        # Below 2^24 every integer is a float32, so equality is exact.
+        np.testing.assert_array_equal(tensors[-1].numpy(), q @ weight.astype(np.int64))

@@ -117,12 +117,11 @@ def test_a_kernel_is_uploaded_and_run_over_rpc(root, tmp_path):
     q, weight = rng.integers(0, 256, (5, 37)), rng.integers(-128, 128, (37, 21), dtype=np.int8)
     llvm = Target("cortex-a76", "aarch64-linux-gnu").llvm()
     kernel, given = integer_product(machine_of(llvm), q, weight)
-    compiled(kernel, llvm).export_library(
-        str(tmp_path / "kernel.so"), fcompile=cc.cross_compiler("aarch64-linux-gnu-g++")
-    )
+    path = tmp_path / "kernel.so"
+    compiled(kernel, llvm).export_library(str(path), fcompile=cc.cross_compiler("aarch64-linux-gnu-g++"))
     with rpc_server(root, "cortex-a76") as port:
         remote = tvm.rpc.connect("127.0.0.1", port, session_timeout=120)
-        remote.upload(str(tmp_path / "kernel.so"))
+        remote.upload(bytearray(path.read_bytes()), "kernel.so")
         tensors = [tvm.runtime.tensor(value, remote.cpu()) for value in (*given, np.empty((5, 21), np.float32))]
         remote.load_module("kernel.so")["kernel"](*tensors)
         # Below 2^24 every integer is a float32, so equality is exact.

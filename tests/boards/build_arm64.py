@@ -195,9 +195,7 @@ def _download(folder: Path) -> list[str]:
 
 def _step(command: list[str], log: Path, *, environment: Mapping[str, str] | None = None) -> None:
     with log.open("ab") as file:
-        done = subprocess.run(
-            command, env=environment, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
-        )
+        done = subprocess.run(command, env=environment, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
     if done.returncode:
         raise _failed(f"{' '.join(command[:3])} … ended with {done.returncode}", log)
 

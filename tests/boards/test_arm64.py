@@ -13,7 +13,7 @@ from autocompress.compiler.build import build
 from autocompress.compiler.target import Target, machine_of
 from autocompress.shape import BITS
 from tests.boards import build_arm64
-from tests.boards.cases import TOKENS, assert_reference, encoder, inputs, integer_product
+from tests.boards.cases import BATCH, TOKENS, assert_reference, encoder, inputs, integer_product
 from tests.compiler.running import compiled
 
 pytestmark = pytest.mark.board
@@ -36,8 +36,9 @@ def library(tmp_path_factory):
     def library(cpu, bits):
         if (cpu, bits) not in built:
             path = tmp_path_factory.mktemp("library") / "model"
+            size = {"tokens": TOKENS, "batch": BATCH}
             target = {"mcpu": cpu, "mtriple": "aarch64-linux-gnu"}
-            built[cpu, bits] = build(*encoder(bits), path, engine="tvm", tokens=TOKENS, target=target)
+            built[cpu, bits] = build(*encoder(bits), path, engine="tvm", **size, target=target)
         return built[cpu, bits]
 
     return library
@@ -70,7 +71,7 @@ def test_a_library_computes_the_reference_on_its_own_core(root, library, cpu, bi
 
 @pytest.mark.parametrize("bits", BITS)
 def test_an_onnx_model_computes_the_reference_on_the_board(root, bits, tmp_path):
-    artifact = build(*encoder(bits), tmp_path / "model", engine="onnxruntime", tokens=TOKENS)
+    artifact = build(*encoder(bits), tmp_path / "model", engine="onnxruntime", tokens=TOKENS, batch=BATCH)
     done, logits = run_on(root, "cortex-a76", artifact, tmp_path)
     assert done.returncode == 0, done.stderr
     assert_reference(np.load(logits), bits)
@@ -100,12 +101,13 @@ def rpc_server(root, cpu):
         "from tvm.rpc.server import PopenRPCServerState;"
         "print(PopenRPCServerState('127.0.0.1', 9190, 9290, silent=True).port, flush=True)"
     )
-    command, surroundings = build_arm64.python(root, cpu, "-c", program), build_arm64.environment(root)
-    with subprocess.Popen(command, env=surroundings, stdout=subprocess.PIPE, text=True, start_new_session=True) as server:
+    command = build_arm64.python(root, cpu, "-c", program)
+    # A session of its own, since every connection is served by a process of its own.
+    options = {"env": build_arm64.environment(root), "text": True, "start_new_session": True}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, **options) as server:
         try:
             yield int(server.stdout.readline())
         finally:
-            # Each session has a process of its own.
             os.killpg(server.pid, signal.SIGKILL)
 
 

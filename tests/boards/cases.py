@@ -4,7 +4,7 @@ import numpy as np
 
 from autocompress.compiler.packing import column_sums, dot_panels, row_panels
 from autocompress.compiler.schedules.gemm_i8 import gemm_i8
-from autocompress.shape import LayerShape, ModelShape
+from autocompress.shape import LayerShape, ModelShape, nearest_embedding_bits
 from tests.compiler.numpy_graph import reference
 from tests.compiler.test_engines_agree import spread_weights
 
@@ -14,7 +14,7 @@ BATCH, TOKENS = 2, 11
 def encoder(bits):
     """Return (shape, weights): odd heads, widths that fill no vector, and a factorised embedding."""
     layers = (LayerShape(2, 12, 70, bits, bits), LayerShape(3, 8, 33, bits, bits))
-    shape = ModelShape("bert", 50, 40, 24, 37, layers, classes=3, embedding_bits=bits)
+    shape = ModelShape("bert", 50, 40, 24, 37, layers, classes=3, embedding_bits=nearest_embedding_bits(bits))
     return shape, spread_weights(shape)
 
 
@@ -29,7 +29,7 @@ def assert_reference(logits, bits):
     """Hold logits of ``encoder(bits)`` against the float64 reference, as tightly as those of this machine are held."""
     ids, mask = inputs()
     expected = reference(*encoder(bits), ids, mask)
-    tolerance = {32: 2e-5, 8: 2e-2, 4: 1e-2}[bits] * max(1.0, np.abs(expected).max())
+    tolerance = {32: 2e-5, 16: 1e-2, 8: 2e-2, 4: 1e-2, 2: 1e-2}[bits] * max(1.0, np.abs(expected).max())
     np.testing.assert_allclose(logits, expected, atol=tolerance)
 
 

@@ -82,7 +82,7 @@ def test_an_onnx_model_computes_the_reference_on_the_board(root, bits, tmp_path)
 def test_integer_products_use_sdot_where_the_core_has_it_and_only_there(library, cpu, bits):
     found = instructions(library(cpu, bits))
     assert "fmla" in found
-    assert ("sdot" in found) == (cpu not in PLAIN and bits < 32)
+    assert ("sdot" in found) == (cpu not in PLAIN and bits <= 8)
 
 
 @pytest.mark.parametrize("bits", [8, 4])

@@ -95,10 +95,9 @@ def is_finished(root: Path) -> bool:
     mark = root / "recipe"
     if not mark.is_file() or mark.read_text() != _recipe():
         return False
+    program = python(root, "cortex-a53", "-c", "import numpy, onnxruntime, tvm_ffi")
     try:
-        started = subprocess.run(
-            python(root, "cortex-a53", "-c", "import numpy, onnxruntime, tvm_ffi"), env=environment(root), timeout=120
-        )
+        started = subprocess.run(program, env=environment(root), capture_output=True, timeout=120)
     except (OSError, subprocess.TimeoutExpired):
         return False
     return started.returncode == 0
@@ -149,6 +148,7 @@ def _check_tools() -> None:
 
 
 def _build(root: Path, partial: Path) -> None:
+    (root / "recipe").unlink(missing_ok=True)
     for leftover in (root, partial):
         shutil.rmtree(leftover, ignore_errors=True)
     log = partial.with_name("arm64.log")

@@ -172,14 +172,19 @@ def _build_tvm(job: Job) -> Path:
     return partial.replace(path)
 
 
+_TOOLS = dict.fromkeys(("armv7a", "armv7l"), "arm-linux-gnueabihf") | {"arm64": "aarch64-linux-gnu"}
+"""First part of a triple -> what the names of its compiler begin with, where that is not the platform's own name."""
+
+
 def _linker(target: Target) -> Any:
     from tvm.support import cc
 
     architecture = target.triple.split("-")[0] or platform.machine()
-    foreign = f"{architecture}-linux-gnu-g++" if architecture != platform.machine() else ""
+    tools = _TOOLS.get(architecture, f"{architecture}-linux-gnu")
+    foreign = f"{tools}-g++" if architecture != platform.machine() else ""
     command = target.linker or foreign or str(cc.get_cc() or "g++")
     if shutil.which(command) is None:
-        package = f"g++-{architecture}-linux-gnu" if command == foreign else command
+        package = f"g++-{tools}" if command == foreign else command
         raise MissingDependencyError(
             f"The linker {command} is not installed.",
             right=f"A C++ compiler links the library for {target.cpu}.",

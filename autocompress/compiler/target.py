@@ -85,10 +85,11 @@ class Target:
         Raises:
             UnsupportedError: LLVM knows neither such a platform nor such a processor on it.
         """
-        platform: dict[str, Any] = {"kind": "llvm"} | ({"mtriple": self.triple} if self.triple else {})
-        architecture = (self.triple or str(codegen.llvm_get_system_triple())).split("-")[0]
+        triple = _with_vendor(self.triple)
+        platform: dict[str, Any] = {"kind": "llvm"} | ({"mtriple": triple} if triple else {})
+        architecture = (triple or str(codegen.llvm_get_system_triple())).split("-")[0]
         known = [str(name) for name in codegen.llvm_get_targets()]
-        if {"arm64": "aarch64"}.get(architecture, architecture) not in known:
+        if _LLVM_NAMES.get(architecture, architecture) not in known:
             raise UnsupportedError(
                 f"The compiler cannot produce code for the platform {self.triple!r}.",
                 right=f"Architectures are {', '.join(known)}.",
@@ -102,7 +103,24 @@ class Target:
                 next_step="Set mcpu to one of them, or leave the target out to compile for this machine.",
             )
         extra = {"mattr": list(self.features)} if self.features else {}
-        return LlvmTarget(platform | {"mcpu": self.cpu} | extra)
+        target = LlvmTarget(platform | {"mcpu": self.cpu} | extra)
+        if architecture == "riscv64" and not codegen.target_has_features("d", target):
+            raise UnsupportedError(
+                f"The processor {self.cpu!r} is described without floating-point registers.",
+                right="Libraries for Linux on riscv64 pass numbers in them.",
+                next_step='Add the features of the processor, for example mattr = ["+m", "+a", "+f", "+d", "+c"].',
+            )
+        return target
+
+
+_LLVM_NAMES = {"arm64": "aarch64", "armv7a": "arm", "armv7l": "arm"}
+"""First part of a triple -> what LLVM lists it under."""
+
+
+def _with_vendor(triple: str) -> str:
+    """Return a triple of four parts: LLVM reads no ABI from three, and passes floats in integer registers."""
+    parts = triple.split("-")
+    return "-".join([parts[0], "unknown", *parts[1:]]) if len(parts) == 3 and parts[1] == "linux" else triple
 
 
 def machine_of(target: LlvmTarget) -> Machine:

@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 
 import pytest
@@ -116,8 +117,16 @@ def test_weight_specs_foretell_the_onnx_file_within_two_percent(bits, tmp_path):
     assert artifact.size_bytes == pytest.approx(stored(bits), rel=0.02)
 
 
-def test_another_processor_is_linked_for_by_its_own_compiler(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("cpu", "triple", "linker"),
+    [
+        ("sifive-u74", "riscv64-linux-gnu", "riscv64-linux-gnu-g++"),
+        ("cortex-a7", "armv7l-linux-gnueabihf", "arm-linux-gnueabihf-g++"),
+        ("cortex-a72", "arm64-linux-gnu", "aarch64-linux-gnu-g++"),
+    ],
+)
+def test_another_processor_is_linked_for_by_its_own_compiler(cpu, triple, linker, tmp_path, monkeypatch):
     monkeypatch.setattr("shutil.which", lambda command: None)
-    target = {"mcpu": "sifive-u74", "mtriple": "riscv64-linux-gnu"}
-    with pytest.raises(MissingDependencyError, match="riscv64-linux-gnu-g"):
+    target = {"mcpu": cpu, "mtriple": triple}
+    with pytest.raises(MissingDependencyError, match=re.escape(f"The linker {linker} is not installed")):
         build(SHAPE, WEIGHTS, tmp_path / "model", engine="tvm", tokens=8, target=target)

@@ -2,6 +2,7 @@ import pytest
 
 from autocompress.compiler.dots import nibble_maddubs, pmaddwd, shifted
 from autocompress.compiler.machine import Machine, Tile
+from autocompress.compiler.schedules.gemm_f32 import gemm_f32
 from autocompress.compiler.schedules.gemm_grouped import gemm_grouped
 from autocompress.compiler.schedules.gemm_i8 import gemm_i8
 from autocompress.compiler.target import Target, machine_of
@@ -121,3 +122,18 @@ def test_a_description_with_other_keys_is_refused(description):
 def test_an_unknown_processor_or_platform_is_refused(target, wrong):
     with pytest.raises(UnsupportedError, match=wrong):
         target.llvm()
+
+
+@pytest.mark.parametrize("triple", ["armv7a-linux-gnueabihf", "armv7l-unknown-linux-gnueabihf"])
+def test_floats_are_passed_in_registers_on_hard_float_arm_however_the_platform_is_written(triple):
+    llvm = Target("cortex-a7", triple).llvm()
+    kernel = gemm_f32("kernel", rows=2, depth=3, columns=4, activation="gelu", tile=Tile(rows=2, panel=4, lanes=4))
+    # Attribute 28 of the object: how the caller passes floats; 1 stands for the registers of the floating-point unit.
+    assert "\t.eabi_attribute\t28, 1" in compiled(kernel, llvm).mod.inspect_source("asm")
+
+
+def test_a_riscv_core_without_floating_point_registers_is_refused():
+    with pytest.raises(UnsupportedError, match=r"mattr = .*\+d"):
+        Target("generic-rv64", "riscv64-unknown-linux-gnu").llvm()
+    assert Target("generic-rv64", "riscv64-unknown-linux-gnu", ("+m", "+f", "+d")).llvm()
+    assert Target("sifive-u74", "riscv64-linux-gnu").llvm()

@@ -15,7 +15,7 @@ from autocompress.cost import Budget
 from autocompress.devices.quantities import Hours, LatencyLimit, Points, SizeLimit
 from autocompress.devices.validation import MisfitError, explain, read_mapping
 from autocompress.errors import ConfigError
-from autocompress.shape import Bits
+from autocompress.shape import Bits, EmbeddingBits
 
 SCHEMA_FILE = Path(__file__).with_name("run.schema.json")
 
@@ -162,7 +162,9 @@ class Space(Section):
     )
     attention_bits: tuple[Bits, ...] = Field(default=(32, 8, 4), min_length=1, description="Of attention weights.")
     ffn_bits: tuple[Bits, ...] = Field(default=(32, 8, 4), min_length=1, description="Of feed-forward weights.")
-    embedding_bits: tuple[Bits, ...] = Field(default=(32, 8, 4), min_length=1, description="Of the token embedding.")
+    embedding_bits: tuple[EmbeddingBits, ...] = Field(
+        default=(32, 8, 4), min_length=1, description="Of the token embedding, which cannot have 2."
+    )
     align: Count = Field(default=32, description="Neurons are kept in multiples of this many.")
 
     @field_validator("*")

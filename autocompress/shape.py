@@ -5,14 +5,23 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Literal, TypeAlias, get_args
 
-Bits: TypeAlias = Literal[4, 8, 32]
-"""Width of a stored weight. 32: f32 arithmetic. 8: int8 weights times dynamically quantized uint8 activations,
-summed as int32. 4: int4 weights in groups of 32 input channels times activations dynamically quantized to int8 a token
+Bits: TypeAlias = Literal[2, 4, 8, 16, 32]
+"""Width of a stored weight. 32: f32 arithmetic. 16: bfloat16 weights, summed in f32; processors that multiply bfloat16
+may round activations to it too. 8: int8 weights times dynamically quantized uint8 activations, summed as int32. 4 and
+2: integers in -8..7 and -2..1, in groups of 32 input channels, times activations dynamically quantized to int8 a token
 and group, summed as int32 within the group and in f32 across groups."""
+EmbeddingBits: TypeAlias = Literal[4, 8, 16, 32]
+"""Width of the stored token table, whose rows are looked up and scaled to f32: four levels are too few for rows."""
 
 BITS: tuple[Bits, ...] = get_args(Bits)
+EMBEDDING_BITS: tuple[EmbeddingBits, ...] = get_args(EmbeddingBits)
 WEIGHT_GROUP = 32
-"""Input channels that share one scale at 4 bits."""
+"""Input channels that share one scale at 4 and 2 bits."""
+
+
+def nearest_embedding_bits(bits: Bits) -> EmbeddingBits:
+    """Return ``bits``, or the fewest that a token table can have: its width where all weights have ``bits``."""
+    return bits if bits != 2 else 4
 
 
 @dataclass(frozen=True)
@@ -55,6 +64,8 @@ class ModelShape:
         head_activation: Between the dense layer and the classifier of the head.
         embedding_bits: Bits of the token embedding table.
         norm_epsilon: Added to the variance in every layer norm.
+        embedding_rank: Width of the token table's rows where a linear map expands them to ``embedding``; 0: the table
+            is that wide itself.
     """
 
     family: str
@@ -66,8 +77,14 @@ class ModelShape:
     classes: int
     activation: Literal["gelu", "relu"] = "gelu"
     head_activation: Literal["tanh", "relu", "gelu"] = "tanh"
-    embedding_bits: Bits = 32
+    embedding_bits: EmbeddingBits = 32
     norm_epsilon: float = 1e-12
+    embedding_rank: int = 0
+
+    @property
+    def token_width(self) -> int:
+        """Channels of a row of the token table."""
+        return self.embedding_rank or self.embedding
 
     def to_dict(self) -> dict[str, object]:
         """Return plain JSON values; ``from_dict`` reads them back."""
@@ -98,4 +115,5 @@ class ModelShape:
             )
         )
         heads, ffn = span([layer.heads for layer in self.layers]), span([layer.ffn for layer in self.layers])
-        return f"{len(self.layers)} layers x {self.hidden}, {heads} heads, ffn {ffn}, bits {bits}"
+        rank = f", embedding rank {self.embedding_rank}" if self.embedding_rank else ""
+        return f"{len(self.layers)} layers x {self.hidden}, {heads} heads, ffn {ffn}, bits {bits}{rank}"

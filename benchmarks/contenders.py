@@ -15,10 +15,10 @@ from onnx import helper, numpy_helper
 
 from autocompress.compiler.graph import Array
 from autocompress.compiler.machine import Machine
-from autocompress.compiler.packing import column_sums, dot_panels, nibble_panels, panels, row_panels
+from autocompress.compiler.packing import column_sums, dot_panels, grouped_panels, panels, row_panels
 from autocompress.compiler.relax_graph import kernel_options
 from autocompress.compiler.schedules.gemm_f32 import gemm_f32
-from autocompress.compiler.schedules.gemm_i4 import gemm_i4
+from autocompress.compiler.schedules.gemm_grouped import gemm_grouped
 from autocompress.compiler.schedules.gemm_i8 import gemm_i8
 from autocompress.compiler.schedules.vectors import Kernel
 from autocompress.compiler.target import Target
@@ -139,7 +139,7 @@ def ours_i4(product: Product, machine: Machine) -> Contender:
     (q, _), (_, weight) = product.integers(8), product.integers(4)
     tile, dot = machine.nibble_tile(product.rows, product.columns), machine.nibbles
     size = {"rows": product.rows, "depth": product.depth, "columns": product.columns, "activation": None}
-    written = gemm_i4("kernel", **size, tile=tile, dot=dot)
+    written = gemm_grouped("kernel", **size, bits=4, tile=tile, dot=dot)
     groups = -(-product.depth // WEIGHT_GROUP)
     levels = np.zeros((product.rows, groups * WEIGHT_GROUP), dot.stored)
     levels[:, : product.depth] = q.astype(np.int32) - 128
@@ -147,7 +147,7 @@ def ours_i4(product: Product, machine: Machine) -> Contender:
         levels,
         np.ones((product.rows, groups), np.float32),
         -8 * levels.reshape(product.rows, groups, WEIGHT_GROUP).sum(-1, dtype=np.int32),
-        nibble_panels(weight, tile.panel, dot.group),
+        grouped_panels(weight, tile.panel, dot.group, 4),
         panels(np.ones((groups, product.columns), np.float32), tile.panel),
         row_panels(np.zeros(product.columns, np.float32), tile.panel),
     ]

@@ -1,183 +1,197 @@
-"""How fast does each engine run MiniLM's shape? ``python -m benchmarks.engines [--quick]``.
+"""Is AutoCompress's compiled code as fast as its peers? ``python -m benchmarks.engines [--quick] [--only WORD ...]``.
 
-Every artifact is run in turn with the others, each time in a fresh process: one sequence of 64 tokens, one thread.
+Whole models, one sequence, one thread. What the compiler makes for TVM is compared with the fastest peer of the same
+precision: ONNX Runtime, OpenVINO, torch. All are run in turn, each time in a fresh process; the time for which a sample
+waited for a processor that other processes held is taken off. OpenVINO and NNCF come with
+``pip install autocompress[bench]``; a peer that is not installed is named as missing.
 """
 
 from __future__ import annotations
 
 import argparse
-import logging
+import os
 import tempfile
-import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import transformers
+from torch import nn
 from transformers import BertConfig, BertForSequenceClassification
 
-from autocompress.compiler.build import build
-from autocompress.compiler.graph import random_weights
 from autocompress.cost import Artifact, Failure, Measurement
 from autocompress.engines import open_artifact
 from autocompress.models.load import adapter_of
-from autocompress.pipeline.prediction import shrink
-from autocompress.profiling.drift import reference_ms, waited_share
 from autocompress.profiling.runner import LocalRunner, measure_alternating
-from autocompress.shape import BITS, ModelShape
-from benchmarks.record import finish, print_table
+from benchmarks.peer_worker import PEER_ENGINES, OpenVino, know_peers
+from benchmarks.peers import CONTESTANTS, NAMES, Contestant, LogitsOnly, Subject, silenced
+from benchmarks.record import finish
+from benchmarks.standings import PRUNED, Case, ratios, table
 
-THREADS, TOKENS = 1, 64
-TORCH = "torch eager f32"
-OURS = "{engine} {bits}"
-EXPORTED = "exported {bits}, onnxruntime"
-NAMES = {32: "f32", 8: "int8", 4: "int4"}
+THREADS = 1
+LENGTHS, QUICK_LENGTHS = (64, 128), (64,)
+CHECKED_INPUTS = 4
+F32_LOGITS_OFF = 1e-3
+"""How far an f32 peer's logits may be from torch's: what computes something else is no peer."""
+
+
+def minilm() -> nn.Module:
+    """Return a classifier of MiniLM-L6's shape with random weights; values change no timing here."""
+    return _bert(hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536)
+
+
+def bert_base() -> nn.Module:
+    """Return a classifier of BERT-base's shape with random weights."""
+    return _bert(hidden_size=768, num_hidden_layers=12, num_attention_heads=12, intermediate_size=3072)
+
+
+def pruned_minilm() -> nn.Module:
+    """Return MiniLM-L6 after pruning: 4 of its 6 layers, 7 of 12 heads, 1000 of 1536 neurons."""
+    model = minilm()
+    adapter = adapter_of(model)
+    adapter.keep_layers(model, range(4))
+    for layer in range(4):
+        adapter.keep_heads(model, layer, range(7))
+        adapter.keep_neurons(model, layer, range(1000))
+    return model.eval()
+
+
+def _bert(**widths: int) -> nn.Module:
+    torch.manual_seed(0)
+    model: nn.Module = BertForSequenceClassification(BertConfig(**widths)).eval()
+    return model
+
+
+MODELS: dict[str, Callable[[], nn.Module]] = {"MiniLM-L6": minilm, "BERT-base": bert_base, PRUNED: pruned_minilm}
+QUICK_MODELS = ("MiniLM-L6", PRUNED)
 
 
 @dataclass(frozen=True)
 class EitherRunner:
-    """Runs torch's artifacts by the worker that knows torch, and all others as AutoCompress does."""
+    """Runs peers' artifacts by the worker that knows them, and all others as AutoCompress does."""
 
     ours: LocalRunner
-    torch: LocalRunner
+    peers: LocalRunner
 
     def run(self, artifact: Artifact, **options: Any) -> Measurement | Failure:
         """See ``Runner.run``."""
-        return (self.torch if artifact.engine == "torch" else self.ours).run(artifact, **options)
+        return (self.peers if artifact.engine in PEER_ENGINES else self.ours).run(artifact, **options)
 
 
-def minilm() -> BertForSequenceClassification:
-    """Return a classifier of MiniLM-L6's shape with random weights; values change no timing here."""
-    torch.manual_seed(0)
-    widths = {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536}
-    return BertForSequenceClassification(BertConfig(**widths)).eval()
+def run_case(case: Case, chosen: Sequence[Contestant], subject: Subject, *, quick: bool) -> Case:
+    """Build, check and measure one model at one length; fill ``case``."""
+    artifacts: dict[str, Artifact] = {}
+    for contestant in chosen:
+        try:
+            with silenced():
+                artifacts[contestant.name] = contestant.build(subject)
+            print(f"  built {contestant.name}", flush=True)
+        except Exception as error:  # Tools of others raise what they like; the row says so, the others go on.
+            case.failed[contestant.name] = f"not built: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    case = check_logits(case, artifacts, subject)
+    local = LocalRunner("host", timeout_s=600)
+    config: Any = subject.model.config
+    found = measure_alternating(
+        EitherRunner(local, replace(local, command=(*local.command[:2], "benchmarks.peer_worker"))),
+        {name: artifact for name, artifact in artifacts.items() if name not in case.failed},
+        threads=THREADS,
+        vocabulary=config.vocab_size,
+        rounds=3 if quick else 6,
+        repeats=30,
+        cap_s=0.3 if quick else 1.5,
+    )
+    for name, result in found.items():
+        if isinstance(result, Failure):
+            case.failed[name] = result.reason
+        else:
+            case.measured[name] = result
+    return case
 
 
-def ours(model: BertForSequenceClassification, folder: Path) -> dict[str, Artifact]:
-    """Build the model at each width of weights for each engine, from the one description of the encoder."""
-    adapter = adapter_of(model)
-    shape: ModelShape = adapter.shape(model)
-    found = {}
-    for engine in ("onnxruntime", "tvm"):
-        for bits in BITS[::-1]:
-            small = shrink(shape, bits=bits)
-            weights = adapter.weights(model) if bits == 32 else random_weights(small)
-            name = OURS.format(engine=engine, bits=NAMES[bits])
-            found[name] = build(small, weights, folder / f"ours-{bits}", engine=engine, tokens=TOKENS)
-            print(f"  built {name}", flush=True)
-    return found
-
-
-def exported(model: BertForSequenceClassification, folder: Path) -> dict[str, Artifact]:
-    """Export the model as ``torch.onnx`` writes it, and round it as ONNX Runtime's own tool does.
-
-    The exporter is the one that traces: the newer one needs ``onnxscript``, which AutoCompress does not install.
-    """
-    from onnxruntime.quantization import quantize_dynamic
-
-    plain, rounded = folder / "exported-32.onnx", folder / "exported-8.onnx"
-    ids = torch.ones((1, TOKENS), dtype=torch.int64)
-    dynamic = dict.fromkeys(("input_ids", "attention_mask"), {0: "batch", 1: "tokens"})
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            _LogitsOnly(model).eval(),  # The exporter puts back the mode that it found, on all that is inside.
-            (ids, ids),
-            str(plain),
-            input_names=["input_ids", "attention_mask"],
-            output_names=["logits"],
-            dynamic_axes=dynamic,
-            opset_version=17,
-            dynamo=False,
-        )
-    logging.disable(logging.WARNING)
-    quantize_dynamic(str(plain), str(rounded))
-    logging.disable(logging.NOTSET)
-    return {
-        EXPORTED.format(bits=NAMES[bits]): Artifact(path, "onnxruntime", TOKENS)
-        for bits, path in ((32, plain), (8, rounded))
-    }
-
-
-class _LogitsOnly(torch.nn.Module):
-    """The classifier as the exporter wants it: tensors in, one tensor out."""
-
-    def __init__(self, model: BertForSequenceClassification) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = self.model(input_ids=input_ids, attention_mask=attention_mask).logits
-        return logits
-
-
-def check_logits(model: BertForSequenceClassification, artifacts: Mapping[str, Artifact]) -> dict[str, float]:
-    """Return how far each f32 artifact's logits are from torch's: what computes something else is not compared."""
-    ids = np.random.default_rng(0).integers(0, model.config.vocab_size, (1, TOKENS), dtype=np.int64)
-    mask = np.ones_like(ids)
+def check_logits(case: Case, artifacts: Mapping[str, Artifact], subject: Subject) -> Case:
+    """Note how far logits are from torch's, with and without padding; what is f32 and too far off has failed."""
+    inputs = list(subject.inputs(CHECKED_INPUTS, padded=True))
     with torch.inference_mode():
-        expected = _LogitsOnly(model)(torch.from_numpy(ids), torch.from_numpy(mask)).numpy()
-    wide = {name: artifact for name, artifact in artifacts.items() if NAMES[32] in name and artifact.engine != "torch"}
-    return {
-        name: float(np.abs(open_artifact(artifact, threads=THREADS)(ids, mask) - expected).max())
-        for name, artifact in wide.items()
-    }
+        expected = [LogitsOnly(subject.model)(*map(torch.from_numpy, pair)).numpy() for pair in inputs]
+    bits = {contestant.name: contestant.bits for contestant in CONTESTANTS}
+    for name, artifact in artifacts.items():
+        try:
+            with silenced():
+                run = open_artifact(artifact, threads=THREADS)
+                found = [run(*pair) for pair in inputs]
+        except Exception as error:  # As in run_case.
+            case.failed[name] = f"does not run: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            continue
+        case.off[name] = max(float(np.abs(a - b).max()) for a, b in zip(found, expected, strict=True))
+        if isinstance(run, OpenVino):
+            case.float_precision[name] = run.precision
+        if bits[name] == 32 and not case.off[name] <= F32_LOGITS_OFF:
+            case.failed[name] = f"wrong result: f32 logits are {case.off[name]:.1e} off"
+    return replace(case, largest_logit=max(float(np.abs(logits).max()) for logits in expected))
 
 
-def table(measured: Mapping[str, Measurement]) -> dict[str, dict[str, float]]:
-    """Print what was measured beside torch, and return it."""
-    torch_ms = measured[TORCH].latency_p50_ms
-    rows = {}
-    for name, found in measured.items():
-        rows[name] = {
-            "p50_ms": round(found.latency_p50_ms, 3),
-            "p95_ms": round(found.latency_p95_ms, 3),
-            "times_faster_than_torch": round(torch_ms / found.latency_p50_ms, 2),
-            "peak_memory_mb": round(found.peak_memory_bytes / 1e6, 1),
-            "size_mb": round(found.size_bytes / 1e6, 1),
-            "reference_ms": round(reference_ms(found), 4),
-            "waited_share": round(waited_share(found), 4),
-            "samples": len(found.samples_ms),
-        }
-    header = ["", "p50 ms", "p95 ms", "x torch", "peak MB", "size MB", "kernel ms", "waited", "samples"]
-    print_table(header, [[name, *(f"{value:g}" for value in row.values())] for name, row in rows.items()])
-    return rows
+def peer_versions() -> dict[str, str]:
+    """Return the versions of what only this benchmark needs."""
+    found = {}
+    for package in ("openvino", "nncf", "onnx-ir"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
 
 
 def main() -> None:
     """Build, measure in turn, and report."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="3 rounds of half a second instead of 8 of two")
-    quick = parser.parse_args().quick
-    local = LocalRunner("host")
-    runner = EitherRunner(local, replace(local, command=(*local.command[:2], "benchmarks.torch_worker")))
-    with tempfile.TemporaryDirectory() as place:
-        folder, model = Path(place), minilm()
-        model.save_pretrained(folder / "torch")
-        artifacts = ours(model, folder) | exported(model, folder)
-        artifacts[TORCH] = Artifact(folder / "torch" / "model.safetensors", "torch", TOKENS)
-        differences = check_logits(model, artifacts)
-        found = measure_alternating(
-            runner,
-            artifacts,
-            threads=THREADS,
-            vocabulary=model.config.vocab_size,
-            rounds=3 if quick else 8,
-            cap_s=0.5 if quick else 2.0,
-        )
-    failed = {name: result.reason for name, result in found.items() if isinstance(result, Failure)}
-    measured = {name: result for name, result in found.items() if isinstance(result, Measurement)}
-    if TORCH in failed:
-        raise RuntimeError(f"{TORCH}: {failed[TORCH]}")
-    rows = table(measured)
-    print("Largest difference of f32 logits from torch's:", {name: f"{far:.1e}" for name, far in differences.items()})
+    parser.add_argument("--quick", action="store_true", help="two models at one length, likely winners, few samples")
+    parser.add_argument("--only", nargs="+", default=[], help="only rows whose model, length and name hold all words")
+    arguments = parser.parse_args()
+    quick, words = arguments.quick, [word.lower() for word in arguments.only]
+    know_peers()
+    transformers.utils.logging.set_verbosity_error()
+    torch.set_num_threads(THREADS)
+    missing = {row.name: row.missing for row in CONTESTANTS if row.missing and (row.quick or not quick)}
+    cases, rows = [], {}
+    for model_name in QUICK_MODELS if quick else MODELS:
+        for tokens in QUICK_LENGTHS if quick else LENGTHS:
+            case = Case(model_name, tokens)
+            chosen = [
+                row
+                for row in CONTESTANTS
+                if row.name not in missing
+                and (row.quick or not quick)
+                and all(word in f"{case.name} {row.name}".lower() for word in words)
+            ]
+            if not chosen:
+                continue
+            with tempfile.TemporaryDirectory() as place:
+                os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(Path(place) / "inductor")
+                case = run_case(case, chosen, Subject(MODELS[model_name](), tokens, Path(place)), quick=quick)
+            rows[case.name] = table(case)
+            cases.append(case)
+    for name, needs in missing.items():
+        print(f"Missing: {name} (needs {', '.join(needs)})")
+    headline = ratios(cases)
+    best = {case.name: {name: case.best_peer(bits) for bits, name in NAMES.items()} for case in cases}
+    print("Our latency over peers', geometric means:", headline)
     finish(
         "engines",
-        {"rows": rows, "failed": failed, "f32_logits_off": differences},
-        quick=quick,
-        details={name: result.to_dict() for name, result in measured.items()},
+        {
+            **headline,
+            "missing_peers": sorted(missing),
+            "best_peers": best,
+            "rows": rows,
+            "failed": {case.name: case.failed for case in cases},
+            "peer_versions": peer_versions(),
+        },
+        quick=quick or bool(words),
+        headline=(*headline, "missing_peers"),
+        details={case.name: {name: found.to_dict() for name, found in case.measured.items()} for case in cases},
     )
 
 

@@ -31,7 +31,13 @@ def machine() -> dict[str, object]:
 
 
 def finish(
-    name: str, figures: Mapping[str, object], *, quick: bool, details: Mapping[str, object], folder: Path = RESULTS
+    name: str,
+    figures: Mapping[str, object],
+    *,
+    quick: bool,
+    details: Mapping[str, object],
+    headline: Sequence[str] = (),
+    folder: Path = RESULTS,
 ) -> None:
     """Keep all results of a full run as ``<name>-<date>.json``, and print the figures as the last line, in JSON.
 
@@ -40,6 +46,7 @@ def finish(
         figures: What it found; printed and kept.
         quick: Whether it was the short version; no file is kept of that.
         details: Samples and rows; only kept.
+        headline: Which of the figures also stand in the line itself.
         folder: Of the file.
     """
     now = datetime.now(UTC)
@@ -47,6 +54,7 @@ def finish(
         "benchmark": name,
         "time": now.isoformat(timespec="seconds"),
         "quick": quick,
+        **{key: figures[key] for key in headline},
         "figures": dict(figures),
         "machine": machine(),
         "versions": versions(),

@@ -12,6 +12,7 @@ from autocompress.config import SCHEMA_FILE, RunConfig, dump_config, json_schema
 from autocompress.cost import Budget, Limit
 from autocompress.devices import load_profile
 from autocompress.errors import ConfigError
+from autocompress.shape import BITS, EMBEDDING_BITS
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
@@ -80,7 +81,8 @@ def test_a_limit_is_read_in_milliseconds_bytes_or_teachers(run_file: Path, key: 
         ("search.hours=0", "greater than 0"),
         ("search.trials=many", "valid integer"),
         ("search.trials=0", "greater than 0"),
-        ("search.space.ffn_bits=[8,5]", "4, 8 or 32"),
+        ("search.space.ffn_bits=[8,5]", "2, 4, 8, 16 or 32"),
+        ("search.space.embedding_bits=[8,2]", "4, 8, 16 or 32"),
         ("search.space.depth=[]", "at least 1 item"),
         ("search.space.depth=[2,2]", "each choice once"),
         ("search.space.heads_keep=[1.5]", "less than or equal to 1"),
@@ -270,7 +272,8 @@ names = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,20}", fullmatch=True)
 texts = st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), min_size=1).filter(
     lambda t: ":" not in t
 )
-bits = st.lists(st.sampled_from([4, 8, 32]), unique=True, min_size=1)
+bits = st.lists(st.sampled_from(BITS), unique=True, min_size=1)
+table_bits = st.lists(st.sampled_from(EMBEDDING_BITS), unique=True, min_size=1)
 searches = st.fixed_dictionaries(
     {},
     optional={
@@ -285,7 +288,7 @@ searches = st.fixed_dictionaries(
                 "depth": st.lists(st.integers(1, 24), unique=True, min_size=1),
                 "heads_keep": st.lists(st.floats(min_value=0.01, max_value=1), unique=True, min_size=1),
                 "ffn_bits": bits,
-                "embedding_bits": bits,
+                "embedding_bits": table_bits,
             },
         ),
     },

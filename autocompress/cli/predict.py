@@ -23,13 +23,13 @@ def run(
     depth: Annotated[Optional[int], typer.Option(min=1, help="Layers to keep; default all.")] = None,  # noqa: UP045
     heads_keep: Share = 1.0,
     ffn_keep: Share = 1.0,
-    bits: Annotated[int, typer.Option(help="Bits of all weights: 32, 8 or 4.")] = 32,
+    bits: Annotated[int, typer.Option(help="Bits of all weights: 32, 16, 8, 4 or 2 (4 for the token table).")] = 32,
     engine: Engine = "onnxruntime",
     threads: Threads = 1,
     tokens: Tokens = 64,
 ) -> None:
     """See ``HELP``."""
-    from autocompress.pipeline.prediction import predict, shape_of, shrink
+    from autocompress.pipeline.prediction import activation_bytes, predict, shape_of, shrink
     from autocompress.report.units import TITLES, figure
 
     whole = shape_of(model)
@@ -41,3 +41,6 @@ def run(
         rows.append([title, *(figure(name, value) for value in (estimate.value, estimate.low, estimate.high))])
     show(["figure", "predicted", "from", "to"], rows, title=shape.describe())
     say(cost.source)
+    if engine == "tvm":
+        held = figure("activation_bytes", activation_bytes(shape, tokens))
+        say(f"Of the memory, {held} are activations, as they are planned when the model is compiled.")

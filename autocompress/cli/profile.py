@@ -23,6 +23,10 @@ def run(
     threads: Threads = 1,
     tokens: Tokens = 64,
     samples: Annotated[int, typer.Option(min=9, help="Shapes to measure.")] = 24,
+    bits: Annotated[
+        Optional[list[int]],  # noqa: UP045 - typer reads the annotation
+        typer.Option(help="Measure weights of 16 or 2 bits too; may be given twice. 32, 8 and 4 are always measured."),
+    ] = None,
     tune: Annotated[
         Optional[str],  # noqa: UP045 - typer reads the annotation
         typer.Option(
@@ -33,7 +37,7 @@ def run(
 ) -> None:
     """See ``HELP``."""
     from autocompress.devices.load import load_profile
-    from autocompress.pipeline.calibration import HOST, profile_host
+    from autocompress.pipeline.calibration import HOST, profile_host, widths
     from autocompress.pipeline.prediction import shape_of
 
     if device != HOST:
@@ -50,6 +54,7 @@ def run(
             threads=threads,
             tokens=tokens,
             samples=samples,
+            bits=widths(bits or ()),
             tune=tune,
             progress=report,
         )

@@ -14,7 +14,7 @@ from autocompress.compiler.graph import Array, Weights, weight_specs
 from autocompress.cost import Artifact
 from autocompress.engines import BUNDLED_CONSTANTS, append_constants
 from autocompress.errors import MissingDependencyError, UnsupportedError
-from autocompress.shape import BITS, LayerShape, ModelShape
+from autocompress.shape import BITS, EMBEDDING_BITS, LayerShape, ModelShape
 
 if TYPE_CHECKING:
     from autocompress.compiler.program import Program
@@ -106,7 +106,13 @@ def check_shape(shape: ModelShape, tokens: int) -> None:
         )
     for index, layer in enumerate(shape.layers):
         _check_layer(index, layer)
-    _check_bits("The token embedding", shape.embedding_bits)
+    if shape.embedding_rank < 0:
+        raise UnsupportedError(
+            f"The token table has the rank {shape.embedding_rank}.",
+            right="A rank is at least 1, or 0 for a table that is not factorised.",
+            next_step="Correct embedding_rank in the plan.",
+        )
+    _check_bits("The token embedding", shape.embedding_bits, EMBEDDING_BITS)
 
 
 def _check_batch(batch: int) -> None:
@@ -130,11 +136,11 @@ def _check_layer(index: int, layer: LayerShape) -> None:
     _check_bits(f"The feed-forward block of layer {index}", layer.ffn_bits)
 
 
-def _check_bits(where: str, bits: int) -> None:
-    if bits not in BITS:
+def _check_bits(where: str, bits: int, known: tuple[int, ...] = BITS) -> None:
+    if bits not in known:
         raise UnsupportedError(
             f"{where} is asked for weights of {bits} bits.",
-            right=f"Bits are one of {', '.join(map(str, BITS))}.",
+            right=f"Bits are one of {', '.join(map(str, known))}.",
             next_step="Choose one of them in the plan.",
         )
 
@@ -158,6 +164,7 @@ def _build_onnx(job: Job) -> Path:
 
 def _build_tvm(job: Job) -> Path:
     from autocompress.compiler.lowering import lower
+    from autocompress.compiler.memory import activation_bytes
     from autocompress.compiler.relax_graph import compile_module, relax_module
     from autocompress.compiler.target import Target, machine_of
 
@@ -169,6 +176,7 @@ def _build_tvm(job: Job) -> Path:
     program = log.traced(lower(job.shape, batch=job.batch, tokens=job.tokens, machine=machine, tiles=tiles))
     about = {"tokens": job.tokens, "batch": job.batch, "vocabulary": job.shape.vocabulary, "target": str(target)}
     about |= {"kernels": [str(kernel) for kernel in program.names()], "tiles": program.tiles(), "tuning": log.digest}
+    about["activation_bytes"] = activation_bytes(program)
     executable = compile_module(relax_module(program), llvm)
     path = job.path_stem.with_name(f"{job.path_stem.name}.{job.container}")
     partial = path.with_name(f"{path.name}.partial.{job.container}")
@@ -215,14 +223,19 @@ def _write_bundle(
         rest.unlink()
 
 
+_TOOLS = dict.fromkeys(("armv7a", "armv7l"), "arm-linux-gnueabihf") | {"arm64": "aarch64-linux-gnu"}
+"""First part of a triple -> what the names of its compiler begin with, where that is not the platform's own name."""
+
+
 def _linker(target: Target) -> Any:
     from tvm.support import cc
 
     architecture = target.triple.split("-")[0] or platform.machine()
-    foreign = f"{architecture}-linux-gnu-g++" if architecture != platform.machine() else ""
+    tools = _TOOLS.get(architecture, f"{architecture}-linux-gnu")
+    foreign = f"{tools}-g++" if architecture != platform.machine() else ""
     command = target.linker or foreign or str(cc.get_cc() or "g++")
     if shutil.which(command) is None:
-        package = f"g++-{architecture}-linux-gnu" if command == foreign else command
+        package = f"g++-{tools}" if command == foreign else command
         raise MissingDependencyError(
             f"The linker {command} is not installed.",
             right=f"A C++ compiler links the library for {target.cpu}.",

@@ -13,16 +13,19 @@ from typing import Literal, Protocol, TypeAlias, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from autocompress.shape import WEIGHT_GROUP, Bits, ModelShape
+from autocompress.shape import WEIGHT_GROUP, Bits, EmbeddingBits, ModelShape
 
 V = TypeVar("V")
 Array: TypeAlias = npt.NDArray[np.generic]
 Weights: TypeAlias = Mapping[str, Array]
-"""Tensor name -> array, for every name of ``weight_specs``. Linear weights are (inputs x outputs); int4 values are
-int8 arrays in -8..7."""
+"""Tensor name -> array, for every name of ``weight_specs``. Linear weights are (inputs x outputs); i4 values are int8
+arrays in -8..7, i2 values int8 arrays in -2..1, bf16 values float32 arrays that ``round_bf16`` leaves as they are."""
 Activation: TypeAlias = Literal["gelu", "relu", "tanh"]
 
-_BYTES: dict[str, float] = {"f32": 4.0, "i8": 1.0, "i4": 0.5}
+Stored: TypeAlias = Literal["f32", "bf16", "i8", "i4", "i2"]
+
+_BYTES: dict[Stored, float] = {"f32": 4.0, "bf16": 2.0, "i8": 1.0, "i4": 0.5, "i2": 0.25}
+_STORED: dict[Bits, Stored] = {32: "f32", 16: "bf16", 8: "i8", 4: "i4", 2: "i2"}
 
 
 @dataclass(frozen=True)
@@ -30,22 +33,22 @@ class TensorSpec:
     """Dimensions and stored type of one tensor."""
 
     dimensions: tuple[int, ...]
-    dtype: Literal["f32", "i8", "i4"]
+    dtype: Stored
 
     @property
     def size_bytes(self) -> int:
-        """Bytes as packed (two int4 values in a byte)."""
+        """Bytes as packed (two i4 or four i2 values in a byte)."""
         return int(-(-prod(self.dimensions) * _BYTES[self.dtype] // 1))
 
 
 class Graph(Protocol[V]):
     """What an encoder is made of. ``x`` is (batch x tokens x channels) unless said otherwise."""
 
-    def lookup(self, name: str, bits: Bits) -> V:
-        """Return the rows of ``{name}.word`` that the input ids name."""
+    def lookup(self, name: str, bits: EmbeddingBits) -> V:
+        """Return the ``{name}.word`` rows of the input ids."""
 
     def positions(self, x: V, name: str) -> V:
-        """Return ``x`` plus the first rows of ``{name}.position``."""
+        """Return ``x`` plus the first rows of ``{name}.position``, one a token."""
 
     def norm(self, x: V, name: str, epsilon: float) -> V:
         """Normalize over channels, times ``{name}.weight`` plus ``{name}.bias``."""
@@ -65,8 +68,10 @@ class Graph(Protocol[V]):
 
 def emit(graph: Graph[V], shape: ModelShape) -> V:
     """Write an encoder classifier of ``shape`` into ``graph`` and return its logits (batch x classes)."""
-    x = graph.positions(graph.lookup("embeddings", shape.embedding_bits), "embeddings")
-    x = graph.norm(x, "embeddings.norm", shape.norm_epsilon)
+    x = graph.lookup("embeddings", shape.embedding_bits)
+    if shape.embedding_rank:
+        x = graph.linear(x, "embeddings.expand", 32)
+    x = graph.norm(graph.positions(x, "embeddings"), "embeddings.norm", shape.norm_epsilon)
     if shape.embedding != shape.hidden:
         x = graph.linear(x, "embeddings.project", 32)
     for index, layer in enumerate(shape.layers):
@@ -84,19 +89,16 @@ def emit(graph: Graph[V], shape: ModelShape) -> V:
 
 def linear_specs(name: str, inputs: int, outputs: int, bits: Bits) -> dict[str, TensorSpec]:
     """Return the tensors of one linear map at ``bits``."""
+    weight = {f"{name}.weight": TensorSpec((inputs, outputs), _STORED[bits])}
     bias = {f"{name}.bias": TensorSpec((outputs,), "f32")}
-    if bits == 32:
-        return {f"{name}.weight": TensorSpec((inputs, outputs), "f32"), **bias}
-    if bits == 8:
-        scale, stored = TensorSpec((outputs,), "f32"), TensorSpec((inputs, outputs), "i8")
-    else:
-        scale = TensorSpec((groups(inputs), outputs), "f32")
-        stored = TensorSpec((inputs, outputs), "i4")
-    return {f"{name}.weight": stored, f"{name}.scale": scale, **bias}
+    if bits in (32, 16):
+        return weight | bias
+    scale = TensorSpec((outputs,) if bits == 8 else (groups(inputs), outputs), "f32")
+    return weight | {f"{name}.scale": scale} | bias
 
 
 def groups(channels: int) -> int:
-    """Return how many 4-bit scale groups ``channels`` input channels make."""
+    """Return how many groups of a scale each ``channels`` input channels make at 4 and 2 bits."""
     return -(-channels // WEIGHT_GROUP)
 
 
@@ -106,7 +108,11 @@ def weight_specs(shape: ModelShape) -> dict[str, TensorSpec]:
     def norm(name: str, width: int) -> dict[str, TensorSpec]:
         return {f"{name}.{part}": TensorSpec((width,), "f32") for part in ("weight", "bias")}
 
-    specs = _embedding_specs(shape) | norm("embeddings.norm", shape.embedding)
+    specs = _table_specs(shape)
+    if shape.embedding_rank:
+        specs |= linear_specs("embeddings.expand", shape.embedding_rank, shape.embedding, 32)
+    specs |= {"embeddings.position": TensorSpec((shape.positions, shape.embedding), "f32")}
+    specs |= norm("embeddings.norm", shape.embedding)
     if shape.embedding != shape.hidden:
         specs |= linear_specs("embeddings.project", shape.embedding, shape.hidden, 32)
     for index, layer in enumerate(shape.layers):
@@ -121,16 +127,13 @@ def weight_specs(shape: ModelShape) -> dict[str, TensorSpec]:
     return specs | linear_specs("head.classifier", shape.hidden, shape.classes, 32)
 
 
-def _embedding_specs(shape: ModelShape) -> dict[str, TensorSpec]:
-    table = (shape.vocabulary, shape.embedding)
-    position = {"embeddings.position": TensorSpec((shape.positions, shape.embedding), "f32")}
-    if shape.embedding_bits == 32:
-        return {"embeddings.word": TensorSpec(table, "f32"), **position}
-    if shape.embedding_bits == 8:
-        word, scale = TensorSpec(table, "i8"), TensorSpec((shape.vocabulary, 1), "f32")
-    else:
-        word, scale = TensorSpec(table, "i4"), TensorSpec((shape.vocabulary, groups(shape.embedding)), "f32")
-    return {"embeddings.word": word, "embeddings.scale": scale, **position}
+def _table_specs(shape: ModelShape) -> dict[str, TensorSpec]:
+    bits, width = shape.embedding_bits, shape.token_width
+    word = {"embeddings.word": TensorSpec((shape.vocabulary, width), _STORED[bits])}
+    if bits in (32, 16):
+        return word
+    scales = 1 if bits == 8 else groups(width)
+    return word | {"embeddings.scale": TensorSpec((shape.vocabulary, scales), "f32")}
 
 
 def random_weights(shape: ModelShape, seed: int = 0) -> dict[str, Array]:
@@ -138,14 +141,28 @@ def random_weights(shape: ModelShape, seed: int = 0) -> dict[str, Array]:
     rng = np.random.default_rng(seed)
 
     def draw(name: str, spec: TensorSpec) -> Array:
-        if spec.dtype == "i8":
-            return rng.integers(-127, 128, spec.dimensions, dtype=np.int8)
-        if spec.dtype == "i4":
-            return rng.integers(-8, 8, spec.dimensions, dtype=np.int8)
+        if spec.dtype in _LEVELS:
+            return rng.integers(*_LEVELS[spec.dtype], spec.dimensions, dtype=np.int8, endpoint=True)
         if name.endswith("norm.weight"):
             return np.ones(spec.dimensions, np.float32)
         if name.endswith(".scale"):
             return np.full(spec.dimensions, 0.002, np.float32)
-        return rng.standard_normal(spec.dimensions, dtype=np.float32) * np.float32(0.03)
+        values = rng.standard_normal(spec.dimensions, dtype=np.float32) * np.float32(0.03)
+        return round_bf16(values) if spec.dtype == "bf16" else values
 
     return {name: draw(name, spec) for name, spec in weight_specs(shape).items()}
+
+
+_LEVELS: dict[Stored, tuple[int, int]] = {"i8": (-127, 127), "i4": (-8, 7), "i2": (-2, 1)}
+"""Least and largest level of each integer type."""
+
+
+def bf16_bits(values: Array) -> npt.NDArray[np.uint16]:
+    """Return finite float32 ``values`` rounded to bfloat16, half to even, as bit patterns of the same dimensions."""
+    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
+    return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
+
+
+def round_bf16(values: Array) -> npt.NDArray[np.float32]:
+    """Return finite float32 ``values`` rounded to what bfloat16 can hold, half to even."""
+    return (bf16_bits(values).astype(np.uint32) << 16).view(np.float32)

@@ -22,6 +22,10 @@ WAITED = 0.05
 TRIES = 4
 
 
+_BFLOAT16 = (0x3F00, 0x4000)
+"""The bits of bfloat16 numbers from 0.5 up to 2."""
+
+
 class LocalTimer:
     """Satisfies ``tuning.Timer`` for a target that this machine can run."""
 
@@ -98,4 +102,6 @@ def some_values(dimensions: Sequence[int], dtype: str) -> Array:
     rng = np.random.default_rng(0)
     if dtype.startswith("float"):
         return rng.uniform(0.5, 1.5, dimensions).astype(dtype)
+    if dtype == "uint16":
+        return rng.integers(*_BFLOAT16, dimensions).astype(dtype)
     return rng.integers(0, 100, dimensions).astype(dtype)

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import Any, TypeAlias
 
-from autocompress.compiler.graph import Activation, Array, Weights, emit, groups, weight_specs
+from autocompress.compiler.graph import Activation, Array, Weights, bf16_bits, emit, groups, weight_specs
 from autocompress.compiler.machine import Machine, Tile, Tiles
-from autocompress.compiler.packing import column_sums, dot_panels, nibble_panels, nibble_rows, panels, row_panels
+from autocompress.compiler.packing import (
+    column_sums,
+    dot_panels,
+    grouped_panels,
+    half_panels,
+    nibble_rows,
+    panels,
+    row_panels,
+)
 from autocompress.compiler.program import Call, Constant, Kernel, Program, Tensor
-from autocompress.shape import WEIGHT_GROUP, Bits, ModelShape
+from autocompress.shape import WEIGHT_GROUP, Bits, EmbeddingBits, ModelShape
 
 Results: TypeAlias = Sequence[tuple[tuple[int, ...], str]]
 """Dimensions and types of what a kernel writes."""
@@ -45,17 +54,20 @@ class Lowering:
         self.ids, self.mask = (Tensor(name, (batch, tokens), "int64") for name in ("input_ids", "attention_mask"))
         self.constants: dict[str, Constant] = {}
         self.calls: list[Call] = []
+        self.fresh = (f"value_{index}" for index in count())
 
-    def lookup(self, name: str, bits: Bits) -> Value:
+    def lookup(self, name: str, bits: EmbeddingBits) -> Value:
         """See ``Graph.lookup``."""
         (vocabulary, width), word = self._dimensions(f"{name}.word"), f"{name}.word"
         inputs = [self.ids]
         if bits == 4:
             packed = (vocabulary, groups(width) * WEIGHT_GROUP // 2)
             inputs.append(self._constant(word, packed, "uint8", lambda weights: nibble_rows(weights[word])))
+        elif bits == 16:
+            inputs.append(self._constant(word, (vocabulary, width), "uint16", lambda weights: bf16_bits(weights[word])))
         else:
             inputs.append(self._plain(word, "float32" if bits == 32 else "int8"))
-        if bits != 32:
+        if bits in (8, 4):
             inputs.append(self._plain(f"{name}.scale"))
         size = {"bits": bits, "batch": self.batch, "tokens": self.tokens, "vocabulary": vocabulary, "width": width}
         return self._call("lookup", inputs, (self.batch * self.tokens, width), **size)
@@ -76,8 +88,11 @@ class Lowering:
 
     def linear(self, x: Value, name: str, bits: Bits, activation: Activation | None = None) -> Value:
         """See ``Graph.linear``."""
-        product = {32: self._linear_f32, 8: self._linear_i8, 4: self._linear_i4}[bits]
-        return product(self._settled(x), name, activation)
+        x = self._settled(x)
+        if bits in (4, 2):
+            return self._linear_grouped(x, name, bits, activation)
+        product = {32: self._linear_f32, 16: self._linear_f16, 8: self._linear_i8}[bits]
+        return product(x, name, activation)
 
     def _linear_f32(self, x: Value, name: str, activation: Activation | None) -> Value:
         weight, (depth, columns) = f"{name}.weight", self._dimensions(f"{name}.weight")
@@ -86,6 +101,25 @@ class Lowering:
         w = self._constant(weight, packed, "float32", lambda weights: panels(weights[weight], tile.panel))
         size = {"depth": depth, "activation": activation, "tile": tile}
         return self._product("gemm_f32", [x.tensor, w, self._bias(name, tile)], x.rows, columns, **size)
+
+    def _linear_f16(self, x: Value, name: str, activation: Activation | None) -> Value:
+        weight, (depth, columns) = f"{name}.weight", self._dimensions(f"{name}.weight")
+        tile, dot = self.tiles("gemm_f16", x.rows, depth, columns), self.machine.half
+        packed = (tile.panels(columns), -(-depth // dot.packed), tile.panel * dot.packed)
+        inputs = [
+            self._narrowed(x),
+            self._constant(weight, packed, dot.weights, lambda weights: half_panels(weights[weight], tile.panel, dot)),
+            self._bias(name, tile),
+        ]
+        size = {"depth": depth, "activation": activation, "tile": tile, "dot": dot}
+        return self._product("gemm_f16", inputs, x.rows, columns, **size)
+
+    def _narrowed(self, x: Value) -> Tensor:
+        dot = self.machine.half
+        if dot.stored == "float32":
+            return x.tensor
+        kernel = Kernel.of("narrow", rows=x.rows, width=x.width, dot=dot)
+        return self._record(kernel, [x.tensor], [((x.rows, x.width), dot.stored)])[0]
 
     def _linear_i8(self, x: Value, name: str, activation: Activation | None) -> Value:
         weight, (depth, columns) = f"{name}.weight", self._dimensions(f"{name}.weight")
@@ -108,31 +142,33 @@ class Lowering:
         results = (((x.rows, padded), dot.stored), ((1,), "float32"), ((1,), "int32"))
         return self._emit("quantize", [x.tensor], results, rows=x.rows, width=x.width, dot=dot)
 
-    def _linear_i4(self, x: Value, name: str, activation: Activation | None) -> Value:
+    def _linear_grouped(self, x: Value, name: str, bits: Bits, activation: Activation | None) -> Value:
         weight, (depth, columns) = f"{name}.weight", self._dimensions(f"{name}.weight")
-        tile, dot = self.tiles("gemm_i4", x.rows, depth, columns), self.machine.nibbles
+        tile = self.tiles(f"gemm_grouped_{bits}", x.rows, depth, columns)
+        dot = self.machine.nibbles
         count, scale = tile.panels(columns), f"{name}.scale"
-        packed = (count, groups(depth) * WEIGHT_GROUP // dot.group // 2, tile.panel * dot.group)
+        packed = (count, groups(depth) * WEIGHT_GROUP // dot.group // (8 // bits), tile.panel * dot.group)
         steps = (count, groups(depth), tile.panel)
         inputs = [
-            *self._quantized_groups(x),
+            *self._quantized_groups(x, bits),
             self._constant(
-                weight, packed, "uint8", lambda weights: nibble_panels(weights[weight], tile.panel, dot.group)
+                weight, packed, "uint8", lambda weights: grouped_panels(weights[weight], tile.panel, dot.group, bits)
             ),
             self._constant(scale, steps, "float32", lambda weights: panels(weights[scale], tile.panel)),
             self._bias(name, tile),
         ]
-        size = {"depth": depth, "activation": activation, "tile": tile, "dot": dot}
-        return self._product("gemm_i4", inputs, x.rows, columns, **size)
+        size = {"depth": depth, "bits": bits, "activation": activation, "tile": tile, "dot": dot}
+        return self._product("gemm_grouped", inputs, x.rows, columns, **size)
 
-    def _quantized_groups(self, x: Value) -> tuple[Tensor, ...]:
+    def _quantized_groups(self, x: Value, bits: Bits) -> tuple[Tensor, ...]:
         dot, count = self.machine.nibbles, groups(x.width)
         results = (
             ((x.rows, count * WEIGHT_GROUP), dot.stored),
             ((x.rows, count), "float32"),
             ((x.rows, count), "int32"),
         )
-        return self._emit("quantize_groups", [x.tensor], results, rows=x.rows, width=x.width, dot=dot)
+        size = {"rows": x.rows, "width": x.width, "bits": bits, "dot": dot}
+        return self._emit("quantize_groups", [x.tensor], results, **size)
 
     def attention(self, qkv: Value, heads: int, head_width: int) -> Value:
         """See ``Graph.attention``."""
@@ -188,10 +224,7 @@ class Lowering:
         return self._record(Kernel.of(family, lanes=self.machine.lanes, **size), inputs, results)
 
     def _record(self, kernel: Kernel, inputs: Sequence[Tensor], results: Results) -> tuple[Tensor, ...]:
-        start = sum(len(call.outputs) for call in self.calls)
-        outputs = tuple(
-            Tensor(f"value_{start + index}", dimensions, dtype) for index, (dimensions, dtype) in enumerate(results)
-        )
+        outputs = tuple(Tensor(next(self.fresh), dimensions, dtype) for dimensions, dtype in results)
         self.calls.append(Call(kernel, tuple(inputs), outputs))
         return outputs
 

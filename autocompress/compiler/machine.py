@@ -5,76 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-
-@dataclass(frozen=True)
-class Dot:
-    """How a processor adds the products of a few neighbouring 8-bit values to a vector of int32 sums.
-
-    ``intrinsics.dot`` holds the instructions of each name.
-
-    Attributes:
-        name: Of the instruction.
-        lanes: Columns of one vector of sums.
-        group: Neighbours along the depth that one step multiplies and adds.
-        stored: Type in which the activations are kept.
-        shift: Subtracted from a uint8 activation before it is stored.
-    """
-
-    name: str
-    lanes: int
-    group: int
-    stored: str
-    shift: int = 0
-
-
-def vnni(lanes: int) -> Dot:
-    """AVX-512 VNNI or AVX-VNNI: four uint8 x int8 products a lane."""
-    return Dot("vnni", lanes, 4, "uint8")
-
-
-def usdot() -> Dot:
-    """Arm I8MM: four uint8 x int8 products a lane."""
-    return Dot("usdot", 4, 4, "uint8")
-
-
-def sdot() -> Dot:
-    """Arm DotProd: four int8 x int8 products a lane, so activations are stored less 128."""
-    return Dot("sdot", 4, 4, "int8", shift=128)
-
-
-def smlal() -> Dot:
-    """Any 64-bit Arm: one int16 product a lane."""
-    return Dot("smlal", 4, 1, "int16")
-
-
-def pmaddwd(lanes: int) -> Dot:
-    """SSE2, AVX2 or AVX-512BW: two int16 products a lane, which cannot saturate for 8-bit values."""
-    return Dot("pmaddwd", lanes, 2, "int16")
-
-
-def widening(lanes: int) -> Dot:
-    """Any target: both sides widened to int32 and multiplied."""
-    return Dot("widening", lanes, 1, "uint8")
-
-
-def nibble_vnni(lanes: int) -> Dot:
-    """AVX-512 VNNI or AVX-VNNI, the weights on the unsigned side."""
-    return Dot("vnni", lanes, 4, "int8")
-
-
-def nibble_maddubs(lanes: int) -> Dot:
-    """AVX2 or AVX-512BW: pairs of byte products, then pairs of these."""
-    return Dot("maddubs", lanes, 4, "int8")
-
-
-def nibble_sdot() -> Dot:
-    """Arm DotProd: weights of 0..15 fit the signed side as well."""
-    return Dot("sdot", 4, 4, "int8")
-
-
-def nibble_widening(dot: Dot) -> Dot:
-    """Any ``dot`` that widens both sides anyway (``pmaddwd``, ``smlal``, ``widening``): so does it with nibbles."""
-    return Dot(dot.name, dot.lanes, dot.group, "int8" if dot.stored == "uint8" else dot.stored)
+from autocompress.compiler.dots import Dot, HalfDot
 
 
 @dataclass(frozen=True)
@@ -84,23 +15,36 @@ class Tile:
     Attributes:
         rows: Most rows of a tile.
         panel: Columns of a panel, a multiple of ``lanes``.
-        lanes: 32-bit values in one vector register.
+        lanes: Values in one vector register of sums.
+        ahead: Whether the next panel of weights is asked for, into the second cache, while this one is multiplied.
     """
 
     rows: int
     panel: int
     lanes: int
+    ahead: bool = False
 
     def panels(self, columns: int) -> int:
         """Return how many panels hold ``columns``."""
         return -(-columns // self.panel)
+
+    def __str__(self) -> str:
+        """Say rows x columns, and + where it reads ahead."""
+        return f"{self.rows}x{self.panel}{'+' * self.ahead}"
 
 
 class Tiles(Protocol):
     """How the tile of a matrix product is chosen: by ``Machine.rule``, or by what was measured."""
 
     def __call__(self, family: str, rows: int, depth: int, columns: int) -> Tile:
-        """Return the tile of a product of ``rows`` x ``columns``, ``depth`` deep, by a family of kernels."""
+        """Return the tile of a product of ``rows`` x ``columns``, ``depth`` deep.
+
+        Args:
+            family: Of the kernel, with the bits where it has several, e.g. ``gemm_i8`` and ``gemm_grouped_4``.
+            rows: Of x.
+            depth: Columns of x.
+            columns: Of the weights.
+        """
 
 
 @dataclass(frozen=True)
@@ -112,12 +56,16 @@ class Machine:
         registers: Vector registers.
         dot: The product of uint8 activations and int8 weights.
         nibbles: The product of int8 activations (-127..127) and weights of 0..15.
+        half: The product with bfloat16 weights.
+        ahead: Whether it pays to ask for weights before they are needed.
     """
 
     lanes: int
     registers: int
     dot: Dot
     nibbles: Dot
+    half: HalfDot
+    ahead: bool = False
 
     def tile(self, rows: int, columns: int) -> Tile:
         """Return the register tile of a product of ``rows`` x ``columns``, measured in decision 0005.
@@ -126,7 +74,7 @@ class Machine:
         """
         most, vectors = (8 if self.registers >= 32 else 6), -(-columns // self.lanes)
         widest = 4 if 2 * rows <= most and vectors >= 4 else 2
-        return Tile(rows=most, panel=min(widest, vectors) * self.lanes, lanes=self.lanes)
+        return Tile(most, min(widest, vectors) * self.lanes, self.lanes, self._ahead(rows, most))
 
     def nibble_tile(self, rows: int, columns: int) -> Tile:
         """Return the register tile of a product of 4-bit weights.
@@ -136,13 +84,32 @@ class Machine:
         """
         most = 8 if self.registers >= 32 else 6
         vectors = min(max(1, most // rows), -(-columns // self.lanes))
-        return Tile(rows=most, panel=vectors * self.lanes, lanes=self.lanes)
+        return Tile(most, vectors * self.lanes, self.lanes, self._ahead(rows, most))
+
+    def half_tile(self, rows: int, columns: int) -> Tile:
+        """Return the register tile of a product of bfloat16 weights.
+
+        Sums in f16 take a second register for their f32 totals, twice as wide; two rows fewer leave room for them.
+        """
+        lanes = self.half.lanes
+        if lanes == self.lanes:
+            return self.tile(rows, columns)
+        return Tile(4, min(2, -(-columns // lanes)) * lanes, lanes, self._ahead(rows, 4))
+
+    def _ahead(self, rows: int, most: int) -> bool:
+        """Weights that only one tile reads come in a stream that the processor itself reads ahead."""
+        return self.ahead and rows > most
 
     def rule(self, family: str, rows: int, depth: int, columns: int) -> Tile:
         """Return the tile of a product where nothing was measured (a ``Tiles``)."""
-        return (self.nibble_tile if family == "gemm_i4" else self.tile)(rows, columns)
+        if family == "gemm_f16":
+            return self.half_tile(rows, columns)
+        return (self.nibble_tile if family.startswith("gemm_grouped") else self.tile)(rows, columns)
 
-    def dot_name(self, family: str) -> str:
+    def multiplier(self, family: str) -> str:
         """Return what a family multiplies with, and how many columns at once, e.g. ``vnni16``."""
-        dot = {"gemm_i8": self.dot, "gemm_i4": self.nibbles}.get(family)
-        return f"{dot.name}{dot.lanes}" if dot else f"lanes{self.lanes}"
+        dots: dict[str, Dot | HalfDot] = {"gemm_f16": self.half, "gemm_i8": self.dot}
+        if family == "gemm_f32":
+            return f"lanes{self.lanes}"
+        dot = dots.get(family, self.nibbles)
+        return f"{dot.name}{dot.lanes}"

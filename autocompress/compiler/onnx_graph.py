@@ -10,8 +10,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from autocompress.compiler.graph import Activation, Array, Weights, emit, groups
-from autocompress.shape import WEIGHT_GROUP, Bits, ModelShape
+from autocompress.compiler.graph import Activation, Array, Weights, bf16_bits, emit, groups
+from autocompress.shape import WEIGHT_GROUP, Bits, EmbeddingBits, ModelShape
 
 OPSET = 21
 CONTRIB = "com.microsoft"
@@ -44,21 +44,32 @@ class OnnxGraph:
     def _integers(self, *values: int) -> str:
         return self._constant(f"integers_{'_'.join(map(str, values))}", np.array(values, np.int64))
 
-    def lookup(self, name: str, bits: Bits) -> str:
+    def _raw(self, name: str, dtype: int, stored: bytes) -> str:
+        """Return the weight ``name`` in a type that numpy lacks, as the bytes ``stored``."""
+        self.initializers[name] = helper.make_tensor(name, dtype, self.weights[name].shape, stored, raw=True)
+        return name
+
+    def _bf16(self, name: str) -> str:
+        return self._raw(name, TensorProto.BFLOAT16, bf16_bits(self.weights[name]).tobytes())
+
+    def _float(self, x: str) -> str:
+        return self._node("Cast", [x], to=TensorProto.FLOAT)[0]
+
+    def lookup(self, name: str, bits: EmbeddingBits) -> str:
         """See ``Graph.lookup``."""
+        word = f"{name}.word"
         if bits == 4:
-            table = _pack_int4(self.weights[f"{name}.word"])
-            self.initializers[f"{name}.word"] = helper.make_tensor(
-                f"{name}.word", TensorProto.INT4, self.weights[f"{name}.word"].shape, table, raw=True
-            )
-            inputs = [f"{name}.word", "input_ids", self._weight(f"{name}.scale")]
+            table = self._raw(word, TensorProto.INT4, _pack_int4(self.weights[word]))
+            inputs = [table, "input_ids", self._weight(f"{name}.scale")]
             attributes = {"block_size": WEIGHT_GROUP, "gather_axis": 0, "quantize_axis": 1}
             return self._node("GatherBlockQuantized", inputs, domain=CONTRIB, **attributes)[0]
-        (rows,) = self._node("Gather", [self._weight(f"{name}.word"), "input_ids"])
+        (rows,) = self._node("Gather", [self._bf16(word) if bits == 16 else self._weight(word), "input_ids"])
         if bits == 32:
             return rows
+        rows = self._float(rows)
+        if bits == 16:
+            return rows
         (scale,) = self._node("Gather", [self._weight(f"{name}.scale"), "input_ids"])
-        (rows,) = self._node("Cast", [rows], to=TensorProto.FLOAT)
         return self._node("Mul", [rows, scale])[0]
 
     def positions(self, x: str, name: str) -> str:
@@ -74,28 +85,39 @@ class OnnxGraph:
 
     def linear(self, x: str, name: str, bits: Bits, activation: Activation | None = None) -> str:
         """See ``Graph.linear``."""
-        product = {32: self._product_f32, 8: self._product_int8, 4: self._product_int4}[bits](x, name)
+        product = self._product(x, name, bits)
         (y,) = self._node("Add", [product, self._weight(f"{name}.bias")])
         if activation is None:
             return y
         return self._node({"gelu": "Gelu", "relu": "Relu", "tanh": "Tanh"}[activation], [y])[0]
 
-    def _product_f32(self, x: str, name: str) -> str:
-        return self._node("MatMul", [x, self._weight(f"{name}.weight")])[0]
+    def _product(self, x: str, name: str, bits: Bits) -> str:
+        weight = f"{name}.weight"
+        if bits == 32:
+            return self._node("MatMul", [x, self._weight(weight)])[0]
+        if bits == 16:
+            # The CPU provider has no products of bfloat16. It casts once, when it loads, so that the file is half as
+            # large and the memory and the time are those of f32.
+            return self._node("MatMul", [x, self._float(self._bf16(weight))])[0]
+        return self._product_int8(x, name) if bits == 8 else self._product_groups(x, name, bits)
 
     def _product_int8(self, x: str, name: str) -> str:
         quantized, scale, zero = self._node("DynamicQuantizeLinear", [x], outputs=3)
         weight_zero = self._constant("zero_i8", np.array(0, np.int8))
         (sums,) = self._node("MatMulInteger", [quantized, self._weight(f"{name}.weight"), zero, weight_zero])
-        (sums,) = self._node("Cast", [sums], to=TensorProto.FLOAT)
         (scale,) = self._node("Mul", [scale, self._weight(f"{name}.scale")])
-        return self._node("Mul", [sums, scale])[0]
+        return self._node("Mul", [self._float(sums), scale])[0]
 
-    def _product_int4(self, x: str, name: str) -> str:
+    def _product_groups(self, x: str, name: str, bits: Bits) -> str:
+        """Multiply activations that are quantized to int8 by 4- or 2-bit weights: what accuracy level 4 asks for.
+
+        ONNX Runtime 1.32 does both as integers with AVX-512, at 2 bits in twice the time of 4. Where it has no kernel
+        for a processor it makes floats of the weights at every run and leaves activations as they are.
+        """
         inputs, outputs = self.weights[f"{name}.weight"].shape
-        packed = self._constant(f"{name}.weight", _pack_blocks(self.weights[f"{name}.weight"]))
+        packed = self._constant(f"{name}.weight", _pack_blocks(self.weights[f"{name}.weight"], bits))
         scale = self._constant(f"{name}.scale", self.weights[f"{name}.scale"].T.reshape(-1))
-        attributes = {"K": inputs, "N": outputs, "bits": 4, "block_size": WEIGHT_GROUP, "accuracy_level": 4}
+        attributes = {"K": inputs, "N": outputs, "bits": bits, "block_size": WEIGHT_GROUP, "accuracy_level": 4}
         return self._node("MatMulNBits", [x, packed, scale], domain=CONTRIB, **attributes)[0]
 
     def attention(self, qkv: str, heads: int, head_width: int) -> str:
@@ -142,10 +164,14 @@ def _pack_int4(values: Array) -> bytes:
     return bytes((flat[0::2] | (flat[1::2] << 4)).tobytes())
 
 
-def _pack_blocks(values: Array) -> Array:
-    """Pack (inputs x outputs) int8 values -8..7 as MatMulNBits reads them: (outputs x blocks x 16), offset 8."""
-    inputs, outputs = values.shape
-    padded = np.full((outputs, groups(inputs) * WEIGHT_GROUP), 8, np.uint8)
-    padded[:, :inputs] = (values.T.astype(np.int16) + 8).astype(np.uint8)
-    blocks = padded.reshape(outputs, -1, WEIGHT_GROUP)
-    return np.ascontiguousarray(blocks[:, :, 0::2] | (blocks[:, :, 1::2] << 4))
+def _pack_blocks(values: Array, bits: Bits) -> Array:
+    """Pack (inputs x outputs) int8 levels as MatMulNBits reads them, first level lowest, each plus half its range.
+
+    Returns:
+        (outputs x blocks x bytes of a block) uint8.
+    """
+    (inputs, outputs), zero = values.shape, 1 << (bits - 1)
+    padded = np.full((outputs, groups(inputs) * WEIGHT_GROUP), zero, np.uint8)
+    padded[:, :inputs] = (values.T.astype(np.int16) + zero).astype(np.uint8)
+    together = padded.reshape(outputs, groups(inputs), -1, 8 // bits) << np.arange(0, 8, bits, dtype=np.uint8)
+    return np.ascontiguousarray(np.bitwise_or.reduce(together, axis=-1))

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
+from autocompress.compiler.dots import HalfDot
 from autocompress.compiler.graph import Array, groups
+from autocompress.errors import UnsupportedError
 from autocompress.shape import WEIGHT_GROUP
 
-NIBBLE_OFFSET = 8
-"""Added to a weight -8..7 before it is stored."""
+
+def offset_of(bits: int) -> int:
+    """Return what is added to a weight of so many bits before it is stored, so that it is not negative."""
+    return 1 << (bits - 1)
 
 
 def panels(values: Array, panel: int) -> Array:
@@ -40,19 +44,21 @@ def column_sums(values: Array, panel: int) -> Array:
     return panels(values.astype(np.int32).sum(axis=0, dtype=np.int32).reshape(1, -1), panel)[:, 0]
 
 
-def nibble_panels(values: Array, panel: int, group: int) -> Array:
-    """Pack (depth x columns) values -8..7 into (panels x padded depth / group / 2 x panel * group) bytes.
+def grouped_panels(values: Array, panel: int, group: int, bits: int) -> Array:
+    """Pack (depth x columns) values of 4 or 2 bits into (panels x padded depth / group / share x panel * group) bytes.
 
-    ``group`` neighbours along the depth lie together, as one dot product reads them; two such steps share their bytes,
-    the first in the low halves, the second in the high ones. The depth is padded to whole scale groups.
+    ``group`` neighbours along the depth lie together, as one dot product reads them; ``share`` = 8 / bits such steps
+    share their bytes, the first in the lowest bits. The depth is padded to whole scale groups.
     """
-    depth, columns = values.shape
+    (depth, columns), share, offset = values.shape, 8 // bits, offset_of(bits)
     padded_depth, count = groups(depth) * WEIGHT_GROUP, -(-columns // panel)
-    padded = np.full((padded_depth, count * panel), NIBBLE_OFFSET, np.uint8)
-    padded[:depth, :columns] = (values.astype(np.int16) + NIBBLE_OFFSET).astype(np.uint8)
-    split = padded.reshape(-1, 2, group, count, panel).transpose(3, 0, 1, 4, 2)
-    pairs = split.reshape(count, -1, 2, panel * group)
-    return np.ascontiguousarray(pairs[:, :, 0] | (pairs[:, :, 1] << 4))
+    padded = np.full((padded_depth, count * panel), offset, np.uint8)
+    padded[:depth, :columns] = (values.astype(np.int16) + offset).astype(np.uint8)
+    split = padded.reshape(-1, share, group, count, panel).transpose(3, 0, 1, 4, 2)
+    steps = split.reshape(count, -1, share, panel * group)
+    shifts = bits * np.arange(share, dtype=np.uint8)
+    packed: Array = np.bitwise_or.reduce(steps << shifts[:, None], axis=2)
+    return packed
 
 
 def nibble_rows(values: Array) -> Array:
@@ -61,7 +67,35 @@ def nibble_rows(values: Array) -> Array:
     Byte j of a group holds channel j in its low and channel 16 + j in its high half, each plus 8.
     """
     rows, width = values.shape
-    padded = np.full((rows, groups(width) * WEIGHT_GROUP), NIBBLE_OFFSET, np.uint8)
-    padded[:, :width] = (values.astype(np.int16) + NIBBLE_OFFSET).astype(np.uint8)
+    padded = np.full((rows, groups(width) * WEIGHT_GROUP), offset_of(4), np.uint8)
+    padded[:, :width] = (values.astype(np.int16) + offset_of(4)).astype(np.uint8)
     halves = padded.reshape(rows, -1, 2, WEIGHT_GROUP // 2)
     return np.ascontiguousarray(halves[:, :, 0] | (halves[:, :, 1] << 4)).reshape(rows, -1)
+
+
+def half_panels(values: Array, panel: int, dot: HalfDot) -> Array:
+    """Pack f32 (depth x columns) into (panels x depth / packed x panel * packed): ``packed`` neighbours together.
+
+    As f16, weights of at least 2^-17 stay what they are; smaller ones are rounded to a multiple of 2^-24.
+
+    Raises:
+        UnsupportedError: A weight is no bfloat16 number, or too large for the type in which ``dot`` keeps it.
+    """
+    depth, columns = values.shape
+    steps, count = -(-depth // dot.packed), -(-columns // panel)
+    padded = np.zeros((steps * dot.packed, count * panel), np.float32)
+    padded[:depth, :columns] = values
+    split = padded.reshape(steps, dot.packed, count, panel).transpose(2, 0, 3, 1)
+    return _kept(np.ascontiguousarray(split), dot).reshape(count, steps, panel * dot.packed)
+
+
+def _kept(values: Array, dot: HalfDot) -> Array:
+    bits = values.view(np.uint32)
+    most = np.finfo(np.float16 if dot.weights == "float16" else np.float32).max
+    if (bits & 0xFFFF).any() or not np.abs(values).max(initial=0) <= most:
+        raise UnsupportedError(
+            "The weights are not all numbers that the 16-bit product can keep.",
+            right=f"They are bfloat16 numbers up to {most:.5g} for {dot.name}.",
+            next_step="Round them to bfloat16 first, or keep this layer in 32 bits.",
+        )
+    return values.astype(np.float16) if dot.weights == "float16" else (bits >> 16).astype(np.uint16)

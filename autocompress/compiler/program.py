@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from autocompress.compiler.dots import Dot
 from autocompress.compiler.graph import Array, Weights
-from autocompress.compiler.machine import Dot, Tile
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,7 @@ class Kernel:
 
 
 def _text(value: Any) -> str:
-    """Return a number as it is, a dot product by its name and lanes, and a tile as rows x columns."""
-    if isinstance(value, Tile):
-        return f"{value.rows}x{value.panel}"
+    """Return a number as it is, a dot product by its name and lanes, and a tile as rows x columns (+: reads ahead)."""
     return f"{value.name}{value.lanes}" if isinstance(value, Dot) else str(value)
 
 
@@ -93,7 +91,7 @@ class Program:
         """Return the tile of every matrix product that differs, as family, rows x columns x depth -> rows x columns."""
         sizes = [(kernel.family, dict(kernel.size)) for kernel in self.names()]
         return {
-            f"{family} {size['rows']} x {size['columns']} x {size['depth']}": _text(size["tile"])
+            f"{family} {size['rows']} x {size['columns']} x {size['depth']}": str(size["tile"])
             for family, size in sizes
             if "tile" in size
         }

@@ -13,8 +13,9 @@ from autocompress.compiler.program import Call, Kernel, Program, Tensor
 from autocompress.compiler.schedules.attention import attention
 from autocompress.compiler.schedules.elementwise import add, first_rows
 from autocompress.compiler.schedules.embed import lookup, positions
+from autocompress.compiler.schedules.gemm_f16 import gemm_f16, narrow
 from autocompress.compiler.schedules.gemm_f32 import gemm_f32
-from autocompress.compiler.schedules.gemm_i4 import gemm_i4, quantize_groups
+from autocompress.compiler.schedules.gemm_grouped import gemm_grouped, quantize_groups
 from autocompress.compiler.schedules.gemm_i8 import gemm_i8, quantize
 from autocompress.compiler.schedules.norm import norm
 
@@ -22,11 +23,13 @@ FAMILIES: dict[str, Callable[..., Any]] = {
     "add": add,
     "attention": attention,
     "first_rows": first_rows,
+    "gemm_f16": gemm_f16,
     "gemm_f32": gemm_f32,
     "gemm_f32_traced": traced_f32,
-    "gemm_i4": gemm_i4,
+    "gemm_grouped": gemm_grouped,
     "gemm_i8": gemm_i8,
     "lookup": lookup,
+    "narrow": narrow,
     "norm": norm,
     "positions": positions,
     "quantize": quantize,

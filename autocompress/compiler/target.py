@@ -9,8 +9,9 @@ from typing import Any
 from tvm.target import Target as LlvmTarget
 from tvm.target import codegen
 
-from autocompress.compiler.machine import (
-    Machine,
+from autocompress.compiler.dots import (
+    Dot,
+    half_of,
     nibble_maddubs,
     nibble_sdot,
     nibble_vnni,
@@ -22,6 +23,7 @@ from autocompress.compiler.machine import (
     vnni,
     widening,
 )
+from autocompress.compiler.machine import Machine
 from autocompress.errors import UnsupportedError
 
 
@@ -86,10 +88,11 @@ class Target:
         Raises:
             UnsupportedError: LLVM knows neither such a platform nor such a processor on it.
         """
-        platform: dict[str, Any] = {"kind": "llvm"} | ({"mtriple": self.triple} if self.triple else {})
-        architecture = (self.triple or str(codegen.llvm_get_system_triple())).split("-")[0]
+        triple = _with_vendor(self.triple)
+        platform: dict[str, Any] = {"kind": "llvm"} | ({"mtriple": triple} if triple else {})
+        architecture = (triple or str(codegen.llvm_get_system_triple())).split("-")[0]
         known = [str(name) for name in codegen.llvm_get_targets()]
-        if {"arm64": "aarch64"}.get(architecture, architecture) not in known:
+        if _LLVM_NAMES.get(architecture, architecture) not in known:
             raise UnsupportedError(
                 f"The compiler cannot produce code for the platform {self.triple!r}.",
                 right=f"Architectures are {', '.join(known)}.",
@@ -103,7 +106,24 @@ class Target:
                 next_step="Set mcpu to one of them, or leave the target out to compile for this machine.",
             )
         extra = ({"mattr": list(self.features)} if self.features else {}) | ({"num-cores": cores} if cores else {})
-        return LlvmTarget(platform | {"mcpu": self.cpu} | extra)
+        target = LlvmTarget(platform | {"mcpu": self.cpu} | extra)
+        if architecture == "riscv64" and not codegen.target_has_features("d", target):
+            raise UnsupportedError(
+                f"The processor {self.cpu!r} is described without floating-point registers.",
+                right="Libraries for Linux on riscv64 pass numbers in them.",
+                next_step='Add the features of the processor, for example mattr = ["+m", "+a", "+f", "+d", "+c"].',
+            )
+        return target
+
+
+_LLVM_NAMES = {"arm64": "aarch64", "armv7a": "arm", "armv7l": "arm"}
+"""First part of a triple -> what LLVM lists it under."""
+
+
+def _with_vendor(triple: str) -> str:
+    """Return a triple of four parts: LLVM reads no ABI from three, and passes floats in integer registers."""
+    parts = triple.split("-")
+    return "-".join([parts[0], "unknown", *parts[1:]]) if len(parts) == 3 and parts[1] == "linux" else triple
 
 
 def machine_of(target: LlvmTarget) -> Machine:
@@ -113,17 +133,24 @@ def machine_of(target: LlvmTarget) -> Machine:
         return bool(codegen.target_has_features(feature, target))
 
     triple = str(target.attrs.get("mtriple", "") or codegen.llvm_get_system_triple())
-    if triple.startswith(("aarch64", "arm64")):
+    architecture = triple.split("-")[0]
+
+    def machine(lanes: int, registers: int, dot: Dot, nibbles: Dot) -> Machine:
+        return Machine(
+            lanes, registers, dot, nibbles, half_of(has, architecture, lanes), ahead=architecture == "x86_64"
+        )
+
+    if architecture in ("aarch64", "arm64"):
         nibbles = nibble_sdot() if has("dotprod") else nibble_widening(smlal())
-        return Machine(4, 32, usdot() if has("i8mm") else sdot() if has("dotprod") else smlal(), nibbles)
-    if not triple.startswith(("x86_64", "i386", "i686")):
-        return Machine(4, 16, widening(4), nibble_widening(widening(4)))
+        return machine(4, 32, usdot() if has("i8mm") else sdot() if has("dotprod") else smlal(), nibbles)
+    if architecture not in ("x86_64", "i386", "i686"):
+        return machine(4, 16, widening(4), nibble_widening(widening(4)))
     if has("avx512bw"):
         if has("avx512vnni"):
-            return Machine(16, 32, vnni(16), nibble_vnni(16))
-        return Machine(16, 32, pmaddwd(16), nibble_maddubs(16))
+            return machine(16, 32, vnni(16), nibble_vnni(16))
+        return machine(16, 32, pmaddwd(16), nibble_maddubs(16))
     if has("avx2"):
         if has("avxvnni"):
-            return Machine(8, 16, vnni(8), nibble_vnni(8))
-        return Machine(8, 16, pmaddwd(8), nibble_maddubs(8))
-    return Machine(4, 16, pmaddwd(4), nibble_widening(pmaddwd(4)))
+            return machine(8, 16, vnni(8), nibble_vnni(8))
+        return machine(8, 16, pmaddwd(8), nibble_maddubs(8))
+    return machine(4, 16, pmaddwd(4), nibble_widening(pmaddwd(4)))

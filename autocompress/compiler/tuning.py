@@ -15,8 +15,6 @@ CANDIDATES = 6
 """Most tiles that are timed for one class, the rule's among them."""
 VECTORS = (1, 2, 3, 4, 6, 8)
 """Widths of panels that are considered."""
-TWICE = ("gemm_i4",)
-"""Families in which every vector of a tile takes two registers, and unpacking weights takes another two."""
 FIRST_ROUNDS = 3
 NEAR = 1.25
 """How many times the fastest a tile may take in the first rounds to be timed further."""
@@ -72,25 +70,35 @@ def candidates(kernel: Kernel, machine: Machine) -> tuple[Tile, ...]:
 
     A tile of h x v vectors loads h + v values for h * v multiplications, or as many as h + 4 v where weights are
     unpacked. Of each width there are two: the tallest that the registers hold, and the one of which the tiles overlap
-    least.
+    least. A rule that reads ahead is timed without that as well.
     """
     size = dict(kernel.size)
     rows, depth, columns = size["rows"], size_class(size["depth"]), size_class(size["columns"])
-    lanes, loads, unpacked = machine.lanes, {}, 4 if kernel.family in TWICE else 1
-    for vectors in (count for count in VECTORS if (count - 1) * machine.lanes < columns):
-        padded = -(-columns // (vectors * lanes)) * vectors * lanes / columns
-        for height in _heights(rows, tallest(kernel.family, machine, vectors)):
-            work = padded * -(-rows // height) * height / rows
-            loads[Tile(height, vectors * lanes, lanes)] = work * (unpacked / height + 1 / vectors)
     rule = machine.rule(kernel.family, rows, depth, columns)
-    same = Tile(min(rule.rows, rows), rule.panel, lanes)
-    others = sorted((tile for tile in loads if tile != same), key=lambda tile: (loads[tile], tile.rows))
-    return (rule, *others[: CANDIDATES - 1])
+    lanes, unpacked = rule.lanes, 4 if kernel.family == "gemm_grouped" else 1
+    loads: dict[Tile, float] = {}
+    for vectors in (count for count in VECTORS if (count - 1) * lanes < columns):
+        padded = -(-columns // (vectors * lanes)) * vectors * lanes / columns
+        for height in _heights(rows, tallest(kernel, machine, vectors)):
+            tile = Tile(height, vectors * lanes, lanes, machine.ahead and rows > height)
+            loads[tile] = padded * -(-rows // height) * height / rows * (unpacked / height + 1 / vectors)
+    known = {rule, replace(rule, rows=min(rule.rows, rows))}
+    others = sorted(loads.keys() - known, key=lambda tile: (loads[tile], tile.rows))
+    plain = [replace(rule, ahead=False)] if rule.ahead else []
+    return (rule, *plain, *others)[:CANDIDATES]
 
 
-def tallest(family: str, machine: Machine, vectors: int) -> int:
-    """Return the most rows of a tile of so many vectors: its sums, a row of weights and an activation in registers."""
-    each, more = (2, 2) if family in TWICE else (1, 0)
+def tallest(kernel: Kernel, machine: Machine, vectors: int) -> int:
+    """Return the most rows of a tile of so many vectors: its sums, a row of weights and an activation in registers.
+
+    Integer sums of a group and 16-bit sums take further registers for the totals to which they are added, and
+    unpacking weights takes two.
+    """
+    each, more = 1, 0
+    if kernel.family == "gemm_grouped":
+        each, more = 2, 2
+    elif kernel.family == "gemm_f16" and machine.half.lanes > machine.lanes:
+        each = 3
     return (machine.registers - 1 - more - vectors) // (each * vectors)
 
 
@@ -128,10 +136,7 @@ def tune(
 
 def _timed(kernel_class: KernelClass, kernel: Kernel, machine: Machine, timer: Timer) -> tuple[Entry, str]:
     size = dict(kernel.size) | {"depth": kernel_class.depth, "columns": kernel_class.columns, "activation": None}
-    kernels = {
-        f"{tile.rows}x{tile.panel}": Kernel.of(kernel.family, **size | {"tile": tile})
-        for tile in candidates(kernel, machine)
-    }
+    kernels = {str(tile): Kernel.of(kernel.family, **size | {"tile": tile}) for tile in candidates(kernel, machine)}
     rule = next(iter(kernels))
     sample = timer(kernels)
     times = alternate(sample, list(kernels), FIRST_ROUNDS)

@@ -60,7 +60,7 @@ class KernelClass:
     """Products that share one tile.
 
     Attributes:
-        family: Of the kernel, e.g. ``gemm_f32``.
+        family: See ``machine.Tiles``.
         dot: The dot product and its lanes, e.g. ``vnni16``; ``lanes16`` for vectors of f32.
         rows: Exactly.
         depth: See ``size_class``.
@@ -79,9 +79,10 @@ class KernelClass:
         size = dict(kernel.size)
         if "tile" not in size or kernel.family == TRACED:
             return None
+        family = f"{kernel.family}_{size['bits']}" if "bits" in size else kernel.family
         dot = size.get("dot")
         name = f"{dot.name}{dot.lanes}" if dot else f"lanes{size['tile'].lanes}"
-        return cls(kernel.family, name, size["rows"], size_class(size["depth"]), size_class(size["columns"]))
+        return cls(family, name, size["rows"], size_class(size["depth"]), size_class(size["columns"]))
 
     def __str__(self) -> str:
         """Say family, rows x columns x depth."""
@@ -93,7 +94,7 @@ class Entry:
     """What was measured of one class.
 
     Attributes:
-        tile: Rows and columns of the chosen tile, e.g. ``8x32``.
+        tile: ``str`` of the chosen tile, e.g. ``8x32``.
         microseconds: Tile -> time of one product.
         tvm: Version that compiled the kernels.
         date: Of the measurement, ISO 8601.
@@ -111,22 +112,20 @@ class Entry:
 
     def fitted(self, columns: int, lanes: int) -> Tile | None:
         """Return the tile for a product of so many columns; ``None`` where its vectors are not of ``lanes``."""
-        rows, panel = tile_of(self.tile)
-        if panel % lanes:
-            return None
-        return Tile(rows, min(panel, -(-columns // lanes) * lanes), lanes)
+        tile = tile_of(self.tile, lanes)
+        return None if tile.panel % lanes else replace(tile, panel=min(tile.panel, -(-columns // lanes) * lanes))
 
 
-def tile_of(name: str) -> tuple[int, int]:
-    """Return rows and columns of a tile's name.
+def tile_of(name: str, lanes: int) -> Tile:
+    """Return the tile of which ``name`` is the ``str``.
 
     Raises:
-        ValueError: It is none.
+        ValueError: It is of none.
     """
-    rows, panel = map(int, name.split("x"))
+    rows, panel = map(int, name.removesuffix("+").split("x"))
     if rows < 1 or panel < 1:
         raise ValueError(f"the tile {name!r} is empty")
-    return rows, panel
+    return Tile(rows, panel, lanes, name.endswith("+"))
 
 
 @dataclass(frozen=True)
@@ -156,9 +155,9 @@ class TuningLog:
         def choose(family: str, rows: int, depth: int, columns: int) -> Tile:
             rule = machine.rule(family, rows, depth, columns)
             known = self.entry(
-                KernelClass(family, machine.dot_name(family), rows, size_class(depth), size_class(columns))
+                KernelClass(family, machine.multiplier(family), rows, size_class(depth), size_class(columns))
             )
-            return rule if known is None else known.fitted(columns, machine.lanes) or rule
+            return rule if known is None else known.fitted(columns, rule.lanes) or rule
 
         return choose
 
@@ -242,7 +241,7 @@ def _read_entry(
     *, family: str, dot: str, rows: int, depth: int, columns: int, tile: str, microseconds: dict[str, Any], **rest: Any
 ) -> tuple[KernelClass, Entry]:
     for name in (tile, *microseconds):
-        tile_of(name)
+        tile_of(name, lanes=1)
     times = {name: float(value) for name, value in microseconds.items()}
     kernel_class = KernelClass(str(family), str(dot), int(rows), int(depth), int(columns))
     return kernel_class, Entry(tile, times, **rest)

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 from autocompress.plan import Step, Suggest
-from autocompress.shape import Bits, ModelShape
+from autocompress.shape import Bits, EmbeddingBits, ModelShape
 from autocompress.training.loop import LabelledBatch
 
 
@@ -39,7 +39,7 @@ class Space:
     ffn_keep: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
     attention_bits: tuple[Bits, ...] = (32, 8, 4)
     ffn_bits: tuple[Bits, ...] = (32, 8, 4)
-    embedding_bits: tuple[Bits, ...] = (32, 8, 4)
+    embedding_bits: tuple[EmbeddingBits, ...] = (32, 8, 4)
     align: int = 32
     distill_steps: int = 0
     learning_rate: float = 1e-4

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import log, sqrt
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from autocompress.errors import ParityError
+from autocompress.shape import ModelShape
 
 Ids: TypeAlias = npt.NDArray[np.int64]
 Logits: TypeAlias = npt.NDArray[np.float32]
 Run: TypeAlias = Callable[[Ids, Ids], Logits]
 """(input_ids, attention_mask), both (1 x tokens) int64 -> logits (1 x classes)."""
+
+
+BF16_ERROR = 2**-8 / sqrt(3) * sqrt(3 / (8 * log(2)))
+"""Relative error of a value that is rounded to bfloat16, root mean square."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +35,21 @@ class Tolerance:
 
     max_abs_logit: float
     metric_drop_points: float
+
+
+def allow_bf16(tolerance: Tolerance, shape: ModelShape) -> Tolerance:
+    """Return ``tolerance``, with what the rounding of activations to bfloat16 may move a logit.
+
+    Students multiply 16-bit weights by f32 activations, and so does ONNX Runtime; TVM rounds these activations to
+    bfloat16 where the processor has such products. Rounding to 8 significant bits is off by up to 2^-8 of the power of
+    two below, evenly spread: 2^-8 / sqrt(3) * sqrt(3 / (8 ln 2)) = 0.0017 of a value whose digits are spread evenly
+    (root mean square). Products of n maps, each with its own errors, add up to 0.0017 sqrt(n) of a logit; the spread
+    that a share is of is at least two deviations of the logits, and among some hundred logits the largest error is
+    below four: 0.0033 sqrt(n) of the spread. Attention that jumps between tokens can amplify more than that.
+    """
+    bits = [width for layer in shape.layers for width in (layer.attention_bits, layer.ffn_bits)]
+    maps = 2 * bits.count(16)
+    return replace(tolerance, max_abs_logit=tolerance.max_abs_logit + 2 * BF16_ERROR * sqrt(maps))
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from autocompress.errors import UnsupportedError
 from autocompress.models.adapter import LayerModules
 from autocompress.models.quantized import QuantizedEmbedding, QuantizedLinear
-from autocompress.shape import Bits, LayerShape, ModelShape
+from autocompress.shape import Bits, EmbeddingBits, LayerShape, ModelShape
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class BertAdapter:
             classes=_count(model.get_submodule(self.classifier), "out_features"),
             activation=activation,
             head_activation=self.head_activation,
-            embedding_bits=_bits(table),
+            embedding_bits=_table_bits(table),
             norm_epsilon=float(_epsilon(embeddings.get_submodule("LayerNorm"))),
         )
 
@@ -78,7 +78,7 @@ class BertAdapter:
         embeddings, backbone = self._embeddings(model), self._backbone(model)
         table = embeddings.get_submodule("word_embeddings")
         found: dict[str, Tensor] = {"embeddings.word": _tensor(table, "weight")}
-        if isinstance(table, QuantizedEmbedding):
+        if isinstance(table, QuantizedEmbedding) and table.scale is not None:
             found["embeddings.scale"] = table.scale
         found["embeddings.position"] = self._positions(model)
         found |= _norm(embeddings.get_submodule("LayerNorm"), "embeddings.norm")
@@ -94,7 +94,7 @@ class BertAdapter:
             found |= _norm(layer.get(layer.ffn_norm), f"{name}.ffn_norm")
         found |= _linear([model.get_submodule(self.head_dense)], "head.dense")
         found |= _linear([model.get_submodule(self.classifier)], "head.classifier")
-        return {name: np.ascontiguousarray(tensor.detach().numpy()) for name, tensor in found.items()}
+        return {name: _array(tensor.detach()) for name, tensor in found.items()}
 
     def layers(self, model: nn.Module) -> list[LayerModules]:
         """See ``ModelAdapter.layers``."""
@@ -209,8 +209,17 @@ def _tensor(module: nn.Module, name: str) -> Tensor:
     return tensor.detach()
 
 
+def _array(tensor: Tensor) -> npt.NDArray[np.generic]:
+    plain = tensor.float() if tensor.dtype == torch.bfloat16 else tensor  # numpy has no bfloat16; f32 holds its values.
+    return np.ascontiguousarray(plain.numpy())
+
+
 def _bits(module: nn.Module) -> Bits:
-    return module.bits if isinstance(module, QuantizedLinear | QuantizedEmbedding) else 32
+    return module.bits if isinstance(module, QuantizedLinear) else 32
+
+
+def _table_bits(module: nn.Module) -> EmbeddingBits:
+    return module.bits if isinstance(module, QuantizedEmbedding) else 32
 
 
 def _layer_shape(layer: LayerModules) -> LayerShape:
@@ -234,7 +243,7 @@ def _linear(modules: Sequence[nn.Module], name: str) -> dict[str, Tensor]:
         return torch.cat([_tensor(module, part) for module in modules])
 
     found = {f"{name}.weight": joined("weight").T, f"{name}.bias": joined("bias")}
-    if _bits(modules[0]) != 32:
+    if _bits(modules[0]) < 16:
         scale = joined("scale")
         found[f"{name}.scale"] = scale.T if scale.dim() == 2 else scale
     return found
@@ -243,7 +252,7 @@ def _linear(modules: Sequence[nn.Module], name: str) -> dict[str, Tensor]:
 def _select(module: nn.Module, *, outputs: Tensor | None = None, inputs: Tensor | None = None) -> nn.Linear:
     """Return a linear that keeps the given output or input channels; the others are gone."""
     if not isinstance(module, nn.Linear):
-        raise _unsupported("pruning of weights that are already integers", "pruning before quantization")
+        raise _unsupported("pruning of weights that are already quantized", "pruning before quantization")
     weight, bias = module.weight.detach(), module.bias.detach()
     if outputs is not None:
         weight, bias = weight[outputs], bias[outputs]

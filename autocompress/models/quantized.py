@@ -1,11 +1,11 @@
-"""Modules that hold integer weights and compute what the engines compute with them."""
+"""Modules that hold weights of fewer bits and compute what the engines compute with them."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from autocompress.shape import WEIGHT_GROUP, Bits
+from autocompress.shape import WEIGHT_GROUP, Bits, EmbeddingBits
 
 
 def quantize_activations(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -42,24 +42,25 @@ def quantize_activation_groups(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class QuantizedLinear(nn.Module):
-    """``x @ weight.T + bias`` with integer weights.
+    """``x @ weight.T + bias`` with weights of fewer bits than f32.
 
-    The activations are quantized as well, per sequence at 8 bits, per token and group of 32 channels at 4 bits, and the
-    products are sums of integers: at 4 bits within a group, whose sums are then scaled and added.
+    Up to 8 bits the activations are quantized as well, per sequence at 8 bits, per token and group of 32 channels at 4
+    and 2 bits, and the products are sums of integers: at 4 and 2 bits within a group, whose sums are then scaled and
+    added. At 16 bits the arithmetic is that of f32.
 
     Args:
-        weight: (outputs x inputs) int8; -127..127 at 8 bits, -8..7 at 4 bits.
-        scale: (outputs,) at 8 bits; (outputs x groups) at 4 bits, a group being 32 input channels.
+        weight: (outputs x inputs) bfloat16 at 16 bits, else int8: -127..127 at 8 bits, -8..7 at 4, -2..1 at 2.
+        scale: (outputs,) at 8 bits; (outputs x groups) at 4 and 2, a group being 32 input channels; none at 16.
         bias: (outputs,).
-        bits: 8 or 4.
+        bits: 16, 8, 4 or 2.
     """
 
-    def __init__(self, weight: Tensor, scale: Tensor, bias: Tensor, bits: Bits) -> None:
+    def __init__(self, weight: Tensor, scale: Tensor | None, bias: Tensor, bits: Bits) -> None:
         super().__init__()
         self.bits = bits
         self.out_features, self.in_features = weight.shape
         self.weight: Tensor
-        self.scale: Tensor
+        self.scale: Tensor | None
         self.bias: Tensor
         self.register_buffer("weight", weight)
         self.register_buffer("scale", scale)
@@ -67,7 +68,9 @@ class QuantizedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (batch x ... x inputs) to (batch x ... x outputs)."""
-        if self.bits == 4:
+        if self.scale is None:
+            return nn.functional.linear(x, self.weight.to(x.dtype), self.bias)
+        if self.bits < 8:
             # Scaled before they are summed rather than after: the same but for rounding of 1e-7.
             levels, scale = quantize_activation_groups(x)
             weight = expand_groups(self.weight, self.scale)
@@ -78,21 +81,23 @@ class QuantizedLinear(nn.Module):
 
 
 class QuantizedEmbedding(nn.Module):
-    """A token table of integers, one scale a row (8 bits) or a group of 32 channels (4 bits)."""
+    """A token table of bfloat16 (16 bits) or of integers, one scale a row (8 bits) or a group of 32 channels (4)."""
 
-    def __init__(self, weight: Tensor, scale: Tensor, bits: Bits) -> None:
+    def __init__(self, weight: Tensor, scale: Tensor | None, bits: EmbeddingBits) -> None:
         super().__init__()
         self.bits = bits
         self.num_embeddings, self.embedding_dim = weight.shape
         self.weight: Tensor
-        self.scale: Tensor
+        self.scale: Tensor | None
         self.register_buffer("weight", weight)
         self.register_buffer("scale", scale)
 
     def forward(self, ids: Tensor) -> Tensor:
         """Look up (batch x tokens) ids: (batch x tokens x channels)."""
-        rows, scale = self.weight[ids], self.scale[ids]
-        return rows * scale if self.bits == 8 else expand_groups(rows, scale)
+        rows = self.weight[ids]
+        if self.scale is None:
+            return rows.float()
+        return rows * self.scale[ids] if self.bits == 8 else expand_groups(rows, self.scale[ids])
 
 
 def expand_groups(levels: Tensor, scale: Tensor) -> Tensor:

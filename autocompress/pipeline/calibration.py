@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,17 +12,17 @@ from autocompress.compiler.graph import random_weights
 from autocompress.cost import Failure, Measurement
 from autocompress.devices.paths import data_folders
 from autocompress.devices.profile import DeviceProfile
-from autocompress.errors import OutOfRangeError, StorageError
+from autocompress.errors import OutOfRangeError, StorageError, UnsupportedError
 from autocompress.pipeline.progress import Progress, quiet
 from autocompress.pipeline.tuning import TVM, host_log, read_tune, tune_host
 from autocompress.predictors.fit import fit
 from autocompress.predictors.predictor import FittedPredictor, Predictor, Sample
 from autocompress.predictors.roofline import Peak, Roofline
-from autocompress.predictors.sampling import FFN_ALIGN, corners, sample_shapes
+from autocompress.predictors.sampling import COMMON_BITS, FFN_ALIGN, corners, sample_shapes
 from autocompress.predictors.store import find, load, save
 from autocompress.profiling.drift import remeasure_drifted, without_waiting
 from autocompress.profiling.runner import LocalRunner
-from autocompress.shape import ModelShape
+from autocompress.shape import BITS, Bits, ModelShape
 
 MODELS = "latency_models"
 HOST = "host"
@@ -40,6 +41,7 @@ def predictor_for(
     tokens: int,
     samples: int,
     align: int,
+    bits: tuple[Bits, ...] = COMMON_BITS,
     progress: Progress = quiet,
 ) -> Predictor:
     """Return the predictor of a device for shapes nested within ``teacher``.
@@ -48,13 +50,21 @@ def predictor_for(
     Otherwise this machine is profiled (device ``host``); a board that cannot be reached gets its roofline.
     """
     known = best_known(profile, engine, threads)
-    if known is not None and covers(known, teacher, tokens, align):
+    if known is not None and covers(known, teacher, tokens, align, bits):
         progress("calibrate", 1, 1, known.source)
         return known
     if profile.name != HOST:
         return known or roofline(profile, engine, threads)
     return profile_host(
-        profile, teacher, engine=engine, threads=threads, tokens=tokens, samples=samples, align=align, progress=progress
+        profile,
+        teacher,
+        engine=engine,
+        threads=threads,
+        tokens=tokens,
+        samples=samples,
+        align=align,
+        bits=bits,
+        progress=progress,
     )
 
 
@@ -86,20 +96,23 @@ def profile_host(
     tokens: int,
     samples: int,
     align: int = FFN_ALIGN,
+    bits: tuple[Bits, ...] = COMMON_BITS,
     tune: str | None = None,
     progress: Progress = quiet,
 ) -> FittedPredictor:
     """Measure models of many shapes around ``teacher`` on this machine, fit, and keep the predictor as JSON.
 
-    Samples that an earlier profiling took on the same processor with the same engine and kernels are used too. The
-    compiler is tuned first (``tune``: see ``pipeline.tuning``), so that what is measured is what will be deployed.
+    Samples that an earlier profiling took on the same processor with the same engine and kernels are used too. Where
+    ``bits`` ask for more corners than ``samples``, all corners are measured. The compiler is tuned first (``tune``: see
+    ``pipeline.tuning``), so that what is measured is what will be deployed.
 
     Raises:
         DeviceError: Too few samples could be measured.
         ConfigError: There is no such way to tune.
     """
     how = read_tune(tune, engine)
-    shapes = {str(index): shape for index, shape in enumerate(sample_shapes(teacher, samples, 0, align))}
+    samples = max(samples, len(corners(teacher, align, bits)))
+    shapes = {str(index): shape for index, shape in enumerate(sample_shapes(teacher, samples, 0, align, bits))}
     if how != "off":
         tune_host(shapes.values(), tokens=tokens, how=how, progress=progress)
     runner = LocalRunner(profile.name)
@@ -155,10 +168,28 @@ def _is_current(known: FittedPredictor, profile: DeviceProfile, engine: str) -> 
     return all(known.provenance.get(key) == value for key, value in _identity(profile, engine).items())
 
 
-def covers(known: FittedPredictor, teacher: ModelShape, tokens: int, align: int) -> bool:
-    """Return whether a predictor was fitted on shapes like those nested within ``teacher``."""
+def widths(asked: Iterable[int]) -> tuple[Bits, ...]:
+    """Return the widths that a predictor must know, ascending: the common ones, and those that are asked for.
+
+    Raises:
+        UnsupportedError: There is no such width.
+    """
+    unknown = sorted(set(asked).difference(BITS))
+    if unknown:
+        raise UnsupportedError(
+            f"Weights of {', '.join(map(str, unknown))} bits are asked for.",
+            right=f"Bits are one of {', '.join(map(str, BITS))}.",
+            next_step="Correct --bits.",
+        )
+    return tuple(bits for bits in BITS if bits in {*COMMON_BITS, *asked})
+
+
+def covers(
+    known: FittedPredictor, teacher: ModelShape, tokens: int, align: int, bits: tuple[Bits, ...] = COMMON_BITS
+) -> bool:
+    """Return whether a predictor was fitted on shapes like those nested within ``teacher``, at each of ``bits``."""
     try:
-        for shape in corners(teacher, align):
+        for shape in corners(teacher, align, bits):
             known.predict(shape, tokens)
     except OutOfRangeError:
         return False

@@ -18,7 +18,7 @@ from autocompress.cost import Artifact, Failure, Measurement
 from autocompress.engines import open_artifact
 from autocompress.errors import DeviceError
 from autocompress.evaluation.task import Score, predict_with
-from autocompress.export.parity import Parity, Tolerance, compare
+from autocompress.export.parity import Parity, Tolerance, allow_bf16, compare
 from autocompress.models.load import adapter_of
 from autocompress.pipeline.candidates import Students
 from autocompress.pipeline.teacher import Teacher
@@ -157,6 +157,7 @@ def parity(made: Made, artifact: Artifact, teacher: Teacher, config: RunConfig, 
     tokens = artifact.tokens if artifact.engine == "tvm" else None
     batches = task.batches("test", batch_size=1, limit=PARITY_INPUTS, tokens=tokens)
     student = predict_with(made.student)
+    tolerance = Tolerance(config.export.parity.max_abs_logit, config.export.parity.metric_drop_points)
     # One at a time too: padding to a batch would move the ranges of quantized activations.
     student_score = task.evaluate(student, "test", batch_size=1, tokens=tokens)
     return compare(
@@ -165,5 +166,5 @@ def parity(made: Made, artifact: Artifact, teacher: Teacher, config: RunConfig, 
         open_artifact(artifact, threads=EVALUATION_THREADS),
         [(batch.input_ids.numpy(), batch.attention_mask.numpy()) for batch in batches],
         scores=(student_score.value, artifact_score.value),
-        tolerance=Tolerance(config.export.parity.max_abs_logit, config.export.parity.metric_drop_points),
+        tolerance=allow_bf16(tolerance, adapter_of(made.student).shape(made.student)),
     )

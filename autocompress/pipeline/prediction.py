@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from autocompress.compression.method import Space
 from autocompress.compression.methods import draw, reshape_plan
 from autocompress.cost import Cost
@@ -12,9 +10,10 @@ from autocompress.errors import UnsupportedError
 from autocompress.evaluation.sources import fetch
 from autocompress.models.load import load_shape
 from autocompress.pipeline.calibration import best_known, roofline
-from autocompress.pipeline.candidates import Chosen
+from autocompress.pipeline.candidates import Chosen, choices
 from autocompress.pipeline.teacher import cache_folder
-from autocompress.shape import BITS, LayerShape, ModelShape
+from autocompress.predictors.features import columns, features
+from autocompress.shape import BITS, LayerShape, ModelShape, nearest_embedding_bits
 
 COMMON = ModelShape(
     family="bert",
@@ -38,25 +37,21 @@ def shrink(
 ) -> ModelShape:
     """Return ``shape`` with so many layers, shares of heads and neurons (0 to 1), and bits of all weights.
 
+    At 2 bits the token table has the fewest that it can have.
+
     Raises:
         UnsupportedError: There are fewer layers, or no such bits.
     """
     layers = len(shape.layers)
-    if bits not in BITS or (depth or layers) > layers:
+    depth, width = depth or layers, next((known for known in BITS if known == bits), None)
+    if width is None or depth > layers:
         raise UnsupportedError(
-            f"{depth or layers} layers of {bits} bits are asked for.",
+            f"{depth} layers of {bits} bits are asked for.",
             right=f"The model has {layers} layers; bits are one of {', '.join(map(str, BITS))}.",
             next_step="Correct --depth or --bits.",
         )
-    params: Mapping[str, object] = {
-        "depth": depth or layers,
-        "heads_keep": heads_keep,
-        "ffn_keep": ffn_keep,
-        "attention_bits": bits,
-        "ffn_bits": bits,
-        "embedding_bits": bits,
-    }
-    space = Space((depth or layers,), (heads_keep,), (ffn_keep,))
+    space = Space((depth,), (heads_keep,), (ffn_keep,), (width,), (width,), (nearest_embedding_bits(width),))
+    params = {name: values[0] for name, values in choices(space).items()}
     return reshape_plan(shape, draw(Chosen(params), shape, space))
 
 
@@ -70,3 +65,8 @@ def predict(shape: ModelShape, *, device: str, engine: str, threads: int, tokens
     profile = load_profile(device)
     known = best_known(profile, engine, threads)
     return (known or roofline(profile, engine, threads)).predict(shape, tokens)
+
+
+def activation_bytes(shape: ModelShape, tokens: int) -> int:
+    """Return the bytes of activations and workspace of a library compiled for ``tokens`` tokens (``NOMINAL``)."""
+    return int(columns(features(shape, tokens), ("activation_bytes",))[0])

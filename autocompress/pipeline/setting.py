@@ -10,13 +10,13 @@ from autocompress.config import RunConfig
 from autocompress.devices.load import load_profile
 from autocompress.devices.profile import DeviceProfile
 from autocompress.errors import ConfigError
-from autocompress.pipeline.calibration import HOST, covers, predictor_for
+from autocompress.pipeline.calibration import HOST, covers, predictor_for, widths
 from autocompress.pipeline.candidates import Students, space_of
 from autocompress.pipeline.feasibility import Feasibility, assess
 from autocompress.pipeline.progress import Progress, quiet
 from autocompress.pipeline.teacher import Teacher, load_teacher, untrained_shape
 from autocompress.predictors.predictor import FittedPredictor, Predictor
-from autocompress.shape import ModelShape
+from autocompress.shape import Bits, ModelShape
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def prepare(config: RunConfig, progress: Progress = quiet, kept: FittedPredictor
     teacher = load_teacher(config, progress)
     tokens, align = config.task.max_tokens, config.search.space.align
     predictor: Predictor
-    if kept is not None and covers(kept, teacher.shape, tokens, align):
+    if kept is not None and covers(kept, teacher.shape, tokens, align, _bits(config)):
         predictor = kept
     else:
         predictor = _predictor(config, profile, teacher.shape, progress)
@@ -103,8 +103,14 @@ def _predictor(config: RunConfig, profile: DeviceProfile, shape: ModelShape, pro
         tokens=config.task.max_tokens,
         samples=config.calibrate.samples,
         align=config.search.space.align,
+        bits=_bits(config),
         progress=progress,
     )
+
+
+def _bits(config: RunConfig) -> tuple[Bits, ...]:
+    space = config.search.space
+    return widths((*space.attention_bits, *space.ffn_bits, *space.embedding_bits))
 
 
 def _assess(config: RunConfig, shape: ModelShape, predictor: Predictor) -> Feasibility:

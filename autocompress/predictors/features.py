@@ -7,8 +7,12 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import numpy.typing as npt
 
-from autocompress.compiler.graph import weight_specs
-from autocompress.shape import BITS, Bits, LayerShape, ModelShape
+from autocompress.compiler.dots import dpbf16ps, nibble_vnni, vnni
+from autocompress.compiler.graph import Stored, weight_specs
+from autocompress.compiler.lowering import lower
+from autocompress.compiler.machine import Machine
+from autocompress.compiler.memory import activation_bytes, workspace_bytes
+from autocompress.shape import BITS, EMBEDDING_BITS, Bits, LayerShape, ModelShape
 
 Row = npt.NDArray[np.float64]
 
@@ -17,8 +21,7 @@ LATENCY: tuple[str, ...] = (
     "layers",
     *(f"gemm_macs_{bits}" for bits in BITS),
     *(f"gemm_weights_{bits}" for bits in BITS),
-    "quantized_elements_8",
-    "quantized_elements_4",
+    *(f"quantized_elements_{bits}" for bits in BITS if bits != 32),
     "dequantized_elements",
     "attention_macs",
     "softmax_elements",
@@ -26,25 +29,32 @@ LATENCY: tuple[str, ...] = (
     "channel_elements",
     "attention_elements",
     "ffn_elements",
-    *(f"embedding_elements_{bits}" for bits in BITS),
+    *(f"embedding_elements_{bits}" for bits in EMBEDDING_BITS),
 )
-"""Columns that explain time, summed over layers: multiply-accumulates, weights read, elements touched, calls."""
+"""Columns that explain time, summed over layers: multiply-accumulates, weights read, elements touched, calls. Elements
+that are quantized at 16 bits are those that processors with products of bfloat16 round to it."""
 MEMORY: tuple[str, ...] = (
     "constant",
     "layers",
     *(f"linear_bytes_{bits}" for bits in BITS),
-    *(f"embedding_bytes_{bits}" for bits in BITS),
+    *(f"embedding_bytes_{bits}" for bits in EMBEDDING_BITS),
     "activation_bytes",
 )
-"""Columns that explain resident memory: bytes of weights by kind, bytes of the widest layer's activations."""
+"""Columns that explain resident memory: bytes of weights by kind, bytes of activations and workspace as planned."""
 KERNELS: tuple[str, ...] = tuple(f"kernels_{bits}" for bits in BITS)
 SIZE: tuple[str, ...] = ("constant", "layers", "weight_bytes", "position_bytes", *KERNELS)
 """Columns that explain bytes on disk: weights as packed, the position table (a compiled library keeps only the rows
 it needs), what the container adds to each layer, and linear maps that differ (a library holds code for each)."""
 FEATURES: tuple[str, ...] = tuple(dict.fromkeys((*LATENCY, *MEMORY, *SIZE, "tokens", "hidden")))
 """Every column, in the order of ``features``; the last two only bound what a predictor may be asked."""
-BOUNDED: tuple[str, ...] = tuple(name for name in FEATURES if name not in KERNELS)
-"""Columns that must lie within the fitted range; how many linear maps differ is left free."""
+BOUNDED: tuple[str, ...] = tuple(name for name in FEATURES if name not in (*KERNELS, "activation_bytes"))
+"""Columns that must lie within the fitted range. Left free are how many linear maps differ and what activations take:
+both grow where layers of several widths meet, and what they are made of is bounded by the other columns."""
+
+NOMINAL = Machine(lanes=16, registers=32, dot=vnni(16), nibbles=nibble_vnni(16), half=dpbf16ps(16))
+"""Activations are those of a library for a processor with AVX-512, VNNI and BF16, whatever the device: a shape's
+features are to be the same everywhere. On other processors, quantized or rounded activations take more or fewer bytes.
+"""
 
 
 def features(shape: ModelShape, tokens: int) -> Row:
@@ -74,7 +84,9 @@ def _work(shape: ModelShape, tokens: int) -> Iterator[tuple[str, float]]:
     yield "tokens", tokens
     yield "hidden", shape.hidden
     yield "layers", len(shape.layers)
-    yield f"embedding_elements_{shape.embedding_bits}", tokens * shape.embedding
+    yield f"embedding_elements_{shape.embedding_bits}", tokens * shape.token_width
+    if shape.embedding_rank:
+        yield from _gemm(tokens, shape.embedding_rank, shape.embedding, 32)
     yield "channel_elements", tokens * shape.embedding
     if shape.embedding != shape.hidden:
         yield from _gemm(tokens, shape.embedding, shape.hidden, 32)
@@ -112,8 +124,8 @@ def _bytes(shape: ModelShape, tokens: int) -> Iterator[tuple[str, float]]:
             yield f"embedding_bytes_{shape.embedding_bits}", spec.size_bytes
         elif name.endswith(".weight") and len(spec.dimensions) == 2:
             yield f"linear_bytes_{_STORED_BITS[spec.dtype]}", spec.size_bytes
-    widest = max((_live_elements(layer, shape.hidden, tokens) for layer in shape.layers), default=0)
-    yield "activation_bytes", 4 * widest
+    program = lower(shape, tokens=tokens, machine=NOMINAL)
+    yield "activation_bytes", activation_bytes(program) + workspace_bytes(program, threads=1)
     different = {kernel for layer in shape.layers for kernel in _linear_maps(layer)}
     for bits in BITS:
         yield f"kernels_{bits}", sum(kernel[-1] == bits for kernel in different)
@@ -125,10 +137,4 @@ def _linear_maps(layer: LayerShape) -> Iterator[tuple[str, int, Bits]]:
         yield f"{name} out", width, bits
 
 
-_STORED_BITS = {"f32": 32, "i8": 8, "i4": 4}
-
-
-def _live_elements(layer: LayerShape, hidden: int, tokens: int) -> int:
-    """Return the elements that are alive at once in the wider half of ``layer``."""
-    attention = 4 * tokens * layer.attention + layer.heads * tokens * tokens
-    return tokens * hidden + max(attention, 2 * tokens * layer.ffn)
+_STORED_BITS: dict[Stored, Bits] = {"f32": 32, "bf16": 16, "i8": 8, "i4": 4, "i2": 2}

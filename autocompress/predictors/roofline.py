@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from autocompress.cost import Cost, Estimate
 from autocompress.errors import UnsupportedError
 from autocompress.predictors.features import FEATURES, features
-from autocompress.shape import ModelShape
+from autocompress.shape import BITS, EMBEDDING_BITS, Bits, ModelShape
 
 LABEL = "estimated, not calibrated"
 
@@ -20,7 +20,7 @@ SIZE_FACTORS = (0.98, 1.02)
 TAIL = 1.15
 """95th percentile over median on a quiet device."""
 
-KERNELS_PER_LAYER = {32: 16, 8: 36, 4: 16}
+KERNELS_PER_LAYER: dict[Bits, int] = {32: 16, 16: 16, 8: 36, 4: 16, 2: 16}
 """Kernel launches of one layer by bits: at 8 bits each of four linear maps quantizes, multiplies and scales."""
 CYCLES_PER_ELEMENT = {"channel_elements": 6.0, "attention_elements": 6.0, "ffn_elements": 8.0, "softmax_elements": 4.0}
 """Cycles that all elementwise kernels of a layer (bias, activation, residual, norm, split, transpose, softmax)
@@ -53,30 +53,50 @@ class Efficiency:
     """What an engine usually reaches of a processor's peak on encoder-sized kernels.
 
     Attributes:
-        f32: Share of the f32 peak in matrix products.
+        f32: Share of the f32 peak in matrix products, with weights of 16 bits too.
         int8: Share of the int8 peak in matrix products with 8-bit weights.
         bandwidth: Share of the memory bandwidth.
         kernel_us: Time to start one kernel, in microseconds at 1 GHz.
         int4: Share of the int8 peak in matrix products with 4-bit weights.
+        int2: Share of the int8 peak in matrix products with 2-bit weights.
         process_bytes: Resident memory of a process with the engine but no model.
+        bf16_growth: Memory of 16-bit linear weights over their stored bytes: 2 where loading casts them to f32.
         embedding_copies: Embedding tables in memory at the peak: two while a file is read, fewer if it is mapped.
     """
 
     f32: float
     int8: float
     int4: float
+    int2: float
     bandwidth: float
     kernel_us: float
     process_bytes: float
+    bf16_growth: float
     embedding_copies: float
 
 
 EFFICIENCY: dict[str, Efficiency] = {
     "onnxruntime": Efficiency(
-        f32=0.7, int8=0.6, int4=0.2, bandwidth=0.6, kernel_us=4.0, process_bytes=70e6, embedding_copies=2.0
+        f32=0.7,
+        int8=0.6,
+        int4=0.2,
+        int2=0.1,
+        bandwidth=0.6,
+        kernel_us=4.0,
+        process_bytes=70e6,
+        bf16_growth=2.0,
+        embedding_copies=2.0,
     ),
     "tvm": Efficiency(
-        f32=0.5, int8=0.4, int4=0.3, bandwidth=0.6, kernel_us=2.0, process_bytes=60e6, embedding_copies=0.8
+        f32=0.5,
+        int8=0.4,
+        int4=0.3,
+        int2=0.3,
+        bandwidth=0.6,
+        kernel_us=2.0,
+        process_bytes=60e6,
+        bf16_growth=1.0,
+        embedding_copies=0.8,
     ),
 }
 """Engine -> typical shares; the intervals are wide because these vary between processors."""
@@ -122,13 +142,13 @@ class Roofline:
     def _latency_s(self, shape: ModelShape, row: Mapping[str, float]) -> float:
         peak, engine = self.peak, EFFICIENCY[self.engine]
         hz = min(self.threads, peak.cores) * peak.ghz * 1e9
-        f32_macs = row["gemm_macs_32"] + row["attention_macs"]
-        int8_macs = row["gemm_macs_8"] / engine.int8 + row["gemm_macs_4"] / engine.int4
+        f32_macs = row["gemm_macs_32"] + row["gemm_macs_16"] + row["attention_macs"]
+        shares: dict[Bits, float] = {8: engine.int8, 4: engine.int4, 2: engine.int2}
+        int8_macs = sum(row[f"gemm_macs_{bits}"] / share for bits, share in shares.items())
         arithmetic_s = 2 * f32_macs / (hz * peak.f32_flops_per_cycle * engine.f32) + 2 * int8_macs / (
             hz * peak.int8_ops_per_cycle
         )
-        weights = sum(row[f"linear_bytes_{bits}"] for bits in (32, 8, 4))
-        streaming_s = weights / (peak.bandwidth_gb_s * 1e9 * engine.bandwidth)
+        streaming_s = self._linear_bytes(row) / (peak.bandwidth_gb_s * 1e9 * engine.bandwidth)
         element_cycles = sum(cycles * row[name] for name, cycles in CYCLES_PER_ELEMENT.items())
         elementwise_s = element_cycles * EIGHT_LANES / peak.f32_flops_per_cycle / hz
         kernels = sum(
@@ -137,11 +157,14 @@ class Roofline:
         starting_s = kernels * engine.kernel_us * 1e-6 / peak.ghz
         return max(arithmetic_s, streaming_s) + elementwise_s + starting_s
 
+    def _linear_bytes(self, row: Mapping[str, float]) -> float:
+        growth: dict[Bits, float] = {16: EFFICIENCY[self.engine].bf16_growth}
+        return sum(growth.get(bits, 1.0) * row[f"linear_bytes_{bits}"] for bits in BITS)
+
     def _memory_bytes(self, row: Mapping[str, float]) -> float:
-        linear = sum(row[f"linear_bytes_{bits}"] for bits in (32, 8, 4))
-        embedding = sum(row[f"embedding_bytes_{bits}"] for bits in (32, 8, 4))
         engine = EFFICIENCY[self.engine]
-        working = 1.1 * linear + 2 * row["activation_bytes"]
+        embedding = sum(row[f"embedding_bytes_{bits}"] for bits in EMBEDDING_BITS)
+        working = 1.1 * self._linear_bytes(row) + 2 * row["activation_bytes"]
         return engine.process_bytes + engine.embedding_copies * embedding + working
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from autocompress.errors import StorageError
+from autocompress.predictors.features import BOUNDED
 from autocompress.predictors.predictor import FittedPredictor
 
 FORMAT_VERSION = 1
@@ -35,7 +36,8 @@ def load(path: Path) -> FittedPredictor:
     """Read what ``save`` wrote.
 
     Raises:
-        StorageError: The file is missing, no predictor, damaged, or of another format version.
+        StorageError: The file is missing, no predictor, damaged, of another format version, or fitted on other
+            features than this version counts.
     """
     again = "Profile the device again (autocompress profile), or restore the file."
     try:
@@ -52,6 +54,13 @@ def load(path: Path) -> FittedPredictor:
             next_step=again,
         )
     try:
+        fitted = set(data["ranges"])
+        if not fitted.issuperset(BOUNDED):
+            raise StorageError(
+                f"The predictor {path} was fitted by another version of AutoCompress, on other features.",
+                right=f"This version also counts {', '.join(name for name in BOUNDED if name not in fitted)}.",
+                next_step=again,
+            )
         return FittedPredictor.from_dict(data)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise StorageError(

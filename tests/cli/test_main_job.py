@@ -128,6 +128,10 @@ def test_the_package_runs_without_autocompress_as_it_does_with_it(world):
         (["check", "first.yaml", "device.profile=raspberry-pi-4"], ["estimated, not calibrated"]),
         (["finetune", "first.yaml"], ["accuracy"]),
         (["predict", "--device", "raspberry-pi-4", "--depth", "3"], ["estimated, not calibrated", "3 layers"]),
+        (
+            ["predict", "--device", "raspberry-pi-4", "--engine", "tvm"],
+            ["estimated, not calibrated", "are activations"],
+        ),
         (["device", "list"], ["raspberry-pi-4", "pixel-8", "host"]),
         (["device", "show", "raspberry-pi-4"], ["Cortex-A72"]),
         (["device", "detect"], ["host.yaml"]),

@@ -10,12 +10,12 @@ from autocompress.shape import WEIGHT_GROUP
 class NumpyGraph:
     """Satisfies ``compiler.graph.Graph``; values are float64 arrays (batch x tokens x channels)."""
 
-    def __init__(self, weights, input_ids, attention_mask):
-        self.weights, self.ids, self.mask = weights, input_ids, attention_mask
+    def __init__(self, weights, input_ids, attention_mask, narrow=lambda x: x):
+        self.weights, self.ids, self.mask, self.narrow = weights, input_ids, attention_mask, narrow
 
     def lookup(self, name, bits):
         word = self.weights[f"{name}.word"].astype(np.float64)
-        if bits != 32:
+        if bits in (8, 4):
             word = word * grouped(self.weights[f"{name}.scale"], axis=1, width=word.shape[1])
         return word[self.ids]
 
@@ -33,7 +33,7 @@ class NumpyGraph:
             q, scale, zero = quantize(x.astype(np.float32))
             sums = (q.astype(np.int64) - zero) @ weight.astype(np.int64)
             y = sums * (float(scale) * self.weights[f"{name}.scale"].astype(np.float64))
-        elif bits == 4:
+        elif bits in (4, 2):
             width = weight.shape[0]
             q, scale = quantize_groups(x.astype(np.float32))
             # In float64 it is no matter whether the integers are scaled before they are summed or after.
@@ -41,7 +41,8 @@ class NumpyGraph:
                 weight * grouped(self.weights[f"{name}.scale"], axis=0, width=width)
             )
         else:
-            y = x @ weight.astype(np.float64)
+            # At 16 bits the weights hold rounded values; some processors round activations as well.
+            y = (self.narrow(x) if bits == 16 else x) @ weight.astype(np.float64)
         y = y + self.weights[f"{name}.bias"]
         return y if activation is None else ACTIVATIONS[activation](y)
 
@@ -100,6 +101,6 @@ def quantize_groups(x):
     return levels.reshape(x.shape)[..., :width], largest / np.float32(127)
 
 
-def reference(shape, weights, input_ids, attention_mask):
-    """Return the logits (batch x classes) in float64."""
-    return emit(NumpyGraph(weights, input_ids, attention_mask), shape)
+def reference(shape, weights, input_ids, attention_mask, narrow=lambda x: x):
+    """Return the logits (batch x classes) in float64; ``narrow`` rounds what 16-bit weights are multiplied with."""
+    return emit(NumpyGraph(weights, input_ids, attention_mask, narrow), shape)

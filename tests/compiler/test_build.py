@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 
 import pytest
@@ -8,7 +9,7 @@ from autocompress.compiler.graph import random_weights, weight_specs
 from autocompress.compiler.tuning_log import Entry, KernelClass, TuningLog, save_log, tvm_version
 from autocompress.engines import library_index
 from autocompress.errors import MissingDependencyError, UnsupportedError
-from autocompress.shape import BITS, LayerShape, ModelShape
+from autocompress.shape import BITS, LayerShape, ModelShape, nearest_embedding_bits
 
 SHAPE = ModelShape("bert", 50, 32, 24, 24, (LayerShape(2, 12, 40),), classes=3)
 WEIGHTS = random_weights(SHAPE)
@@ -34,8 +35,9 @@ def with_layer(**change):
         (with_layer(heads=0), 8, "heads = 0"),
         (with_layer(head_width=0), 8, "head_width = 0"),
         (with_layer(ffn=0), 8, "ffn = 0"),
-        (with_layer(ffn_bits=2), 8, "weights of 2 bits"),
-        (with_layer(attention_bits=16), 8, "weights of 16 bits"),
+        (with_layer(ffn_bits=3), 8, "weights of 3 bits"),
+        (with_layer(attention_bits=64), 8, "weights of 64 bits"),
+        (replace(SHAPE, embedding_bits=2), 8, "token embedding is asked for weights of 2 bits"),
         (replace(SHAPE, embedding_bits=3), 8, "weights of 3 bits"),
         (SHAPE, 33, "33 tokens"),
         (SHAPE, 0, "0 tokens"),
@@ -87,7 +89,8 @@ def test_a_failed_build_leaves_the_earlier_library(tmp_path, monkeypatch):
 
 def larger(bits):
     layer = LayerShape(4, 32, 500, bits, bits)
-    return ModelShape("bert", 5000, 64, 160, 160, (layer,) * 2, classes=3, embedding_bits=bits)
+    table = nearest_embedding_bits(bits)
+    return ModelShape("bert", 5000, 64, 160, 160, (layer,) * 2, classes=3, embedding_bits=table)
 
 
 def sizes(engine, folder):
@@ -104,9 +107,9 @@ def stored(bits):
 @pytest.mark.parametrize("engine", BUILDERS)
 def test_fewer_bits_make_a_smaller_file(engine, tmp_path):
     size = sizes(engine, tmp_path)
-    assert size[4] < size[8] < size[32]
+    assert size[2] < size[4] < size[8] < size[16] < size[32]
     # What the file holds beside the weights (code, names, padding of 500 neurons to panels) changes little with bits.
-    for bits in (4, 8):
+    for bits in (2, 4, 8, 16):
         assert size[32] - size[bits] == pytest.approx(stored(32) - stored(bits), rel=0.05)
 
 
@@ -116,10 +119,18 @@ def test_weight_specs_foretell_the_onnx_file_within_two_percent(bits, tmp_path):
     assert artifact.size_bytes == pytest.approx(stored(bits), rel=0.02)
 
 
-def test_another_processor_is_linked_for_by_its_own_compiler(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("cpu", "triple", "linker"),
+    [
+        ("sifive-u74", "riscv64-linux-gnu", "riscv64-linux-gnu-g++"),
+        ("cortex-a7", "armv7l-linux-gnueabihf", "arm-linux-gnueabihf-g++"),
+        ("cortex-a72", "arm64-linux-gnu", "aarch64-linux-gnu-g++"),
+    ],
+)
+def test_another_processor_is_linked_for_by_its_own_compiler(cpu, triple, linker, tmp_path, monkeypatch):
     monkeypatch.setattr("shutil.which", lambda command: None)
-    target = {"mcpu": "sifive-u74", "mtriple": "riscv64-linux-gnu"}
-    with pytest.raises(MissingDependencyError, match="riscv64-linux-gnu-g"):
+    target = {"mcpu": cpu, "mtriple": triple}
+    with pytest.raises(MissingDependencyError, match=re.escape(f"The linker {linker} is not installed")):
         build(SHAPE, WEIGHTS, tmp_path / "model", engine="tvm", tokens=8, target=target)
 
 

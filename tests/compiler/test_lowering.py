@@ -2,16 +2,26 @@ from dataclasses import replace
 
 import pytest
 
+from autocompress.compiler.dots import nibble_maddubs, pmaddwd, shifted
 from autocompress.compiler.graph import random_weights
 from autocompress.compiler.lowering import lower
-from autocompress.compiler.machine import Machine, nibble_maddubs, pmaddwd
-from autocompress.shape import BITS, LayerShape, ModelShape
+from autocompress.compiler.machine import Machine
+from autocompress.shape import BITS, LayerShape, ModelShape, nearest_embedding_bits
 
-MACHINE = Machine(lanes=8, registers=16, dot=pmaddwd(8), nibbles=nibble_maddubs(8))
+MACHINE = Machine(lanes=8, registers=16, dot=pmaddwd(8), nibbles=nibble_maddubs(8), half=shifted(8))
 
 
 def shape(bits, layers=2):
-    return ModelShape("bert", 50, 32, 20, 24, (LayerShape(3, 7, 45, bits, bits),) * layers, 3, embedding_bits=bits)
+    return ModelShape(
+        "bert",
+        50,
+        32,
+        20,
+        24,
+        (LayerShape(3, 7, 45, bits, bits),) * layers,
+        3,
+        embedding_bits=nearest_embedding_bits(bits),
+    )
 
 
 @pytest.mark.parametrize("bits", BITS)

@@ -2,8 +2,19 @@ from dataclasses import replace
 
 import pytest
 
+from autocompress.compiler.dots import (
+    dpbf16ps,
+    fmla,
+    nibble_maddubs,
+    nibble_sdot,
+    nibble_vnni,
+    pmaddwd,
+    sdot,
+    shifted,
+    vnni,
+)
 from autocompress.compiler.lowering import lower
-from autocompress.compiler.machine import Machine, nibble_maddubs, nibble_sdot, nibble_vnni, pmaddwd, sdot, vnni
+from autocompress.compiler.machine import Machine
 from autocompress.compiler.program import Kernel
 from autocompress.compiler.tuning import (
     CANDIDATES,
@@ -20,18 +31,20 @@ from autocompress.compiler.tuning_log import TRACED, Entry, KernelClass, Trace, 
 from autocompress.shape import BITS, LayerShape, ModelShape
 
 MACHINES = {
-    "avx2": Machine(8, 16, pmaddwd(8), nibble_maddubs(8)),
-    "avx512": Machine(16, 32, vnni(16), nibble_vnni(16)),
-    "arm": Machine(4, 32, sdot(), nibble_sdot()),
+    "avx2": Machine(8, 16, pmaddwd(8), nibble_maddubs(8), shifted(8)),
+    "avx512": Machine(16, 32, vnni(16), nibble_vnni(16), dpbf16ps(16)),
+    "arm": Machine(4, 32, sdot(), nibble_sdot(), fmla()),
 }
 MACHINE = MACHINES["avx512"]
-FAMILIES = ("gemm_f32", "gemm_i8", "gemm_i4")
+FAMILIES = {32: "gemm_f32", 16: "gemm_f16", 8: "gemm_i8", 4: "gemm_grouped", 2: "gemm_grouped"}
 
 
-def product(machine, family, rows, depth=384, columns=1536):
-    tile = machine.rule(family, rows, depth, columns)
-    dot = {"gemm_i8": {"dot": machine.dot}, "gemm_i4": {"dot": machine.nibbles}}.get(family, {})
-    return Kernel.of(family, rows=rows, depth=depth, columns=columns, activation="gelu", tile=tile, **dot)
+def product(machine, bits, rows, depth=384, columns=1536):
+    tile = machine.rule(FAMILIES[bits], rows, depth, columns)
+    size = {"rows": rows, "depth": depth, "columns": columns, "activation": "gelu", "tile": tile}
+    if bits != 32:
+        size["dot"] = {16: machine.half, 8: machine.dot}.get(bits, machine.nibbles)
+    return Kernel.of(FAMILIES[bits], **size, **({"bits": bits} if bits < 8 else {}))
 
 
 class ByTable:
@@ -59,30 +72,45 @@ def tuned(timer, kernel, log=None):
 
 
 @pytest.mark.parametrize("machine", MACHINES.values(), ids=MACHINES)
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("bits", BITS)
 @pytest.mark.parametrize("rows", [1, 3, 64, 127])
-def test_candidates_begin_with_the_rule_and_fit_the_registers(machine, family, rows):
-    found = candidates(product(machine, family, rows), machine)
-    assert found[0] == machine.rule(family, rows, 384, 1536)
+def test_candidates_begin_with_the_rule_and_fit_the_registers(machine, bits, rows):
+    kernel = product(machine, bits, rows)
+    found = candidates(kernel, machine)
+    assert found[0] == machine.rule(FAMILIES[bits], rows, 384, 1536)
     assert 3 <= len(set(found)) == len(found) <= CANDIDATES
-    each = 2 if family == "gemm_i4" else 1
+    lanes = machine.half.lanes if bits == 16 else machine.lanes
+    each = 2 if bits < 8 else 3 if lanes > machine.lanes else 1  # f16 sums, and totals of twice their width.
     for tile in found[1:]:
-        assert tile.panel % machine.lanes == 0 and tile.rows <= rows
-        vectors = tile.panel // machine.lanes
+        assert tile.panel % lanes == 0 and tile.rows <= rows
+        vectors = tile.panel // lanes
         assert each * tile.rows * vectors + 2 <= machine.registers
-        assert tile.rows <= tallest(family, machine, vectors)
+        assert tile.rows <= tallest(kernel, machine, vectors)
+
+
+def test_a_rule_that_reads_ahead_is_timed_without_it_and_others_read_ahead_too():
+    machine = replace(MACHINE, ahead=True)
+    rule, plain, *others = candidates(product(machine, 32, 64), machine)
+    assert (rule.ahead, plain) == (True, replace(rule, ahead=False))
+    assert others and all(tile.ahead for tile in others)
+    # Weights that one tile reads alone come in a stream.
+    assert not any(tile.ahead for tile in candidates(product(machine, 32, 1), machine))
 
 
 def test_candidates_are_no_wider_than_the_class():
-    assert {tile.panel for tile in candidates(product(MACHINE, "gemm_f32", 64, 384, 3), MACHINE)} == {16, 32}
+    assert {tile.panel for tile in candidates(product(MACHINE, 32, 64, 384, 3), MACHINE)} == {16, 32}
 
 
 @pytest.mark.parametrize("bits", BITS)
 def test_products_share_a_class_but_not_between_families(bits):
     layers = (LayerShape(4, 6, 45, bits, bits), LayerShape(4, 6, 47, bits, bits))
-    program = lower(ModelShape("bert", 50, 32, 24, 24, layers, 3, embedding_bits=bits), tokens=5, machine=MACHINE)
+    program = lower(
+        ModelShape("bert", 50, 32, 24, 24, layers, 3),
+        tokens=5,
+        machine=MACHINE,
+    )
     found = products([program, program])
-    family = {32: "gemm_f32", 8: "gemm_i8", 4: "gemm_i4"}[bits]
+    family = FAMILIES[bits] + (f"_{bits}" if bits < 8 else "")
     assert sorted((one.rows, one.depth, one.columns) for one in found if one.family == family and one.rows == 5) == [
         (5, 32, 32),  # output
         (5, 32, 64),  # 45 and 47 neurons, inwards
@@ -94,7 +122,7 @@ def test_products_share_a_class_but_not_between_families(bits):
 
 def test_the_kernels_that_are_timed_have_the_size_of_the_class():
     timer = ByTable({})
-    kernel = product(MACHINE, "gemm_i8", 64, depth=380, columns=1000)
+    kernel = product(MACHINE, 8, 64, depth=380, columns=1000)
     tuned(timer, kernel)
     sizes = [dict(one.size) for one in timer.compiled[0].values()]
     assert {(size["rows"], size["depth"], size["columns"], size["activation"]) for size in sizes} == {
@@ -104,27 +132,27 @@ def test_the_kernels_that_are_timed_have_the_size_of_the_class():
 
 
 def test_the_fastest_tile_is_kept_with_all_times():
-    entry = tuned(ByTable({"8x48": [80.0]}), product(MACHINE, "gemm_f32", 64))
+    entry = tuned(ByTable({"8x48": [80.0]}), product(MACHINE, 32, 64))
     assert (entry.tile, entry.microseconds["8x48"], entry.microseconds["8x32"]) == ("8x48", 80.0, 100.0)
     assert set(entry.microseconds) == {"8x32", "4x96", "6x64", "8x48", "4x64", "13x32"}
     assert (entry.source, entry.tvm) == ("timed", tvm_version())
 
 
 def test_two_percent_are_not_enough_to_leave_the_rule():
-    assert tuned(ByTable({"8x48": [98.5]}), product(MACHINE, "gemm_f32", 64)).tile == "8x32"
-    assert tuned(ByTable({"8x48": [97.5]}), product(MACHINE, "gemm_f32", 64)).tile == "8x48"
+    assert tuned(ByTable({"8x48": [98.5]}), product(MACHINE, 32, 64)).tile == "8x32"
+    assert tuned(ByTable({"8x48": [97.5]}), product(MACHINE, 32, 64)).tile == "8x48"
 
 
 def test_a_tile_that_was_lucky_once_does_not_win():
     lucky = [80.0] * (FIRST_ROUNDS + ROUNDS + 2) + [100.0]
     timer = ByTable({"8x48": lucky})
-    assert tuned(timer, product(MACHINE, "gemm_f32", 64)).tile == "8x32"
+    assert tuned(timer, product(MACHINE, 32, 64)).tile == "8x32"
     assert set(timer.runs[-2 * (ROUNDS + 1) :]) == {"8x32", "8x48"}
 
 
 def test_a_slow_tile_is_timed_in_the_first_rounds_only():
     timer = ByTable({"6x64": [300.0]})
-    tuned(timer, product(MACHINE, "gemm_f32", 64))
+    tuned(timer, product(MACHINE, 32, 64))
     assert timer.runs.count("6x64") == FIRST_ROUNDS + 1
     assert timer.runs.count("4x64") == FIRST_ROUNDS + 1 + ROUNDS + 1
 
@@ -136,7 +164,7 @@ def test_what_disturbs_some_samples_does_not_show():
 
 
 def test_what_is_known_is_not_timed_again_unless_another_tvm_found_it():
-    kernel = product(MACHINE, "gemm_f32", 64)
+    kernel = product(MACHINE, 32, 64)
     known = Entry("13x32", {}, tvm_version(), "2026-01-02")
     timer = ByTable({})
     assert tuned(timer, kernel, TuningLog("znver4", {KernelClass.of(kernel): known})) == known
@@ -146,7 +174,7 @@ def test_what_is_known_is_not_timed_again_unless_another_tvm_found_it():
 
 
 def test_all_that_was_timed_before_a_crash_has_been_told():
-    kernels = [product(MACHINE, family, 64) for family in FAMILIES]
+    kernels = [product(MACHINE, bits, 64) for bits in (32, 8, 2)]
     wanted = {KernelClass.of(kernel): kernel for kernel in kernels}
     told, timer = [], ByTable({})
 

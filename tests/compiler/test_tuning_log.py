@@ -4,8 +4,9 @@ from dataclasses import replace
 import pytest
 
 from autocompress.compiler import tuning_log
+from autocompress.compiler.dots import fmla, nibble_maddubs, pmaddwd, shifted
 from autocompress.compiler.lowering import lower
-from autocompress.compiler.machine import Machine, Tile, nibble_maddubs, pmaddwd
+from autocompress.compiler.machine import Machine, Tile
 from autocompress.compiler.program import Kernel
 from autocompress.compiler.tuning_log import (
     SIZES,
@@ -17,19 +18,20 @@ from autocompress.compiler.tuning_log import (
     load_log,
     save_log,
     size_class,
+    tile_of,
     tvm_version,
 )
 from autocompress.errors import StorageError
 from autocompress.shape import BITS, LayerShape, ModelShape
 
-MACHINE = Machine(lanes=8, registers=16, dot=pmaddwd(8), nibbles=nibble_maddubs(8))
+MACHINE = Machine(lanes=8, registers=16, dot=pmaddwd(8), nibbles=nibble_maddubs(8), half=shifted(8))
 CLASS = KernelClass("gemm_i8", "pmaddwd8", 5, 32, 64)
 ENTRY = Entry("4x24", {"6x16": 3.5, "4x24": 3.25}, tvm_version(), "2026-01-02")
 LOG = TuningLog("skylake", {CLASS: ENTRY})
 
 
 def shape(bits):
-    return ModelShape("bert", 50, 32, 20, 24, (LayerShape(3, 7, 45, bits, bits),), 3, embedding_bits=bits)
+    return ModelShape("bert", 50, 32, 20, 24, (LayerShape(3, 7, 45, bits, bits),), 3)
 
 
 def tiles_of(program):
@@ -131,3 +133,14 @@ def test_the_version_is_that_of_the_installed_tvm():
 
     assert tvm_version().startswith(tvm.__version__.split(".post")[0])
     assert tuning_log.FOLDER == "tuning"
+
+
+@pytest.mark.parametrize("tile", [Tile(8, 32, 16), Tile(13, 16, 16, ahead=True)])
+def test_a_tile_is_read_from_its_name(tile):
+    assert tile_of(str(tile), 16) == tile
+
+
+def test_a_product_whose_sums_are_narrower_has_vectors_of_more_lanes():
+    machine = Machine(lanes=4, registers=32, dot=pmaddwd(4), nibbles=nibble_maddubs(4), half=fmla())
+    log = TuningLog("a", {KernelClass("gemm_f16", f"fmla{fmla().lanes}", 5, 32, 64): replace(ENTRY, tile="3x16")})
+    assert log.tiles(machine)("gemm_f16", 5, 20, 45) == Tile(3, 16, fmla().lanes)

@@ -1,8 +1,13 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from autocompress.compiler.graph import emit, random_weights, round_bf16
 from autocompress.errors import ParityError
-from autocompress.export.parity import Tolerance, compare, gate
+from autocompress.export.parity import BF16_ERROR, Tolerance, allow_bf16, compare, gate
+from autocompress.shape import LayerShape, ModelShape
+from tests.compiler.numpy_graph import NumpyGraph, reference
 
 RNG = np.random.default_rng(0)
 LOGITS = {ids: RNG.standard_normal((1, 3)).astype(np.float32) for ids in range(5)}
@@ -52,3 +57,49 @@ def test_logits_that_are_no_numbers_fail():
 def test_agreement_counts_equal_answers():
     flipped = [int(np.argmax(LOGITS[i] * [[-1, -1, -1]])) == int(np.argmax(LOGITS[i])) for i in LOGITS]
     assert found(lambda ids, mask: -student(ids, mask)).argmax_agreement == np.mean(flipped)
+
+
+def test_the_error_of_bfloat16_is_the_one_of_values_of_every_size():
+    values = np.exp2(RNG.uniform(-8, 8, 200_000)).astype(np.float32)
+    found = np.sqrt(np.mean((round_bf16(values) / values.astype(np.float64) - 1) ** 2))
+    assert found == pytest.approx(BF16_ERROR, rel=0.02)
+
+
+SHAPE = ModelShape("bert", 200, 16, 64, 64, (LayerShape(4, 16, 256, 16, 16),) * 6, classes=2)
+
+
+def test_activations_may_be_rounded_in_maps_of_sixteen_bits_only():
+    eight = replace(SHAPE, layers=tuple(replace(layer, attention_bits=8, ffn_bits=32) for layer in SHAPE.layers))
+    assert allow_bf16(TOLERANCE, eight) == TOLERANCE
+    half = replace(SHAPE, layers=tuple(replace(layer, attention_bits=8) for layer in SHAPE.layers))
+    more = [allow_bf16(TOLERANCE, shape).max_abs_logit - TOLERANCE.max_abs_logit for shape in (half, SHAPE)]
+    assert more == pytest.approx([2 * BF16_ERROR * np.sqrt(12), 2 * BF16_ERROR * np.sqrt(24)])
+
+
+class Rounding(NumpyGraph):
+    """What an engine computes that multiplies bfloat16 by bfloat16."""
+
+    def linear(self, x, name, bits, activation=None):
+        x = round_bf16(x.astype(np.float32)) if bits == 16 else x
+        return super().linear(x, name, bits, activation)
+
+
+def test_an_engine_that_rounds_activations_passes_where_only_that_is_allowed():
+    # 0.03 * 4 * sqrt(64): linear maps keep the size of what they read.
+    weights = {
+        name: round_bf16(values * 4) if name.startswith("layers") and values.ndim == 2 else values
+        for name, values in random_weights(SHAPE).items()
+    }
+    documents = [(RNG.integers(0, 200, (1, 12)), np.ones((1, 12), np.int64)) for _ in range(24)]
+
+    def rounding(ids, mask):
+        return emit(Rounding(weights, ids, mask), SHAPE)
+
+    def run(ids, mask):
+        return reference(SHAPE, weights, ids, mask)
+
+    def parity(tolerance):
+        return compare("tvm", run, rounding, documents, scores=(0.9, 0.9), tolerance=tolerance)
+
+    gate(parity(allow_bf16(replace(TOLERANCE, max_abs_logit=0.0), SHAPE)))
+    assert not parity(replace(TOLERANCE, max_abs_logit=2**-10)).passed

@@ -7,11 +7,12 @@ import pytest
 from autocompress.cost import Artifact, Failure, Measurement
 from autocompress.devices.load import load_profile
 from autocompress.devices.profile import DeviceProfile
-from autocompress.errors import DeviceError, StorageError
+from autocompress.errors import DeviceError, OutOfRangeError, StorageError, UnsupportedError
 from autocompress.pipeline import calibration
-from autocompress.pipeline.calibration import HOST, best_known, predictor_for, profile_host
+from autocompress.pipeline.calibration import HOST, best_known, predictor_for, profile_host, widths
 from autocompress.predictors.predictor import FittedPredictor
-from autocompress.shape import LayerShape, ModelShape
+from autocompress.predictors.sampling import COMMON_BITS, corners
+from autocompress.shape import BITS, LayerShape, ModelShape
 
 TEACHER = ModelShape("bert", 60, 16, 32, 32, (LayerShape(4, 8, 64),) * 3, 2)
 SAMPLES, TOKENS = 12, 8
@@ -55,10 +56,9 @@ def host() -> DeviceProfile:
     return load_profile(HOST)
 
 
-def predictor(profile: DeviceProfile, teacher: ModelShape = TEACHER, told=lambda *args: None):
-    return predictor_for(
-        profile, teacher, engine="onnxruntime", threads=1, tokens=TOKENS, samples=SAMPLES, align=16, progress=told
-    )
+def predictor(profile: DeviceProfile, teacher: ModelShape = TEACHER, told=lambda *args: None, bits=COMMON_BITS):
+    size = {"threads": 1, "tokens": TOKENS, "samples": SAMPLES, "align": 16, "bits": bits}
+    return predictor_for(profile, teacher, engine="onnxruntime", progress=told, **size)
 
 
 def test_this_machine_is_measured_once_and_the_predictor_kept(host, tmp_path):
@@ -142,3 +142,27 @@ def test_a_machine_on_which_too_little_runs_is_a_device_error_and_leaves_no_pred
     with pytest.raises(DeviceError, match="Only 6 shapes"):
         profile_host(host, TEACHER, engine="onnxruntime", threads=1, tokens=TOKENS, samples=SAMPLES)
     assert list(tmp_path.rglob("*.json")) == []
+
+
+def test_widths_are_measured_only_where_they_are_asked_for(host):
+    sixteen = replace(TEACHER, layers=(replace(TEACHER.layers[0], ffn_bits=16), *TEACHER.layers[1:]))
+    with pytest.raises(OutOfRangeError, match="_16 = "):
+        predictor(host).predict(sixteen, TOKENS)
+    knows = predictor(host, bits=(16, *COMMON_BITS))
+    assert ByFormula.runs == 2 * SAMPLES
+    assert knows.predict(sixteen, TOKENS).calibrated
+    assert not any(layer.ffn_bits == 2 for sample in knows.samples for layer in sample.shape.layers)
+    predictor(host)
+    assert ByFormula.runs == 2 * SAMPLES  # the one that knows more is used where less is asked
+
+
+def test_all_corners_are_measured_however_few_samples_are_asked_for(host):
+    made = profile_host(host, TEACHER, engine="onnxruntime", threads=1, tokens=TOKENS, samples=9, bits=BITS)
+    assert {sample.shape for sample in made.samples} >= set(corners(TEACHER, bits=BITS))
+
+
+def test_widths_are_the_common_ones_and_those_asked_for():
+    assert widths(()) == (4, 8, 32)
+    assert widths([16, 8, 16]) == (4, 8, 16, 32)
+    with pytest.raises(UnsupportedError, match="Weights of 3, 7 bits"):
+        widths([7, 16, 3])

@@ -6,8 +6,20 @@ import numpy as np
 import pytest
 
 from autocompress.compiler.graph import emit, weight_specs
-from autocompress.predictors.features import FEATURES, KERNELS, LATENCY, MEMORY, SIZE, columns, features, features_many
-from autocompress.shape import BITS, LayerShape, ModelShape
+from autocompress.compiler.lowering import lower
+from autocompress.compiler.memory import activation_bytes, workspace_bytes
+from autocompress.predictors.features import (
+    FEATURES,
+    KERNELS,
+    LATENCY,
+    MEMORY,
+    NOMINAL,
+    SIZE,
+    columns,
+    features,
+    features_many,
+)
+from autocompress.shape import BITS, EMBEDDING_BITS, LayerShape, ModelShape
 
 SHAPE = ModelShape(
     "bert",
@@ -19,6 +31,12 @@ SHAPE = ModelShape(
     5,
     embedding_bits=8,
 )
+FACTORISED = replace(
+    SHAPE,
+    layers=(LayerShape(3, 16, 96, 2, 16), LayerShape(1, 16, 32, 16, 2)),
+    embedding_bits=16,
+    embedding_rank=8,
+)
 
 
 class Counting:
@@ -29,10 +47,14 @@ class Counting:
         self.totals = dict.fromkeys(FEATURES, 0.0)
         self.bits: dict[int, float] = {}
 
-    def embed(self, name, bits):
+    def lookup(self, name, bits):
         width = self.specs[f"{name}.word"].dimensions[1]
         self.totals[f"embedding_elements_{bits}"] += self.tokens * width
         return width
+
+    def positions(self, x, name):
+        assert self.specs[f"{name}.position"].dimensions[1] == x
+        return x
 
     def norm(self, x, name, epsilon):
         assert self.specs[f"{name}.weight"].dimensions == (x,)
@@ -66,11 +88,12 @@ class Counting:
         return x
 
 
+@pytest.mark.parametrize("shape", [SHAPE, FACTORISED], ids=["plain", "factorised"])
 @pytest.mark.parametrize("tokens", [1, 7, 40])
-def test_the_columns_count_what_the_encoder_graph_does(tokens):
-    graph = Counting(SHAPE, tokens)
-    emit(graph, SHAPE)
-    row = dict(zip(FEATURES, features(SHAPE, tokens), strict=True))
+def test_the_columns_count_what_the_encoder_graph_does(shape, tokens):
+    graph = Counting(shape, tokens)
+    emit(graph, shape)
+    row = dict(zip(FEATURES, features(shape, tokens), strict=True))
     for name, total in graph.totals.items():
         if total:
             assert row[name] == total, name
@@ -91,20 +114,33 @@ def test_bytes_are_those_of_the_weight_specs():
     assert row["linear_bytes_4"] == (48 * 48 + 16 * 48 + 48 * 32 + 32 * 48) / 2
 
 
+def test_bytes_of_two_and_sixteen_bits_and_of_a_factorised_table_are_counted():
+    row = dict(zip(FEATURES, features(FACTORISED, 8), strict=True))
+    assert row["weight_bytes"] + row["position_bytes"] == sum(s.size_bytes for s in weight_specs(FACTORISED).values())
+    assert row["embedding_bytes_16"] == 100 * 8 * 2
+    assert row["linear_bytes_2"] == (48 * 144 + 48 * 48 + 48 * 32 + 32 * 48) / 4
+    assert row["linear_bytes_16"] == (48 * 96 + 96 * 48 + 48 * 48 + 16 * 48) * 2
+    # From rank to embedding, from embedding to hidden, and the head.
+    assert row["linear_bytes_32"] == (8 * 24 + 24 * 48 + 48 * 48 + 48 * 5) * 4
+
+
 def test_linear_maps_that_differ_are_counted_once():
     twice = replace(SHAPE, layers=(*SHAPE.layers, SHAPE.layers[0], replace(SHAPE.layers[2], ffn=96)))
     row = dict(zip(FEATURES, features(twice, 8), strict=True))
     # Into and out of attention and feed-forward block. 32 bits: attention 48, ffn 64 and 96; 4: 16 and 32; 8: 96, 32.
-    assert [row[name] for name in KERNELS] == [{32: 6, 8: 4, 4: 4}[bits] for bits in BITS]
+    assert [row[name] for name in KERNELS] == [{32: 6, 8: 4, 4: 4}.get(bits, 0) for bits in BITS]
 
 
-def test_activations_are_those_of_the_widest_layer():
-    one = replace(SHAPE, layers=SHAPE.layers[:1])
-    row = dict(zip(FEATURES, features(one, 10), strict=True))
-    # Residual, then either Q, K, V, their mix and the scores, or two copies of the feed-forward block.
-    assert row["activation_bytes"] == 4 * (10 * 48 + max(4 * 10 * 48 + 3 * 100, 2 * 10 * 96))
-    three = dict(zip(FEATURES, features(SHAPE, 10), strict=True))
-    assert three["activation_bytes"] == row["activation_bytes"]
+@pytest.mark.parametrize("tokens", [1, 10, 40])
+def test_activations_are_what_a_compiled_program_holds(tokens):
+    program = lower(SHAPE, tokens=tokens, machine=NOMINAL)
+    row = dict(zip(FEATURES, features(SHAPE, tokens), strict=True))
+    assert row["activation_bytes"] == activation_bytes(program) + workspace_bytes(program, threads=1)
+
+
+def test_layers_after_the_widest_take_its_storage_again():
+    one, four = (replace(SHAPE, layers=SHAPE.layers[:1] * count) for count in (2, 5))
+    assert columns(features(one, 10), ("activation_bytes",)) == columns(features(four, 10), ("activation_bytes",))
 
 
 def test_many_shapes_make_one_array_of_the_same_rows():
@@ -123,5 +159,8 @@ def test_columns_are_picked_by_name():
 def test_every_bit_width_has_its_columns():
     assert set(FEATURES) == {*LATENCY, *MEMORY, *SIZE, "tokens", "hidden"}
     for bits in BITS:
-        assert {f"gemm_macs_{bits}", f"embedding_elements_{bits}"} <= set(LATENCY)
-        assert {f"linear_bytes_{bits}", f"embedding_bytes_{bits}"} <= set(MEMORY)
+        assert f"gemm_macs_{bits}" in LATENCY
+        assert f"linear_bytes_{bits}" in MEMORY
+    for bits in EMBEDDING_BITS:
+        assert f"embedding_elements_{bits}" in LATENCY
+        assert f"embedding_bytes_{bits}" in MEMORY

@@ -8,8 +8,8 @@ import pytest
 from autocompress.cost import LIMITS, Measurement
 from autocompress.errors import OutOfRangeError
 from autocompress.predictors.predictor import FIGURES, Sample, predict_many
-from autocompress.predictors.sampling import corners
-from tests.predictors.synthetic import TAIL, TEACHER, TOKENS, fitted, fresh_shapes, samples, true_bytes, true_ms
+from autocompress.predictors.sampling import COMMON_BITS, corners, sample_shapes
+from tests.predictors.synthetic import TAIL, TEACHER, TOKENS, fitted, fresh_shapes, sample, samples, true_bytes, true_ms
 
 
 def test_the_figures_are_those_that_a_budget_can_limit():
@@ -66,6 +66,23 @@ def test_a_shape_outside_the_range_is_refused_with_what_is_outside(shape, tokens
     assert f" {feature} = " in caught.value.wrong
     assert f"{feature} from {low:g} to {high:g}" in caught.value.right
     assert "autocompress profile" in caught.value.next_step
+
+
+@pytest.mark.parametrize("bits", [2, 16])
+@pytest.mark.parametrize("part", ["attention_bits", "ffn_bits", "embedding_bits"])
+def test_a_width_that_no_sample_had_is_refused_and_one_that_some_had_is_not(bits, part):
+    def asked(width):
+        if part == "embedding_bits":
+            return replace(TEACHER, embedding_bits=width)
+        return replace(TEACHER, layers=(replace(TEACHER.layers[0], **{part: width}), *TEACHER.layers[1:]))
+
+    if (part, bits) == ("embedding_bits", 2):
+        bits = 16
+    with pytest.raises(OutOfRangeError, match=f"_{bits} = "):
+        fitted().predict(asked(bits), TOKENS)
+    shapes = sample_shapes(TEACHER, 24, 0, bits=(bits, *COMMON_BITS))
+    knows = fitted([sample(shape) for shape in shapes])
+    assert knows.predict(asked(bits), TOKENS).latency_p50_ms.value == pytest.approx(true_ms(asked(bits)), rel=0.15)
 
 
 def test_how_many_linear_maps_differ_is_left_free():

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from autocompress.predictors.features import BOUNDED, columns, features, features_many
-from autocompress.predictors.sampling import FFN_ALIGN, corners, sample_shapes
-from autocompress.shape import BITS, LayerShape
+from autocompress.predictors.sampling import COMMON_BITS, FFN_ALIGN, corners, sample_shapes
+from autocompress.shape import BITS, LayerShape, nearest_embedding_bits
 from tests.predictors.synthetic import TEACHER, TOKENS
 
 
@@ -39,8 +39,9 @@ def test_the_teacher_comes_first_and_the_corners_with_it():
     assert min(len(shape.layers) for shape in corners(TEACHER)) == 1
 
 
-def test_no_shape_within_the_teacher_is_outside_the_range_of_the_corners():
-    ends = columns(features_many(corners(TEACHER), TOKENS), BOUNDED)
+@pytest.mark.parametrize("bits", [COMMON_BITS, BITS])
+def test_no_shape_within_the_teacher_is_outside_the_range_of_the_corners(bits):
+    ends = columns(features_many(corners(TEACHER, bits=bits), TOKENS), BOUNDED)
     rng = np.random.default_rng(0)
     for _ in range(300):
         layers = tuple(
@@ -48,21 +49,25 @@ def test_no_shape_within_the_teacher_is_outside_the_range_of_the_corners():
                 int(rng.integers(1, 5)),
                 32,
                 FFN_ALIGN * int(rng.integers(1, 17)),
-                BITS[rng.integers(3)],
-                BITS[rng.integers(3)],
+                bits[rng.integers(len(bits))],
+                bits[rng.integers(len(bits))],
             )
             for _ in range(rng.integers(1, 5))
         )
-        shape = replace(TEACHER, layers=layers, embedding_bits=BITS[rng.integers(3)])
+        table = nearest_embedding_bits(bits[rng.integers(len(bits))])
+        shape = replace(TEACHER, layers=layers, embedding_bits=table)
         row = columns(features(shape, TOKENS), BOUNDED)
         outside = (row < ends.min(axis=0)) | (row > ends.max(axis=0))
         assert not outside.any(), np.array(BOUNDED)[outside]
 
 
-def test_every_depth_and_every_width_of_bits_comes_up():
-    shapes = sample_shapes(TEACHER, 48, 0)
+@pytest.mark.parametrize("bits", [COMMON_BITS, (2, *COMMON_BITS), BITS, BITS[::-1]])
+def test_every_depth_and_the_widths_asked_for_come_up(bits):
+    shapes = sample_shapes(TEACHER, 48, 0, bits=bits)
     assert set(Counter(len(shape.layers) for shape in shapes)) == {1, 2, 3, 4}
-    assert {shape.embedding_bits for shape in shapes} == set(BITS)
+    assert {shape.embedding_bits for shape in shapes} == set(bits) - {2}
+    for part in ("attention_bits", "ffn_bits"):
+        assert {getattr(layer, part) for shape in shapes for layer in shape.layers} == set(bits)
     mixed = [shape for shape in shapes if len({layer.ffn_bits for layer in shape.layers}) > 1]
     assert mixed
 

@@ -38,12 +38,18 @@ def damaged(data):
     return data
 
 
+def of_other_features(data):
+    del data["ranges"]["gemm_macs_2"]
+    return data
+
+
 @pytest.mark.parametrize(
     ("change", "word"),
     [
         (lambda data: {**data, "format_version": FORMAT_VERSION + 1}, "format version"),
         (lambda data: [data], "format version"),
         (damaged, "damaged"),
+        (of_other_features, "other features"),
         (lambda data: {**data, "samples": [{"shape": 3}]}, "damaged"),
     ],
 )

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 from tvm.script.ir_builder import tirx as ir
 
-from autocompress.compiler.machine import Dot
+from autocompress.compiler.dots import Dot
 
 Accumulate: TypeAlias = Callable[[Dot, Any, Any, Any], Any]
 """(dot, int32 sums, activations of one row, weights of all columns) -> int32 sums."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from tvm import tirx
 from tvm.script.ir_builder import tirx as ir
 
-from autocompress.compiler.schedules.elementwise import exp
+from autocompress.compiler.schedules.elementwise import LOG2_E, exp2
 from autocompress.compiler.schedules.vectors import (
     Buffer,
     Expr,
@@ -23,6 +23,7 @@ from autocompress.compiler.schedules.vectors import (
     splat,
     store,
     tile_rows,
+    transposed,
 )
 
 _MASKED = -3.0e38
@@ -77,12 +78,15 @@ def attention(name: str, *, batch: int, tokens: int, heads: int, width: int, lan
             keys = ir.alloc_buffer((width, size.padded), "float32")
             _transpose_keys(size, qkv, keys, first, head)
             scores = ir.alloc_buffer((height, size.padded), "float32")
-            totals = ir.alloc_buffer((height,), "float32")
+            peaks, totals = (ir.alloc_buffer((height,), "float32") for _ in range(2))
             with ir.serial(0, -(-tokens // height)) as tile:
                 row = first + first_row(tile, tokens, height)
                 _score(size, qkv, keys, scores, head, row, height)
+                # In loops of their own, so that the next rows fill the time in which one row is folded.
                 with ir.serial(0, height) as index:
-                    _softmax(size, offset, scores, totals, index)
+                    _shift(size, offset, scores, peaks, index)
+                with ir.serial(0, height) as index:
+                    _exponentiate(size, scores, peaks, totals, index)
                 _mix(size, qkv, scores, totals, y, first, head, row, height)
 
     return kernel(name, write)
@@ -90,11 +94,25 @@ def attention(name: str, *, batch: int, tokens: int, heads: int, width: int, lan
 
 def _transpose_keys(size: Heads, qkv: Buffer, keys: Buffer, first: Expr, head: Expr) -> None:
     start_channel = (size.heads + head) * size.width
+    lanes = size.lanes
+    square_tokens, square_width = size.tokens // lanes, size.width // lanes
+
+    def move(token: Expr, channel: Expr) -> None:
+        ir.buffer_store(keys, qkv[first + token, start_channel + channel], [channel, token])
+
+    if square_tokens and square_width:
+        with ir.serial(0, square_width) as across, ir.serial(0, square_tokens) as down:
+            token, channel = down * lanes, across * lanes
+            rows = [load(qkv, first + token + at, start=start_channel + channel, lanes=lanes) for at in range(lanes)]
+            for at, column in enumerate(transposed(rows)):
+                store(keys, column, channel + at, start=token, lanes=lanes)
+    with ir.serial(0, size.width) as channel, ir.serial(square_tokens * lanes, size.tokens) as token:
+        move(token, channel)
+    with ir.serial(square_width * lanes, size.width) as channel, ir.serial(0, square_tokens * lanes) as token:
+        move(token, channel)
     with ir.serial(0, size.width) as channel:
-        with ir.serial(0, size.tokens) as token:
-            ir.buffer_store(keys, qkv[first + token, start_channel + channel], [channel, token])
-        for start, lanes in spans(size.padded - size.tokens, size.lanes):
-            store(keys, splat(ir.float32(0), lanes), channel, start=size.tokens + start, lanes=lanes)
+        for start, count in spans(size.padded - size.tokens, lanes):
+            store(keys, splat(ir.float32(0), count), channel, start=size.tokens + start, lanes=count)
 
 
 def _score(size: Heads, qkv: Buffer, keys: Buffer, scores: Buffer, head: Expr, row: Expr, height: int) -> None:
@@ -111,18 +129,23 @@ def _score(size: Heads, qkv: Buffer, keys: Buffer, scores: Buffer, head: Expr, r
                 store(scores, total.get(), index, start=block * size.block + start, lanes=lanes)
 
 
-def _softmax(size: Heads, offset: Buffer, scores: Buffer, totals: Buffer, index: Expr) -> None:
-    lanes, scale = size.lanes, splat(ir.float32(size.width**-0.5), size.lanes)
+def _shift(size: Heads, offset: Buffer, scores: Buffer, peaks: Buffer, index: Expr) -> None:
+    """Scale and mask the scores of a row, and find the highest."""
+    # In powers of 2, so that one factor serves both the width and the exponential.
+    lanes, scale = size.lanes, splat(ir.float32(LOG2_E * size.width**-0.5), size.lanes)
     highest = Register(ir.float32(_OUTSIDE), lanes=lanes)
     with ir.serial(0, size.padded // lanes) as at:
         score = load(scores, index, start=at * lanes, lanes=lanes) * scale + load(offset, start=at * lanes, lanes=lanes)
         store(scores, score, index, start=at * lanes, lanes=lanes)
         highest.set(ir.max(highest.get(), load(scores, index, start=at * lanes, lanes=lanes)))
-    peak = Register(ir.float32(0))
-    peak.set(fold(highest.get(), lanes, ir.max))
-    total = Register(ir.float32(0), lanes=lanes)
+    ir.buffer_store(peaks, fold(highest.get(), lanes, ir.max), [index])
+
+
+def _exponentiate(size: Heads, scores: Buffer, peaks: Buffer, totals: Buffer, index: Expr) -> None:
+    """Turn the scores of a row into powers, and find what they must be multiplied with to sum to one."""
+    lanes, total = size.lanes, Register(ir.float32(0), lanes=size.lanes)
     with ir.serial(0, size.padded // lanes) as at:
-        value = exp(load(scores, index, start=at * lanes, lanes=lanes) - splat(peak.get(), lanes), lanes)
+        value = exp2(load(scores, index, start=at * lanes, lanes=lanes) - splat(peaks[index], lanes), lanes)
         store(scores, value, index, start=at * lanes, lanes=lanes)
         total.set(total.get() + load(scores, index, start=at * lanes, lanes=lanes))
     ir.buffer_store(totals, ir.float32(1) / fold(total.get(), lanes, lambda a, b: a + b), [index])

@@ -1,4 +1,4 @@
-"""Rows of the token embedding, stored at 32, 8 or 4 bits, and the sum with the position embedding."""
+"""Rows of the token embedding, stored at 32, 16, 8 or 4 bits, and the sum with the position embedding."""
 
 from __future__ import annotations
 
@@ -27,9 +27,14 @@ def lookup(name: str, *, bits: Bits, batch: int, tokens: int, vocabulary: int, w
 
     def write() -> None:
         ids = argument("ids", (batch, tokens), "int64")
-        columns, dtype = {32: (width, "float32"), 8: (width, "int8"), 4: (groups(width) * _HALF, "uint8")}[bits]
+        columns, dtype = {
+            32: (width, "float32"),
+            16: (width, "uint16"),
+            8: (width, "int8"),
+            4: (groups(width) * _HALF, "uint8"),
+        }[bits]
         word = argument("word", (vocabulary, columns), dtype)
-        scales = {32: 0, 8: 1, 4: groups(width)}[bits]
+        scales = {32: 0, 16: 0, 8: 1, 4: groups(width)}[bits]
         scale = argument("scale", (vocabulary, scales)) if scales else None
         y = argument("y", (batch * tokens, width))
         with ir.parallel(0, batch * tokens) as row:
@@ -40,6 +45,9 @@ def lookup(name: str, *, bits: Bits, batch: int, tokens: int, vocabulary: int, w
 
             def body(start: Expr, count: int) -> None:
                 value = load(word, identity, start=start, lanes=count)
+                if bits == 16:
+                    high = ir.cast(value, typed("int32", count)) << splat(ir.int32(16), count)
+                    value = ir.reinterpret(high, dtype=typed("float32", count))
                 if bits == 8:
                     step = splat(load(scale, identity, start=0, lanes=1), count)
                     value = ir.cast(value, typed("float32", count)) * step

@@ -5,19 +5,21 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-import numpy as np
 from tvm import tirx
 from tvm.script.ir_builder import tirx as ir
 
-from autocompress.compiler.graph import Activation, Array
-from autocompress.compiler.intrinsics.half import HalfDot
-from autocompress.compiler.schedules.gemm_f32 import Epilogue, Tile, finished
+from autocompress.compiler.dots import HalfDot
+from autocompress.compiler.graph import Activation
+from autocompress.compiler.intrinsics import half
+from autocompress.compiler.machine import Tile
+from autocompress.compiler.schedules.gemm_f32 import Epilogue, finished
 from autocompress.compiler.schedules.vectors import (
     Buffer,
     Expr,
     Kernel,
     Register,
     argument,
+    ask_for_next,
     for_spans,
     kernel,
     load,
@@ -26,41 +28,6 @@ from autocompress.compiler.schedules.vectors import (
     tile_rows,
     typed,
 )
-from autocompress.errors import UnsupportedError
-
-
-def bfloat16(values: Array) -> Array:
-    """Return f32 values rounded to the nearest bfloat16 number, halves to even; they must be finite."""
-    bits = np.ascontiguousarray(values, np.float32).view(np.uint32).astype(np.uint64)
-    return ((bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000).astype(np.uint32).view(np.float32)
-
-
-def half_panels(values: Array, tile: Tile, dot: HalfDot) -> Array:
-    """Pack f32 (depth x columns) into (panels x depth / packed x panel * packed): ``packed`` neighbours together.
-
-    As f16, weights of at least 2^-17 stay what they are; smaller ones are rounded to a multiple of 2^-24.
-
-    Raises:
-        UnsupportedError: A weight is no bfloat16 number, or too large for the type in which ``dot`` keeps it.
-    """
-    depth, columns = values.shape
-    steps, count = -(-depth // dot.packed), -(-columns // tile.panel)
-    padded = np.zeros((steps * dot.packed, count * tile.panel), np.float32)
-    padded[:depth, :columns] = values
-    split = padded.reshape(steps, dot.packed, count, tile.panel).transpose(2, 0, 3, 1)
-    return _kept(np.ascontiguousarray(split), dot).reshape(count, steps, tile.panel * dot.packed)
-
-
-def _kept(values: Array, dot: HalfDot) -> Array:
-    bits = values.view(np.uint32)
-    most = np.finfo(np.float16 if dot.weights == "float16" else np.float32).max
-    if (bits & 0xFFFF).any() or not np.abs(values).max(initial=0) <= most:
-        raise UnsupportedError(
-            "The weights are not all numbers that the 16-bit product can keep.",
-            right=f"They are bfloat16 numbers up to {most:.5g} for {dot.name}.",
-            next_step="Round them to bfloat16 first, or keep this layer in 32 bits.",
-        )
-    return values.astype(np.float16) if dot.weights == "float16" else (bits >> 16).astype(np.uint16)
 
 
 def narrow(name: str, *, rows: int, width: int, dot: HalfDot) -> Kernel:
@@ -74,7 +41,7 @@ def narrow(name: str, *, rows: int, width: int, dot: HalfDot) -> Kernel:
         with _functions(dot), ir.parallel(0, rows) as row:
 
             def body(start: Expr, count: int) -> None:
-                value = dot.narrow(load(x, row, start=start, lanes=count), count)
+                value = half.narrow(dot, load(x, row, start=start, lanes=count), count)
                 store(y, value, row, start=start, lanes=count)
 
             for_spans(width, dot.lanes, body)
@@ -106,7 +73,8 @@ def gemm_f16(
 
 
 def _functions(dot: HalfDot) -> AbstractContextManager[Any]:
-    return ir.attr(tirx.const(0, "int32"), "pragma_import_llvm", dot.code) if dot.code else nullcontext()
+    code = half.code(dot)
+    return ir.attr(tirx.const(0, "int32"), "pragma_import_llvm", code) if code else nullcontext()
 
 
 class _Block:
@@ -114,7 +82,7 @@ class _Block:
 
     def __init__(self, x: Buffer, w: Buffer, row: Expr, panel: Expr, depth: int, tile: Tile, dot: HalfDot) -> None:
         self.x, self.w, self.row, self.panel, self.depth, self.dot = x, w, row, panel, depth, dot
-        self.starts = range(0, tile.panel, dot.lanes)
+        self.starts, self.ahead = range(0, tile.panel, dot.lanes), tile.ahead
 
     def sums(self, height: int, dtype: str) -> list[list[Register]]:
         """Return registers of zeros, one list a row."""
@@ -132,7 +100,7 @@ class _Block:
             self._part(totals, full * longest, rest)
 
     def _part(self, totals: list[list[Register]], first: Expr, depth: int) -> None:
-        sums = self.sums(len(totals), self.dot.sums)
+        sums = self.sums(len(totals), "float16")
         self.add(sums, first, depth)
         for line, parts in zip(totals, sums, strict=True):
             for total, part in zip(line, parts, strict=True):
@@ -150,12 +118,15 @@ class _Block:
 
     def _step(self, sums: list[list[Register]], k: Expr, depth: int) -> None:
         dot = self.dot
+        if self.ahead:
+            rows, height = int(self.x.shape[0]), len(sums)
+            ask_for_next(self.w, self.panel, self.row, k // dot.packed, rows=rows, height=height)
         for at in range(0, depth, dot.group):
-            weights = [dot.unpack(self._weights(start, k), at) for start in self.starts]
+            weights = [half.unpack(dot, self._weights(start, k), at) for start in self.starts]
             for index, line in enumerate(sums):
                 a = self._activations(index, k + at, min(dot.group, depth - at))
                 for b, total in zip(weights, line, strict=True):
-                    total.set(dot.accumulate(total.get(), a, b))
+                    total.set(half.accumulate(dot, total.get(), a, b))
 
     def _weights(self, start: int, k: Expr) -> Expr:
         packed = self.dot.packed

@@ -15,10 +15,11 @@ from autocompress.compiler.schedules.vectors import (
     Kernel,
     Register,
     argument,
-    for_spans,
+    ask_for_next,
     kernel,
     load,
     multiply,
+    on_stack,
     parallel_tiles,
     spans,
     store,
@@ -38,29 +39,37 @@ class Epilogue:
 
     def write(self, values: list[list[Expr]], row: Expr, panel: Expr) -> None:
         """Store ``values`` (f32 vectors, one list a row) at the tile of (row, panel)."""
-        lanes, width = self.tile.lanes, self.tile.panel
-        done = ir.alloc_buffer((len(values), width), "float32", scope="local")
+        full, rest = divmod(self.columns, self.tile.panel)
+        if not rest:
+            self._store(values, row, panel)
+            return
+        if full:
+            with ir.If(panel < full), ir.Then():
+                self._store(values, row, panel)
+        with ir.If(panel == full), ir.Then():
+            self._store_part(values, row, panel, rest)
+
+    def _store(self, values: list[list[Expr]], row: Expr, panel: Expr) -> None:
+        lanes = self.tile.lanes
+        for index, line in enumerate(values):
+            for at, value in enumerate(line):
+                self._finish(value, row + index, panel, at * lanes, lanes)
+
+    def _store_part(self, values: list[list[Expr]], row: Expr, panel: Expr, columns: int) -> None:
+        lanes = self.tile.lanes
+        done = on_stack((len(values), self.tile.panel))
         for index, line in enumerate(values):
             for at, value in enumerate(line):
                 store(done, value, index, start=at * lanes, lanes=lanes)
-        full = self.columns // width
-        if full:
-            with ir.If(panel < full), ir.Then():
-                self._finish(done, len(values), row, panel, width)
-        if self.columns % width:
-            with ir.If(panel == full), ir.Then():
-                self._finish(done, len(values), row, panel, self.columns % width)
+        with ir.serial(0, len(values)) as index:
+            for start, count in spans(columns, lanes):
+                self._finish(load(done, index, start=start, lanes=count), row + index, panel, start, count)
 
-    def _finish(self, done: Buffer, rows: int, row: Expr, panel: Expr, width: int) -> None:
-        with ir.serial(0, rows) as index:
-
-            def body(start: Expr, lanes: int) -> None:
-                value = load(done, index, start=start, lanes=lanes) + load(self.bias, panel, start=start, lanes=lanes)
-                if self.activation is not None:
-                    value = activate(value, self.activation, lanes)
-                store(self.y, value, row + index, start=panel * self.tile.panel + start, lanes=lanes)
-
-            for_spans(width, self.tile.lanes, body)
+    def _finish(self, value: Expr, row: Expr, panel: Expr, start: int, lanes: int) -> None:
+        value = value + load(self.bias, panel, start=start, lanes=lanes)
+        if self.activation is not None:
+            value = activate(value, self.activation, lanes)
+        store(self.y, value, row, start=panel * self.tile.panel + start, lanes=lanes)
 
 
 def gemm_f32(name: str, *, rows: int, depth: int, columns: int, activation: Activation | None, tile: Tile) -> Kernel:
@@ -79,6 +88,7 @@ def gemm_f32(name: str, *, rows: int, depth: int, columns: int, activation: Acti
                 depth,
                 lambda index, k: load(x, row + index, start=k, lanes=1),
                 lambda span, k: load(w, panel, k, start=span[0], lanes=span[1]),
+                lambda k: ask_for_next(w, panel, row, k, rows=rows, height=height) if tile.ahead else None,
             )
             epilogue.write(finished(sums), row, panel)
 

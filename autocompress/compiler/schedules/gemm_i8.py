@@ -5,9 +5,10 @@ from __future__ import annotations
 from tvm import tirx
 from tvm.script.ir_builder import tirx as ir
 
+from autocompress.compiler.dots import Dot
 from autocompress.compiler.graph import Activation
 from autocompress.compiler.intrinsics.dot import accumulate
-from autocompress.compiler.machine import Dot, Tile
+from autocompress.compiler.machine import Tile
 from autocompress.compiler.schedules.gemm_f32 import Epilogue, finished
 from autocompress.compiler.schedules.vectors import (
     Buffer,
@@ -16,6 +17,7 @@ from autocompress.compiler.schedules.vectors import (
     Reduction,
     Register,
     argument,
+    ask_for_next,
     for_spans,
     kernel,
     load,
@@ -100,11 +102,17 @@ def gemm_i8(
         bias = argument("bias", (count, tile.panel))
         epilogue = Epilogue(argument("y", (rows, columns)), bias, columns, activation, tile)
         with parallel_tiles(rows, height, count) as (panel, row):
-            sums = _multiply(q, w, row, panel, height, steps, tile, dot)
+            starts = range(0, tile.panel, dot.lanes)
+            offset = splat(ir.int32(dot.shift) - zero[0], dot.lanes)
+            firsts = [offset * load(w_sums, panel, start=start, lanes=dot.lanes) for start in starts]
+            sums = _multiply(q, w, row, panel, height, firsts, dot, tile.ahead)
+            factors = [
+                splat(scale[0], dot.lanes) * load(w_scale, panel, start=start, lanes=dot.lanes) for start in starts
+            ]
             back = [
                 [
-                    _rescale(value, scale, zero, w_scale, w_sums, panel, at * dot.lanes, dot)
-                    for at, value in enumerate(line)
+                    ir.cast(value, typed("float32", dot.lanes)) * factor
+                    for value, factor in zip(line, factors, strict=True)
                 ]
                 for line in finished(sums)
             ]
@@ -114,24 +122,20 @@ def gemm_i8(
 
 
 def _multiply(
-    q: Buffer, w: Buffer, row: Expr, panel: Expr, height: int, steps: int, tile: Tile, dot: Dot
+    q: Buffer, w: Buffer, row: Expr, panel: Expr, height: int, firsts: list[Expr], dot: Dot, ahead: bool
 ) -> list[list[Register]]:
-    columns = range(0, tile.panel, dot.lanes)
-    sums = [[Register(ir.int32(0), dtype="int32", lanes=dot.lanes) for _ in columns] for _ in range(height)]
-    with ir.serial(0, steps) as step:
-        for index in range(height):
+    """Write the int32 sums of all products of a tile and of ``firsts``, one a vector of columns; one list a row."""
+    sums = [[Register(ir.int32(0), dtype="int32", lanes=dot.lanes) for _ in firsts] for _ in range(height)]
+    for line in sums:
+        for total, first in zip(line, firsts, strict=True):
+            total.set(first)
+    size = dot.lanes * dot.group
+    with ir.serial(0, int(w.shape[1])) as step:
+        if ahead:
+            ask_for_next(w, panel, row, step, rows=int(q.shape[0]), height=height)
+        for index, line in enumerate(sums):
             a = load(q, row + index, start=step * dot.group, lanes=dot.group)
-            for start, total in zip(columns, sums[index], strict=True):
-                b = load(w, panel, step, start=start * dot.group, lanes=dot.lanes * dot.group)
+            for at, total in enumerate(line):
+                b = load(w, panel, step, start=at * size, lanes=size)
                 total.set(accumulate(dot, total.get(), a, b))
     return sums
-
-
-def _rescale(
-    value: Expr, scale: Buffer, zero: Buffer, w_scale: Buffer, w_sums: Buffer, panel: Expr, start: int, dot: Dot
-) -> Expr:
-    lanes = dot.lanes
-    offset = splat(zero[0] - ir.int32(dot.shift), lanes)
-    exact = value - offset * load(w_sums, panel, start=start, lanes=lanes)
-    step = splat(scale[0], lanes) * load(w_scale, panel, start=start, lanes=lanes)
-    return ir.cast(exact, typed("float32", lanes)) * step

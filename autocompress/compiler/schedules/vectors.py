@@ -75,13 +75,17 @@ def for_spans(width: int, lanes: int, body: Callable[[Expr, int], None]) -> None
         body(full * lanes + start, narrow)
 
 
+def on_stack(dimensions: Sequence[int], dtype: str = "float32") -> Buffer:
+    """Return a small buffer of the kernel; one on the heap would not become registers, and asking for it takes time."""
+    keep = {"disable_lower_builtin": True}
+    return ir.alloc_buffer(tuple(dimensions), dtype, scope="local", annotations=keep)
+
+
 class Register:
     """A value that changes inside a loop and that LLVM keeps in a register."""
 
     def __init__(self, first: Expr, *, dtype: str = "float32", lanes: int = 1) -> None:
-        # The annotation keeps it on the stack; a heap allocation would not become a register.
-        keep = {"disable_lower_builtin": True}
-        self.buffer = ir.alloc_buffer((1,), typed(dtype, lanes), scope="local", annotations=keep)
+        self.buffer = on_stack((1,), typed(dtype, lanes))
         self.lanes = lanes
         self.set(splat(first, lanes))
 
@@ -105,6 +109,33 @@ def fold(value: Expr, lanes: int, combine: Callable[[Expr, Expr], Expr]) -> Expr
         half.set(combine(low, high))
         value = half.get()
     return value
+
+
+def transposed(rows: Sequence[Expr]) -> list[Expr]:
+    """Return the columns of a square of as many vectors as each has lanes.
+
+    Each round interleaves the vectors of the two halves; after log2(lanes) rounds every lane is in its place.
+    """
+    lanes = len(rows)
+    vectors = [_held(row, lanes) for row in rows]
+    for _ in range(lanes.bit_length() - 1):
+        pairs = zip(vectors[: lanes // 2], vectors[lanes // 2 :], strict=True)
+        vectors = [_held(half, lanes) for low, high in pairs for half in _interleaved(low, high, lanes)]
+    return vectors
+
+
+def _held(value: Expr, lanes: int) -> Expr:
+    register = Register(ir.float32(0), lanes=lanes)
+    register.set(value)
+    return register.get()
+
+
+def _interleaved(low: Expr, high: Expr, lanes: int) -> list[Expr]:
+    order = [index for lane in range(lanes) for index in (lane, lanes + lane)]
+    return [
+        tirx.Shuffle([low, high], [tirx.const(index, "int32") for index in half])
+        for half in (order[:lanes], order[lanes:])
+    ]
 
 
 def _part(value: Expr, first: int, lanes: int) -> Expr:
@@ -144,17 +175,39 @@ def parallel_tiles(rows: int, height: int, outer: int) -> Iterator[tuple[Expr, E
         yield index // tiles, first_row(index % tiles, rows, height)
 
 
+def ask_for_next(w: Buffer, panel: Expr, row: Expr, step: Expr, *, rows: int, height: int) -> None:
+    """Ask for a part of the next panel (``w`` is panels x steps x width) while ``step`` of the tile at ``row`` runs.
+
+    All steps of all tiles of one panel together ask for the whole next one, in order. It goes into the second cache:
+    the first is full.
+    """
+    count, steps, width = (int(size) for size in w.shape)
+    start = (row // height * steps + step) * width // -(-rows // height)
+    address = ir.address_of(w[ir.min(panel + 1, count - 1), start // width, start % width])
+    name, read, second_cache, data = ir.llvm_lookup_intrinsic_id("llvm.prefetch.p0"), 0, 2, 1
+    ir.evaluate(ir.call_llvm_intrin(name, address, *map(ir.int32, (read, second_cache, data)), dtype="void"))
+
+
 def first_row(tile: Expr, rows: int, height: int) -> Expr:
     """Return the first row of a tile; rows that two tiles share get the same values from both."""
     return tile * height if rows % height == 0 else ir.min(tile * height, rows - height)
 
 
 def multiply(
-    rows: int, columns: Sequence[Span], depth: int, a: Callable[[int, Expr], Expr], b: Callable[[Span, Expr], Expr]
+    rows: int,
+    columns: Sequence[Span],
+    depth: int,
+    a: Callable[[int, Expr], Expr],
+    b: Callable[[Span, Expr], Expr],
+    beside: Callable[[Expr], None] = lambda _: None,
 ) -> list[list[Register]]:
-    """Write the f32 sums over ``depth`` of a(row, k) * b(span, k), all kept in registers; one list a row."""
+    """Write the f32 sums over ``depth`` of a(row, k) * b(span, k), all kept in registers; one list a row.
+
+    ``beside(k)`` is written into every step.
+    """
     sums = [[Register(ir.float32(0), lanes=lanes) for _, lanes in columns] for _ in range(rows)]
     with ir.serial(0, depth) as k:
+        beside(k)
         for row in range(rows):
             for span, total in zip(columns, sums[row], strict=True):
                 total.set(total.get() + splat(a(row, k), total.lanes) * b(span, k))

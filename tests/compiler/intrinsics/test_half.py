@@ -3,9 +3,9 @@ import re
 import pytest
 from tvm.target import codegen
 
-from autocompress.compiler.intrinsics.half import half_of
+from autocompress.compiler.dots import half_of
+from autocompress.compiler.machine import Tile
 from autocompress.compiler.schedules.gemm_f16 import gemm_f16, narrow
-from autocompress.compiler.schedules.gemm_f32 import Tile
 from autocompress.compiler.target import Target
 from tests.compiler.running import compiled
 
@@ -20,17 +20,17 @@ def chosen(llvm, lanes):
 @pytest.mark.parametrize(
     ("cpu", "triple", "features", "lanes", "name"),
     [
-        ("znver4", X86, (), 16, "dpbf16ps16"),
-        ("skylake-avx512", X86, (), 16, "shifted_pairs16"),
-        ("haswell", X86, (), 8, "shifted8"),
-        ("x86-64", X86, (), 4, "shifted4"),
-        ("cortex-a72", ARM, (), 4, "shifted_pairs4"),
+        ("znver4", X86, (), 16, "dpbf16ps"),
+        ("skylake-avx512", X86, (), 16, "shifted_pairs"),
+        ("haswell", X86, (), 8, "shifted"),
+        ("x86-64", X86, (), 4, "shifted"),
+        ("cortex-a72", ARM, (), 4, "shifted_pairs"),
         ("cortex-a72", ARM, ("+bf16",), 4, "bfdot"),
-        ("cortex-a72", ARM, ("+fullfp16",), 4, "fmla8"),
-        ("cortex-a76", ARM, (), 4, "fmla8"),
+        ("cortex-a72", ARM, ("+fullfp16",), 4, "fmla"),
+        ("cortex-a76", ARM, (), 4, "fmla"),
         ("neoverse-v1", ARM, (), 4, "bfdot"),
-        ("cortex-a7", ARM32, (), 4, "shifted4"),
-        ("generic-rv64", RISCV, (), 4, "shifted4"),
+        ("cortex-a7", ARM32, (), 4, "shifted"),
+        ("generic-rv64", RISCV, (), 4, "shifted"),
     ],
 )
 def test_a_target_gets_the_best_product_it_has_instructions_for(cpu, triple, features, lanes, name):

@@ -2,10 +2,13 @@ import numpy as np
 import pytest
 import tvm
 
-from autocompress.compiler.intrinsics.half import bfdot, dpbf16ps, fmla, half_of, shifted, shifted_pairs
+from autocompress.compiler.dots import bfdot, dpbf16ps, fmla, half_of, shifted, shifted_pairs
+from autocompress.compiler.graph import round_bf16
+from autocompress.compiler.intrinsics import half
+from autocompress.compiler.machine import Tile
+from autocompress.compiler.packing import half_panels, row_panels
 from autocompress.compiler.relax_graph import kernel_options
-from autocompress.compiler.schedules.gemm_f16 import bfloat16, gemm_f16, half_panels, narrow
-from autocompress.compiler.schedules.gemm_f32 import Tile, row_panels
+from autocompress.compiler.schedules.gemm_f16 import gemm_f16, narrow
 from autocompress.compiler.target import Target, machine_of
 from autocompress.errors import UnsupportedError
 from tests.compiler.numpy_graph import ACTIVATIONS
@@ -25,10 +28,10 @@ def runnable_dots():
     ways = [fmla(), shifted(4), shifted(16), shifted_pairs(4), half_of(host_has, triple.split("-")[0], 4)]
     if triple.startswith("x86_64") and host_has("avx512bf16"):
         ways += [dpbf16ps(8), dpbf16ps(16)]
-    return list({dot.name: dot for dot in ways}.values())
+    return list(dict.fromkeys(ways))
 
 
-each_dot = pytest.mark.parametrize("dot", runnable_dots(), ids=lambda dot: dot.name)
+each_dot = pytest.mark.parametrize("dot", runnable_dots(), ids=lambda dot: f"{dot.name}{dot.lanes}")
 
 
 def narrowed(x, dot):
@@ -41,14 +44,14 @@ def stored(x, dot):
         return x, x
     if dot.stored == "float16":
         return x.astype(np.float16), x.astype(np.float16).astype(np.float32)
-    return (bfloat16(x).view(np.uint32) >> 16).astype(np.uint16), bfloat16(x)
+    return (round_bf16(x).view(np.uint32) >> 16).astype(np.uint16), round_bf16(x)
 
 
 def product(dot, x, weight, bias, activation=None, vectors=2):
     (rows, depth), columns = x.shape, weight.shape[1]
     tile = Tile(rows=4, panel=vectors * dot.lanes, lanes=dot.lanes)
     written = gemm_f16("kernel", rows=rows, depth=depth, columns=columns, activation=activation, tile=tile, dot=dot)
-    inputs = [stored(x, dot)[0], half_panels(weight, tile, dot), row_panels(bias, tile.panel)]
+    inputs = [stored(x, dot)[0], half_panels(weight, tile.panel, dot), row_panels(bias, tile.panel)]
     return run(written, inputs, [((rows, columns), "float32")])[0]
 
 
@@ -71,7 +74,7 @@ def rounding(dot, x, weight, bias):
 def test_the_product_is_that_of_the_stored_numbers_at_every_odd_size(dot, rows, depth, columns):
     rng = np.random.default_rng(depth)
     x, weight, bias = (rng.standard_normal(size, np.float32) for size in ((rows, depth), (depth, columns), columns))
-    weight, values = bfloat16(weight), stored(x, dot)[1]
+    weight, values = round_bf16(weight), stored(x, dot)[1]
     far = np.abs(product(dot, x, weight, bias) - (values.astype(np.float64) @ weight + bias))
     assert (far <= rounding(dot, values, weight, bias)).all()
 
@@ -96,7 +99,7 @@ def test_a_panel_may_be_narrow_or_wide(dot, vectors):
 def test_the_activation_follows_the_bias(activation):
     rng = np.random.default_rng(1)
     x, weight, bias = (rng.standard_normal(size, np.float32) for size in ((5, 20), (20, 37), 37))
-    weight = bfloat16(weight)
+    weight = round_bf16(weight)
     expected = ACTIVATIONS[activation](x.astype(np.float64) @ weight + bias)
     # The slope of an activation is below 1.2; its own error is below 2e-6.
     limit = 1.2 * rounding(shifted(4), x, weight, bias) + 2e-6
@@ -125,14 +128,14 @@ def test_what_is_too_large_becomes_infinite_and_nothing_becomes_a_number():
 def test_rounding_to_bfloat16_keeps_8_bits():
     values = np.array([1, 1 + 2**-8, 1 + 3 * 2**-8, -(1 + 2**-8 + 2**-20), 0.0, 2.0**-140], np.float32)
     expected = [1, 1, 1 + 2**-6, -(1 + 2**-7), 0, 0]
-    np.testing.assert_array_equal(bfloat16(values), np.array(expected, np.float32))
-    np.testing.assert_array_equal(bfloat16(bfloat16(values)), bfloat16(values))
+    np.testing.assert_array_equal(round_bf16(values), np.array(expected, np.float32))
+    np.testing.assert_array_equal(round_bf16(round_bf16(values)), round_bf16(values))
 
 
 def test_weights_as_f16_are_exact_down_to_2_to_the_minus_17_and_then_fade():
     kept = [sign * (1 + at / 128) * 2.0**power for sign in (1, -1) for at in range(128) for power in range(-17, 16)]
     weight = np.array([*kept, 2.0**-24, 2.0**-26], np.float32).reshape(-1, 1)
-    packed = half_panels(weight, Tile(rows=4, panel=8, lanes=8), fmla())[0, :, 0]
+    packed = half_panels(weight, 8, fmla())[0, :, 0]
     np.testing.assert_array_equal(packed[: len(kept)].astype(np.float32), weight[: len(kept), 0])
     np.testing.assert_array_equal(packed[len(kept) :], [2.0**-24, 0])
 
@@ -143,19 +146,19 @@ def test_weights_as_f16_are_exact_down_to_2_to_the_minus_17_and_then_fade():
 def test_weights_that_cannot_be_kept_are_refused(value, dot):
     weight = np.full((3, 3), value, np.float32)
     with pytest.raises(UnsupportedError, match="bfloat16"):
-        half_panels(weight, Tile(rows=4, panel=8, lanes=dot.lanes), dot)
+        half_panels(weight, 8, dot)
 
 
-def test_weights_beyond_f16_are_kept_as_bfloat16():
+def test_weights_beyond_f16_are_kept_as_round_bf16():
     weight = np.full((2, 1), 2.0**100, np.float32)
-    packed = half_panels(weight, Tile(rows=4, panel=4, lanes=4), bfdot())
+    packed = half_panels(weight, 4, bfdot())
     assert packed.shape == (1, 1, 8)
     np.testing.assert_array_equal((packed[0, 0, :2].astype(np.uint32) << 16).view(np.float32), weight[:, 0])
 
 
 def test_kernels_that_bring_the_same_functions_share_a_library():
     lanes = machine_of(HOST).lanes
-    dot = next((dot for dot in runnable_dots() if dot.code), shifted(lanes))
+    dot = next((dot for dot in runnable_dots() if half.code(dot)), shifted(lanes))
     tile = Tile(rows=4, panel=dot.lanes, lanes=dot.lanes)
     kernels = {
         f"kernel_{depth}": gemm_f16(
@@ -168,7 +171,11 @@ def test_kernels_that_bring_the_same_functions_share_a_library():
         library = tvm.compile(tvm.IRModule(kernels), target=HOST)
     for depth in (4, 6):
         x, weight = np.ones((2, depth), np.float32), np.ones((depth, 3), np.float32)
-        inputs = stored(x, dot)[0], half_panels(weight, tile, dot), row_panels(np.zeros(3, np.float32), tile.panel)
+        inputs = (
+            stored(x, dot)[0],
+            half_panels(weight, tile.panel, dot),
+            row_panels(np.zeros(3, np.float32), tile.panel),
+        )
         y = tvm.runtime.tensor(np.zeros((2, 3), np.float32))
         library[f"kernel_{depth}"](*map(tvm.runtime.tensor, inputs), y)
         np.testing.assert_array_equal(y.numpy(), np.full((2, 3), depth))

@@ -1,7 +1,9 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from autocompress.compiler.machine import Machine, pmaddwd, vnni, widening
+from autocompress.compiler.dots import pmaddwd, vnni, widening
 from autocompress.compiler.packing import column_sums, dot_panels, row_panels
 from autocompress.compiler.schedules.gemm_i8 import gemm_i8, quantize
 from autocompress.compiler.target import Target, machine_of
@@ -24,7 +26,7 @@ def runnable_dots():
 def product(dot, q, zero, weight):
     rows, depth = q.shape
     columns = weight.shape[1]
-    tile = Machine(lanes=dot.lanes, registers=32, dot=dot, nibbles=HOST.nibbles).tile(rows, columns)
+    tile = replace(HOST, lanes=dot.lanes, registers=32, dot=dot).tile(rows, columns)
     kernel = gemm_i8("kernel", rows=rows, depth=depth, columns=columns, activation=None, tile=tile, dot=dot)
     padded = np.zeros((rows, -(-depth // dot.group) * dot.group), dot.stored)
     padded[:, :depth] = q - dot.shift

@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 
-from autocompress.compiler.machine import Tile, nibble_maddubs, nibble_vnni, nibble_widening, pmaddwd, widening
-from autocompress.compiler.packing import nibble_panels, panels, row_panels
-from autocompress.compiler.schedules.gemm_i4 import gemm_i4, quantize_groups
+from autocompress.compiler.dots import nibble_maddubs, nibble_vnni, nibble_widening, pmaddwd, widening
+from autocompress.compiler.machine import Tile
+from autocompress.compiler.packing import grouped_panels, panels, row_panels
+from autocompress.compiler.schedules.gemm_grouped import gemm_grouped, quantize_groups
 from autocompress.compiler.target import Target, machine_of
 from tests.compiler import numpy_graph
 from tests.compiler.numpy_graph import ACTIVATIONS, grouped
@@ -29,7 +30,7 @@ def padded(values, width, dtype):
     return filled
 
 
-def product(dot, q, weight, *, scale=None, w_scale=None, bias=None, activation=None, vectors=1):
+def product(dot, q, weight, bits=4, *, scale=None, w_scale=None, bias=None, activation=None, vectors=1):
     """Run the kernel on levels ``q``; scales are 1 and the bias 0 unless given."""
     (rows, depth), columns = q.shape, weight.shape[1]
     count = -(-depth // 32)
@@ -38,13 +39,13 @@ def product(dot, q, weight, *, scale=None, w_scale=None, bias=None, activation=N
     bias = np.zeros(columns, np.float32) if bias is None else bias
     tile = Tile(rows=6, panel=vectors * dot.lanes, lanes=dot.lanes)
     size = {"rows": rows, "depth": depth, "columns": columns}
-    kernel = gemm_i4("kernel", **size, activation=activation, tile=tile, dot=dot)
+    kernel = gemm_grouped("kernel", **size, bits=bits, activation=activation, tile=tile, dot=dot)
     levels = padded(q, count * 32, dot.stored)
     inputs = [
         levels,
         scale,
-        -8 * levels.reshape(rows, count, 32).astype(np.int32).sum(-1, dtype=np.int32),
-        nibble_panels(weight, tile.panel, dot.group),
+        -(2 ** (bits - 1)) * levels.reshape(rows, count, 32).astype(np.int32).sum(-1, dtype=np.int32),
+        grouped_panels(weight, tile.panel, dot.group, bits),
         panels(w_scale, tile.panel),
         row_panels(bias, tile.panel),
     ]
@@ -52,14 +53,15 @@ def product(dot, q, weight, *, scale=None, w_scale=None, bias=None, activation=N
 
 
 @pytest.mark.parametrize("dot", runnable_dots(), ids=lambda dot: f"{dot.name}{dot.lanes}")
+@pytest.mark.parametrize("bits", [4, 2])
 @pytest.mark.parametrize(("rows", "depth", "columns"), [(1, 3, 5), (7, 37, 41), (13, 64, 33), (6, 70, 64)])
-def test_integer_sums_are_exact(dot, rows, depth, columns):
+def test_integer_sums_are_exact(dot, bits, rows, depth, columns):
     rng = np.random.default_rng(rows)
     q = rng.integers(-127, 128, (rows, depth))
-    weight = rng.integers(-8, 8, (depth, columns), dtype=np.int8)
+    weight = rng.integers(-(2 ** (bits - 1)), 2 ** (bits - 1), (depth, columns), dtype=np.int8)
     # Below 2^24 every integer is a float32, so equality is exact.
     assert depth * 127 * 8 < 2**24
-    np.testing.assert_array_equal(product(dot, q, weight), q @ weight.astype(np.int64))
+    np.testing.assert_array_equal(product(dot, q, weight, bits), q @ weight.astype(np.int64))
 
 
 @pytest.mark.parametrize("dot", runnable_dots(), ids=lambda dot: f"{dot.name}{dot.lanes}")
@@ -88,22 +90,22 @@ def test_groups_are_scaled_and_have_bias_and_activation_at_every_odd_size(rows, 
     np.testing.assert_allclose(y, expected, atol=(count + 3) * 2**-23 * size + (0 if activation is None else 2e-6))
 
 
-def quantized(x, dot=HOST.nibbles, lanes=HOST.lanes):
+def quantized(x, dot=HOST.nibbles, lanes=HOST.lanes, bits=4):
     (rows, width), count = x.shape, -(-x.shape[1] // 32)
-    kernel = quantize_groups("kernel", rows=rows, width=width, dot=dot, lanes=lanes)
+    kernel = quantize_groups("kernel", rows=rows, width=width, bits=bits, dot=dot, lanes=lanes)
     outputs = [((rows, count * 32), dot.stored), ((rows, count), "float32"), ((rows, count), "int32")]
     return run(kernel, [x], outputs)
 
 
 @pytest.mark.parametrize("lanes", [4, 8, 16])
-@pytest.mark.parametrize("width", [3, 32, 39, 96, 127])
-def test_activations_are_quantized_bit_for_bit_a_row_and_group(width, lanes):
+@pytest.mark.parametrize(("width", "bits"), [(3, 4), (32, 2), (39, 4), (96, 2), (127, 4)])
+def test_activations_are_quantized_bit_for_bit_a_row_and_group(width, bits, lanes):
     x = np.random.default_rng(width).standard_normal((5, width), np.float32)
-    q, scale, excess = quantized(x, nibble_widening(widening(lanes)), lanes)
+    q, scale, excess = quantized(x, nibble_widening(widening(lanes)), lanes, bits)
     expected_q, expected_scale = numpy_graph.quantize_groups(x)
     np.testing.assert_array_equal(q, padded(expected_q, q.shape[1], q.dtype))
     np.testing.assert_array_equal(scale, expected_scale)
-    np.testing.assert_array_equal(excess, -8 * q.reshape(5, -1, 32).astype(int).sum(-1))
+    np.testing.assert_array_equal(excess, -(2 ** (bits - 1)) * q.reshape(5, -1, 32).astype(int).sum(-1))
 
 
 def test_halves_round_to_even():
@@ -123,7 +125,8 @@ def test_a_group_of_zeros_stays_zero():
     assert (int(q[1, 40]), excess.tolist()) == (-127, [[0, 0], [0, 8 * 127]])
 
 
-def test_int4_weights_take_half_a_byte():
-    weight = np.random.default_rng(0).integers(-8, 8, (64, 96), dtype=np.int8)
+@pytest.mark.parametrize("bits", [4, 2])
+def test_weights_take_as_many_bits_as_they_are_said_to(bits):
+    weight = np.zeros((64, 96), np.int8)
     for dot in runnable_dots():
-        assert nibble_panels(weight, dot.lanes, dot.group).nbytes == weight.size / 2
+        assert grouped_panels(weight, dot.lanes, dot.group, bits).nbytes == weight.size * bits / 8

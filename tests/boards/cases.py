@@ -1,0 +1,46 @@
+"""The encoder that is run on every board."""
+
+import numpy as np
+
+from autocompress.compiler.packing import column_sums, dot_panels, row_panels
+from autocompress.compiler.schedules.gemm_i8 import gemm_i8
+from autocompress.shape import LayerShape, ModelShape, nearest_embedding_bits
+from tests.compiler.numpy_graph import reference
+from tests.compiler.test_engines_agree import spread_weights
+
+BATCH, TOKENS = 2, 11
+
+
+def encoder(bits):
+    """Return (shape, weights): odd heads, widths that fill no vector, and a factorised embedding."""
+    layers = (LayerShape(2, 12, 70, bits, bits), LayerShape(3, 8, 33, bits, bits))
+    shape = ModelShape("bert", 50, 40, 24, 37, layers, classes=3, embedding_bits=nearest_embedding_bits(bits))
+    return shape, spread_weights(shape)
+
+
+def inputs():
+    """Return ids and a mask in which the second row has padding."""
+    mask = np.ones((BATCH, TOKENS), np.int64)
+    mask[1, 7:] = 0
+    return np.random.default_rng(3).integers(0, 50, mask.shape), mask
+
+
+def assert_reference(logits, bits):
+    """Hold logits of ``encoder(bits)`` against the float64 reference, as tightly as those of this machine are held."""
+    ids, mask = inputs()
+    expected = reference(*encoder(bits), ids, mask)
+    tolerance = {32: 2e-5, 16: 1e-2, 8: 2e-2, 4: 1e-2, 2: 1e-2}[bits] * max(1.0, np.abs(expected).max())
+    np.testing.assert_allclose(logits, expected, atol=tolerance)
+
+
+def integer_product(machine, q, weight):
+    """Return a kernel (named ``kernel``) that multiplies uint8 ``q`` with int8 ``weight`` exactly, and its inputs."""
+    (rows, depth), columns, dot = q.shape, weight.shape[1], machine.dot
+    tile = machine.tile(rows, columns)
+    padded = np.zeros((rows, -(-depth // dot.group) * dot.group), dot.stored)
+    padded[:, :depth] = q - dot.shift
+    kernel = gemm_i8("kernel", rows=rows, depth=depth, columns=columns, activation=None, tile=tile, dot=dot)
+    ones, zeros = (row_panels(np.full(columns, value, np.float32), tile.panel) for value in (1, 0))
+    sums = column_sums(weight, tile.panel)
+    scale, zero = np.ones(1, np.float32), np.zeros(1, np.int32)
+    return kernel, [padded, scale, zero, dot_panels(weight, tile.panel, dot.group), ones, sums, zeros]

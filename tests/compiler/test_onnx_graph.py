@@ -1,0 +1,81 @@
+"""What ONNX Runtime computes at every width, with and without a factorised token table."""
+
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import pytest
+
+from autocompress.compiler.graph import bf16_bits, random_weights, round_bf16
+from autocompress.compiler.onnx_graph import write_onnx
+from autocompress.cost import Artifact
+from autocompress.engines import open_artifact
+from autocompress.shape import BITS, EMBEDDING_BITS, LayerShape, ModelShape, nearest_embedding_bits
+from tests.compiler.numpy_graph import reference
+from tests.compiler.test_engines_agree import spread_weights
+
+RNG = np.random.default_rng(0)
+IDS = RNG.integers(0, 50, (2, 9))
+MASK = (np.arange(9) < np.array([[9], [4]])).astype(np.int64)
+TOLERANCE = {32: 2e-5, 16: 2e-5, 8: 2e-2, 4: 1e-2, 2: 1e-2}
+"""Of the largest logit. A value on the edge of a step of its activations may fall to either side."""
+
+
+def at(bits, **changes):
+    layers = (LayerShape(2, 20, 70, bits, bits), LayerShape(3, 8, 33, bits, bits))
+    shape = ModelShape("bert", 50, 12, 40, 40, layers, 3, embedding_bits=nearest_embedding_bits(bits))
+    return replace(shape, **changes)
+
+
+def check(shape, folder):
+    weights = spread_weights(shape)
+    run = open_artifact(Artifact(write_onnx(shape, weights, folder / "model.onnx"), "onnxruntime", 9), threads=1)
+    bits = [width for layer in shape.layers for width in (layer.attention_bits, layer.ffn_bits)]
+    for row in range(2):
+        one = slice(row, row + 1)
+        expected = reference(shape, weights, IDS[one], MASK[one])
+        tolerance = max(TOLERANCE[width] for width in bits) * np.abs(expected).max()
+        np.testing.assert_allclose(run(IDS[one], MASK[one]), expected, atol=tolerance)
+
+
+@pytest.mark.parametrize("bits", BITS)
+@pytest.mark.parametrize("rank", [0, 20, 40])
+def test_onnxruntime_computes_the_reference_at_every_width_and_rank(bits, rank, tmp_path):
+    check(at(bits, embedding_rank=rank), tmp_path)
+
+
+@pytest.mark.parametrize("bits", EMBEDDING_BITS)
+@pytest.mark.parametrize("rank", [0, 20])
+def test_a_token_table_of_any_width_gives_its_rows(bits, rank, tmp_path):
+    check(at(32, embedding_bits=bits, embedding_rank=rank, embedding=36), tmp_path)
+
+
+def test_widths_mix_within_a_model(tmp_path):
+    layers = tuple(LayerShape(2, 20, 70, attention, ffn) for attention, ffn in [(2, 16), (8, 2), (16, 4), (32, 8)])
+    check(at(2, layers=layers), tmp_path)
+
+
+def test_every_linear_map_of_a_width_is_stored_at_it(tmp_path):
+    stored = {32: onnx.TensorProto.FLOAT, 16: onnx.TensorProto.BFLOAT16, 8: onnx.TensorProto.INT8}
+    for bits in BITS:
+        model = onnx.load(write_onnx(at(bits), random_weights(at(bits)), tmp_path / f"{bits}.onnx"))
+        tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+        weight = tensors["layers.0.ffn_in.weight"]
+        if bits in stored:
+            assert weight.data_type == stored[bits]
+        else:
+            # 70 outputs, 40 inputs in two groups of 32.
+            assert list(weight.dims) == [70, 2, 32 * bits // 8]
+            (product,) = {node.op_type for node in model.graph.node if weight.name in node.input}
+            assert product == "MatMulNBits"
+
+
+def test_bfloat16_rounds_half_to_even_and_keeps_what_it_holds():
+    # Seven bits behind the point: 1 + 2^-8 lies between 1 and 1 + 2^-7, 1 + 3 * 2^-8 between that and 1 + 2^-6.
+    values = np.array([1, 1 + 2**-8, 1 + 3 * 2**-8, 1 + 2**-8 + 2**-20, -3, 0, 2**-130], np.float32)
+    rounded = round_bf16(values)
+    assert rounded.tolist() == [1, 1, 1 + 2**-6, 1 + 2**-7, -3, 0, 2**-130]
+    assert np.array_equal(round_bf16(rounded), rounded)
+    assert bf16_bits(np.array([1.0, -2.0], np.float32)).tolist() == [0x3F80, 0xC000]
+    many = RNG.standard_normal(10_000).astype(np.float32)
+    assert np.abs(round_bf16(many) / many - 1).max() <= 2**-8

@@ -1,0 +1,83 @@
+"""What the search may produce, each engine computes: students of drawn plans against their artifacts."""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+from transformers import BertConfig, BertForSequenceClassification
+
+from autocompress.compiler.build import BUILDERS, build
+from autocompress.compression.method import Space
+from autocompress.compression.methods import apply_plan, draw, reshape_plan
+from autocompress.engines import open_artifact
+from autocompress.models.load import adapter_of
+from autocompress.shape import BITS, EMBEDDING_BITS
+from tests.compression.training_data import context_for
+
+SPACE = Space(depth=(1, 2, 3), heads_keep=(0.2, 0.5, 1.0), ffn_keep=(0.1, 0.37, 0.81, 1.0), attention_bits=BITS,
+              ffn_bits=BITS, embedding_bits=EMBEDDING_BITS, align=1, distill_steps=1)  # fmt: skip
+
+
+class Drawn:
+    """A trial whose choices Hypothesis makes."""
+
+    def __init__(self, data):
+        self.data = data
+
+    def suggest_categorical(self, name, choices):
+        return self.data.draw(st.sampled_from(list(choices)), label=name)
+
+    def suggest_int(self, name, low, high):
+        return self.data.draw(st.integers(low, high), label=name)
+
+    def suggest_float(self, name, low, high, *, log=False):
+        return self.data.draw(st.floats(low, high), label=name)
+
+
+def teacher():
+    torch.manual_seed(0)
+    widths = {"hidden_size": 35, "num_hidden_layers": 3, "num_attention_heads": 5, "intermediate_size": 77}
+    model = BertForSequenceClassification(BertConfig(vocab_size=60, num_labels=3, **widths))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            # Signals of size 1 and of their own in every channel, so that none can be mixed up unseen.
+            parameter.add_(torch.randn_like(parameter) * (0.15 if parameter.ndim == 2 else 0.3))
+    return model.eval()
+
+
+def documents(data, vocabulary):
+    tokens = data.draw(st.one_of(st.integers(1, 40), st.sampled_from([64, 129, 511, 512])), label="tokens")
+    batch = data.draw(st.integers(1, 8), label="batch")
+    rng = np.random.default_rng(tokens)
+    lengths = np.append(tokens, rng.integers(1, tokens + 1, batch - 1))
+    return rng.integers(0, vocabulary, (batch, tokens)), (np.arange(tokens) < lengths[:, None]).astype(np.int64)
+
+
+@settings(max_examples=10, deadline=None, derandomize=True, database=None, phases=[Phase.generate])
+@given(st.data())
+def test_every_engine_answers_as_the_student_of_any_plan(data):
+    model = teacher()
+    shape = adapter_of(model).shape(model)
+    plan = draw(Drawn(data), shape, SPACE)
+    student = apply_plan(model, plan, context_for(model))
+    found = adapter_of(student).shape(student)
+    assert found == reshape_plan(shape, plan)
+    ids, mask = documents(data, shape.vocabulary)
+    with torch.inference_mode():
+        expected = student(input_ids=torch.from_numpy(ids), attention_mask=torch.from_numpy(mask)).logits.numpy()
+    for engine in BUILDERS:
+        with tempfile.TemporaryDirectory() as folder:
+            batch, tokens = ids.shape
+            weights = adapter_of(student).weights(student)
+            artifact = build(found, weights, Path(folder, "model"), engine=engine, tokens=tokens, batch=batch)
+            got = open_artifact(artifact, threads=1)(ids, mask)
+        np.testing.assert_allclose(got, expected, atol=tolerance(found) * np.ptp(expected), err_msg=engine)
+
+
+def tolerance(shape):
+    """As a share of the spread of logits: rounding in f32, or a value at the edge of a step."""
+    bits = {bits for layer in shape.layers for bits in (layer.attention_bits, layer.ffn_bits)}
+    return 1e-4 if bits == {32} else 4e-2

@@ -44,6 +44,14 @@ TRACED = "gemm_f32_traced"
 """Family of the kernels that MetaSchedule wrote."""
 
 
+@cache
+def kernel_code() -> str:
+    """Return a short hash of the code that writes kernels: what was timed of other code says nothing of this one."""
+    here = Path(__file__).parent
+    files = sorted(file for room in ("schedules", "intrinsics") for file in (here / room).glob("*.py"))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
+
+
 @dataclass(frozen=True)
 class Trace:
     """The steps by which MetaSchedule makes a plain loop nest fast, as JSON."""
@@ -99,6 +107,7 @@ class Entry:
         tvm: Version that compiled the kernels.
         date: Of the measurement, ISO 8601.
         source: What found it.
+        kernels: ``kernel_code`` that was timed.
         traces: Kernel by its full name -> steps of MetaSchedule's trace, where that beat the tile at exactly these
             dimensions; empty where it was searched and did not.
     """
@@ -108,7 +117,13 @@ class Entry:
     tvm: str
     date: str
     source: Source = "timed"
+    kernels: str = field(default_factory=kernel_code)
     traces: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the installed TVM compiled the kernels of this version."""
+        return (self.tvm, self.kernels) == (tvm_version(), kernel_code())
 
     def fitted(self, columns: int, lanes: int) -> Tile | None:
         """Return the tile for a product of so many columns; ``None`` where its vectors are not of ``lanes``."""
@@ -134,16 +149,16 @@ class TuningLog:
 
     Attributes:
         target: ``str(Target)`` of the processor; nothing here says anything of another one.
-        entries: Of any version of TVM; those of another than the installed one are kept but not used.
+        entries: Of any version of TVM and of the kernels; those of others than the present ones are not used.
     """
 
     target: str
     entries: Mapping[KernelClass, Entry] = field(default_factory=dict)
 
     def entry(self, kernel_class: KernelClass) -> Entry | None:
-        """Return what the installed TVM was measured to do for a class."""
+        """Return what the installed TVM and the kernels of this version were measured to do for a class."""
         found = self.entries.get(kernel_class)
-        return found if found is not None and found.tvm == tvm_version() else None
+        return found if found is not None and found.is_current else None
 
     def learnt(self, kernel_class: KernelClass, entry: Entry) -> TuningLog:
         """Return the log with one entry more, or another one in its place."""
@@ -178,11 +193,11 @@ class TuningLog:
 
     @property
     def digest(self) -> str:
-        """Short hash of all that this log makes of kernels with the installed TVM; ``rule`` where that is nothing."""
+        """Short hash of all that this log makes of kernels here and now; ``rule`` where that is nothing."""
         used = [
             [str(kernel_class), kernel_class.dot, entry.tile, sorted(item for item in entry.traces.items() if item[1])]
             for kernel_class, entry in sorted(self.entries.items())
-            if entry.tvm == tvm_version()
+            if entry.is_current
         ]
         return hashlib.sha256(json.dumps(used).encode()).hexdigest()[:12] if used else "rule"
 
@@ -238,13 +253,22 @@ def load_log(path: Path) -> TuningLog:
 
 
 def _read_entry(
-    *, family: str, dot: str, rows: int, depth: int, columns: int, tile: str, microseconds: dict[str, Any], **rest: Any
+    *,
+    family: str,
+    dot: str,
+    rows: int,
+    depth: int,
+    columns: int,
+    tile: str,
+    microseconds: dict[str, Any],
+    kernels: str,
+    **rest: Any,
 ) -> tuple[KernelClass, Entry]:
     for name in (tile, *microseconds):
         tile_of(name, lanes=1)
     times = {name: float(value) for name, value in microseconds.items()}
     kernel_class = KernelClass(str(family), str(dot), int(rows), int(depth), int(columns))
-    return kernel_class, Entry(tile, times, **rest)
+    return kernel_class, Entry(tile, times, kernels=kernels, **rest)
 
 
 def find_log(target: str, folders: Iterable[Path] | None = None) -> TuningLog:

@@ -65,6 +65,11 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 2) 
         (["predict", "--bits", "7"], "2, 4, 8, 16, 32"),
         (["predict", "--device", "toaster"], "toaster"),
         (["device", "show", "pixel8"], "pixel-8"),
+        (["profile", "host", "--engine", "tvm", "--tune", "tile"], "off, tiles, metaschedule"),
+        (["profile", "host", "--tune", "tiles"], "--engine tvm"),
+        (["link", "model.tar"], "no bundle"),
+        (["search", "first.yaml", "export.container=zip"], "'so' or 'tar'"),
+        (["search", "first.yaml", "export.container=tar"], "device is this machine"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -1,13 +1,18 @@
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from autocompress.compiler.build import build
 from autocompress.compiler.graph import random_weights
+from autocompress.compiler.lowering import lower
+from autocompress.compiler.target import Target, machine_of
+from autocompress.compiler.tuning import products
+from autocompress.compiler.tuning_log import Entry, TuningLog, tvm_version
 from autocompress.cost import Artifact
-from autocompress.engines import open_artifact
+from autocompress.engines import library_index, open_artifact
 from autocompress.errors import UnsupportedError
 from autocompress.shape import LayerShape, ModelShape
 from tests.compiler.numpy_graph import reference
@@ -43,6 +48,26 @@ def test_two_opened_artifacts_do_not_share_their_inputs(artifact):
     first, second = (open_artifact(artifact, threads=1) for _ in range(2))
     alone = [first(ids[:1], mask[:1]), second(ids[1:], mask[1:])]
     np.testing.assert_array_equal(np.concatenate(alone), first(ids, mask))
+
+
+def test_tiles_and_traces_of_a_log_change_the_kernels_but_not_the_logits(artifact, tmp_path):
+    target = Target.host()
+    machine = machine_of(target.llvm())
+    entry = Entry(f"3x{machine.lanes}", {}, tvm_version(), "2026-01-02")
+    known = products([lower(SHAPE, tokens=10, machine=machine)])
+    log = TuningLog(str(target), dict.fromkeys(known, entry))
+    tiled = lower(SHAPE, tokens=10, machine=machine, tiles=log.tiles(machine))
+    # A trace of no steps leaves the plain loops.
+    traces = {str(kernel): "[[], []]" for kernel in tiled.names() if kernel.family == "gemm_f32"}
+    traced = TuningLog(str(target), dict.fromkeys(known, replace(entry, traces=traces)))
+    ids = np.random.default_rng(0).integers(0, 50, (2, 10))
+    expected = open_artifact(artifact, threads=1)(ids, np.ones_like(ids))
+    for tuning, family in ((log, "gemm_f32("), (traced, "gemm_f32_traced(")):
+        made = build(SHAPE, WEIGHTS, tmp_path / "model", engine="tvm", tokens=10, tuning=tuning)
+        products_of = [name for name in library_index(made.path)["kernels"] if name.startswith("gemm")]
+        assert products_of and all(name.startswith(family) for name in products_of)
+        assert all(f"tile=3x{machine.lanes}" in name for name in products_of)
+        np.testing.assert_allclose(open_artifact(made, threads=1)(ids, np.ones_like(ids)), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -72,8 +72,8 @@ def test_a_tile_is_no_wider_than_the_product():
     assert log.tiles(MACHINE)("gemm_i8", 5, 20, 45) == Tile(2, 48, 8)
 
 
-@pytest.mark.parametrize("other", [{"tvm": "0.0"}, {"tile": "4x12"}])
-def test_another_version_of_tvm_or_width_of_vectors_says_nothing(other):
+@pytest.mark.parametrize("other", [{"tvm": "0.0"}, {"kernels": "0"}, {"tile": "4x12"}])
+def test_another_version_of_tvm_or_of_the_kernels_or_width_of_vectors_says_nothing(other):
     log = TuningLog("skylake", {CLASS: replace(ENTRY, **other)})
     assert log.tiles(MACHINE)("gemm_i8", 5, 32, 64) == MACHINE.tile(5, 64)
 

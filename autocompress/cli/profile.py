@@ -31,7 +31,8 @@ def run(
         Optional[str],  # noqa: UP045 - typer reads the annotation
         typer.Option(
             help="For the engine tvm, time first what is not in this machine's tuning log: tiles (default; a second or"
-            " two for each kind of product), metaschedule (minutes for each size), or off (what is in the log is used all the same)."
+            " two for each kind of product), metaschedule (minutes for each size), or off. Builds use what is in the"
+            " log in any case."
         ),
     ] = None,
 ) -> None:

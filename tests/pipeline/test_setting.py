@@ -16,13 +16,15 @@ def test_a_wrong_device_costs_no_fine_tuning(world, monkeypatch):
 
 
 def test_checking_trains_nothing_and_foresees_what_a_run_would(world):
-    config = load_config(world.run_file, ["device.profile=raspberry-pi-4", "budget.size=0.8x"])
+    board = ["device.profile=raspberry-pi-4", "budget.size=0.8x", "export.container=tar"]
+    config = load_config(world.run_file, board)
     foreseen = check(config)
     assert not (world.folder / "home/cache/teachers").exists()
     prepared = prepare(config)
     assert prepared.feasibility == foreseen
     assert not prepared.on_this_machine and prepared.target is not None
     assert prepared.runs_here("onnxruntime") and not prepared.runs_here("tvm")
+    assert prepared.container == "tar"
 
 
 def test_the_predictor_must_know_the_widths_that_the_space_adds(world, monkeypatch):

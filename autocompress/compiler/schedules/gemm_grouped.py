@@ -21,12 +21,15 @@ from autocompress.compiler.schedules.vectors import (
     Register,
     argument,
     ask_for_next,
+    fold_each,
     kernel,
     load,
+    on_stack,
     parallel_tiles,
     spans,
     splat,
     store,
+    store_first,
     tile_rows,
     typed,
 )
@@ -50,35 +53,88 @@ def quantize_groups(name: str, *, rows: int, width: int, bits: int, dot: Dot, la
         excess = argument("excess", (rows, groups(width)), "int32")
         full, rest = divmod(width, WEIGHT_GROUP)
         with ir.parallel(0, rows) as row:
-            if full:
-                with ir.serial(0, full) as group:
-                    _quantize_group(x, q, scale, excess, row, group, WEIGHT_GROUP, bits, lanes)
+            one = _Quantizer(x, q, scale, excess, row, bits, lanes)
+            if full // lanes:
+                with ir.serial(0, full // lanes) as block:
+                    one.full_groups(block * lanes, lanes)
+            if full % lanes:
+                one.full_groups(full // lanes * lanes, full % lanes)
             if rest:
-                _quantize_group(x, q, scale, excess, row, full, rest, bits, lanes)
-                for start, count in spans(WEIGHT_GROUP - rest, lanes):
-                    store(q, splat(tirx.const(0, dot.stored), count), row, start=width + start, lanes=count)
+                one.last_group(full, rest)
+            for start, count in spans(-width % WEIGHT_GROUP, lanes):
+                store(q, splat(tirx.const(0, dot.stored), count), row, start=width + start, lanes=count)
 
     return kernel(name, write)
 
 
-def _quantize_group(
-    x: Buffer, q: Buffer, scale: Buffer, excess: Buffer, row: Expr, group: Expr, width: int, bits: int, lanes: int
-) -> None:
-    first = group * WEIGHT_GROUP
-    largest, total = Reduction(0.0, lanes, ir.max), Reduction(0.0, lanes, lambda a, b: a + b)
-    for start, count in spans(width, lanes):
-        largest.take(ir.abs(load(x, row, start=first + start, lanes=count)), count)
-    m, inverse = Register(ir.float32(0)), Register(ir.float32(0))
-    m.set(largest.result())
-    ir.buffer_store(scale, m.get() / ir.float32(_LEVELS), [row, group])
-    inverse.set(tirx.Select(m.get() > ir.float32(0), ir.float32(_LEVELS) / m.get(), ir.float32(0)))
-    for start, count in spans(width, lanes):
-        level = Register(ir.float32(0), lanes=count)
-        level.set(ir.nearbyint(load(x, row, start=first + start, lanes=count) * splat(inverse.get(), count)))
-        whole = ir.cast(ir.cast(level.get(), typed("int32", count)), typed(q.dtype, count))
-        store(q, whole, row, start=first + start, lanes=count)
-        total.take(level.get(), count)
-    ir.buffer_store(excess, ir.cast(total.result() * ir.float32(-offset_of(bits)), "int32"), [row, group])
+@dataclass(frozen=True)
+class _Quantizer:
+    """Quantizes groups of one row, as many at a time as a vector has lanes, which then hold a value a group."""
+
+    x: Buffer
+    q: Buffer
+    scale: Buffer
+    excess: Buffer
+    row: Expr
+    bits: int
+    lanes: int
+
+    def full_groups(self, first: Expr, count: int) -> None:
+        """Write ``count`` groups, at most as many as there are lanes."""
+        lanes = self.lanes
+        each = on_stack((count, lanes))
+        inverse = on_stack((lanes,))
+        with ir.serial(0, count) as index:
+            largest = Register(ir.float32(0), lanes=lanes)
+            for start in range(0, WEIGHT_GROUP, lanes):
+                value = load(self.x, self.row, start=(first + index) * WEIGHT_GROUP + start, lanes=lanes)
+                largest.set(ir.max(largest.get(), ir.abs(value)))
+            store(each, largest.get(), index, start=0, lanes=lanes)
+        m = Register(ir.float32(0), lanes=lanes)
+        m.set(fold_each(self._rows(each, count), ir.max))
+        self._scale(m.get(), first, count, inverse)
+        with ir.serial(0, count) as index:
+            total = Register(ir.float32(0), lanes=lanes)
+            for start in range(0, WEIGHT_GROUP, lanes):
+                level = self._round((first + index) * WEIGHT_GROUP + start, inverse[index], lanes)
+                total.set(total.get() + level)
+            store(each, total.get(), index, start=0, lanes=lanes)
+        totals = fold_each(self._rows(each, count), lambda a, b: a + b) * splat(self._offset(), lanes)
+        whole = ir.cast(totals, typed("int32", lanes))
+        store_first(self.excess, whole, self.row, start=first, count=count, lanes=lanes)
+
+    def last_group(self, group: int, width: int) -> None:
+        """Write a group that has fewer channels."""
+        largest, total = Reduction(0.0, self.lanes, ir.max), Reduction(0.0, self.lanes, lambda a, b: a + b)
+        inverse = on_stack((1,))
+        for start, count in spans(width, self.lanes):
+            largest.take(ir.abs(load(self.x, self.row, start=group * WEIGHT_GROUP + start, lanes=count)), count)
+        self._scale(largest.result(), group, 1, inverse)
+        for start, count in spans(width, self.lanes):
+            total.take(self._round(group * WEIGHT_GROUP + start, inverse[0], count), count)
+        ir.buffer_store(self.excess, ir.cast(total.result() * self._offset(), "int32"), [self.row, group])
+
+    def _rows(self, each: Buffer, count: int) -> list[Expr]:
+        zeros = [splat(ir.float32(0), self.lanes)] * (self.lanes - count)
+        return [load(each, index, start=0, lanes=self.lanes) for index in range(count)] + zeros
+
+    def _scale(self, m: Expr, first: Expr, count: int, inverse: Buffer) -> None:
+        lanes = int(inverse.shape[0])
+        levels, zero = splat(ir.float32(_LEVELS), lanes), splat(ir.float32(0), lanes)
+        held = Register(ir.float32(0), lanes=lanes)
+        held.set(m)
+        store_first(self.scale, held.get() / levels, self.row, start=first, count=count, lanes=lanes)
+        store(inverse, tirx.Select(held.get() > zero, levels / held.get(), zero), start=0, lanes=lanes)
+
+    def _round(self, start: Expr, inverse: Expr, lanes: int) -> Expr:
+        level = Register(ir.float32(0), lanes=lanes)
+        level.set(ir.nearbyint(load(self.x, self.row, start=start, lanes=lanes) * splat(inverse, lanes)))
+        whole = ir.cast(ir.cast(level.get(), typed("int32", lanes)), typed(self.q.dtype, lanes))
+        store(self.q, whole, self.row, start=start, lanes=lanes)
+        return level.get()
+
+    def _offset(self) -> Expr:
+        return ir.float32(-offset_of(self.bits))
 
 
 def gemm_grouped(

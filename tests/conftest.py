@@ -27,6 +27,14 @@ WIDTHS = {"hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4, "
 COMMON = {"vocab_size": 60, "max_position_embeddings": 40, "num_labels": 3}
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_user_files(tmp_path_factory: pytest.TempPathFactory) -> Generator[None, None, None]:
+    """Let nothing that a user measured or tuned on this machine decide a test."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AUTOCOMPRESS_HOME", str(tmp_path_factory.mktemp("home")))
+        yield
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup(item: pytest.Item) -> Generator[None, object, object]:
     """Skip a test whose fixtures need a tool that this machine lacks, such as a linker; in CI it fails."""

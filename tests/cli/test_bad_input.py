@@ -179,6 +179,6 @@ def test_a_second_model_in_the_same_place_is_another_teacher(world, capsys):
     world.write_run(model={"source": "model", "finetune": {"epochs": 1}})
     first = load_teacher(load_config("first.yaml"))
     again = load_teacher(load_config("first.yaml"))
-    write_model(world.folder / "model")
+    write_model(world.folder / "model", seed=1)
     other = load_teacher(load_config("first.yaml"))
     assert first.folder == again.folder != other.folder

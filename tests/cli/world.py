@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import torch
 import yaml
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from torch import nn
@@ -17,7 +18,7 @@ CUES = {"animal": ["cat", "dog", "horse"], "plant": ["oak", "rose", "fern"]}
 FILLER = ["the", "a", "old", "near", "house", "river", "stands", "was", "seen", "today", "and", "very"]
 
 
-def write_model(folder: Path) -> Path:
+def write_model(folder: Path, seed: int = 0) -> Path:
     """Save a random BERT of 3 layers with a WordPiece tokenizer, as save_pretrained lays it out."""
     vocabulary = SPECIAL + [word for words in CUES.values() for word in words] + FILLER
     tokenizer = Tokenizer(models.WordPiece({word: i for i, word in enumerate(vocabulary)}, unk_token="[UNK]"))
@@ -34,7 +35,9 @@ def write_model(folder: Path) -> Path:
         intermediate_size=64,
         max_position_embeddings=32,
     )
-    model: nn.Module = BertForSequenceClassification(config).bert
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model: nn.Module = BertForSequenceClassification(config).bert
     model.save_pretrained(folder)
     return folder
 

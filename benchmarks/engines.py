@@ -100,7 +100,7 @@ def run_case(case: Case, chosen: Sequence[Contestant], subject: Subject, *, quic
         {name: artifact for name, artifact in artifacts.items() if name not in case.failed},
         threads=THREADS,
         vocabulary=config.vocab_size,
-        rounds=3 if quick else 6,
+        rounds=3 if quick else 4,
         repeats=30,
         cap_s=0.3 if quick else 1.5,
     )

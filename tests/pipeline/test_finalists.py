@@ -43,6 +43,7 @@ def make(setting, workspace, trained: list, **changes):
         students=students,
         workspace=workspace,
         target=None,
+        container="so",
         finalist=True,
     )
 

@@ -30,7 +30,7 @@ def chosen(llvm, lanes):
         ("cortex-a76", ARM, (), 4, "fmla"),
         ("neoverse-v1", ARM, (), 4, "bfdot"),
         ("cortex-a7", ARM32, (), 4, "shifted"),
-        ("generic-rv64", RISCV, (), 4, "shifted"),
+        ("generic-rv64", RISCV, ("+m", "+a", "+f", "+d", "+c"), 4, "shifted"),
     ],
 )
 def test_a_target_gets_the_best_product_it_has_instructions_for(cpu, triple, features, lanes, name):
@@ -48,7 +48,7 @@ def test_a_target_gets_the_best_product_it_has_instructions_for(cpu, triple, fea
         ("cortex-a72", ARM, ("+bf16",), 4, r"bfdot\tv\d+\.4s", "bfcvtn"),
         ("cortex-a72", ARM, ("+fullfp16",), 4, r"fmla\tv\d+\.8h", "fcvtn"),
         ("cortex-a7", ARM32, (), 4, r"vshll\.i16|vmovl\.u16", None),
-        ("generic-rv64", RISCV, (), 4, "slliw?", None),
+        ("generic-rv64", RISCV, ("+m", "+a", "+f", "+d", "+c"), 4, "slliw?", None),
     ],
 )
 def test_products_and_conversions_compile_to_the_named_instructions(cpu, triple, features, lanes, product, narrowing):

@@ -139,7 +139,9 @@ def _sample(block: Callable[[], object], reference: Reference, waited: Callable[
 
 
 def judge(injected: Injected, see: Callable[[Observation], Observation]) -> dict[str, object]:
-    """Return how many injected episodes had half of their samples marked, and which share of clean samples was.
+    """Return how many injected episodes had half of their samples marked, and which share of other samples was.
+
+    Clean are samples while no neighbour was on; calm are those of them that waited for no other process either.
 
     Args:
         injected: The run and its truth.
@@ -148,16 +150,15 @@ def judge(injected: Injected, see: Callable[[Observation], Observation]) -> dict
     marked = marks(find_episodes([see(each) for each in injected.run]), len(injected.run))
     found = [(load, 2 * sum(marked[each] for each in samples) >= len(samples)) for load, samples in injected.episodes()]
     clean = [position for position, load in enumerate(injected.loads) if load is None]
-    false = [position for position in clean if marked[position]]
+    calm = [position for position in clean if (injected.run[position].conditions.waited_share or 0.0) <= WAITED]
     return {
         "episodes": len(found),
         "found": _share([hit for _, hit in found]),
         **{f"found, {name}": _share([hit for load, hit in found if load == name]) for name in LOADS},
         "clean": len(clean),
         "false": _share([marked[position] for position in clean]),
-        "false, though it waited": _share(
-            [(injected.run[each].conditions.waited_share or 0) > WAITED for each in false]
-        ),
+        "calm": len(calm),
+        "false of calm": _share([marked[position] for position in calm]),
     }
 
 

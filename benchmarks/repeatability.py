@@ -97,6 +97,11 @@ def medians(results: Profile, *, steady: bool) -> dict[str, float]:
     }
 
 
+def steady_blocks(results: Profile) -> set[str]:
+    """Return the blocks that have a measurement which did not drift."""
+    return {name.rpartition(" / ")[0] for name in set(results) - set(drifted(results))}
+
+
 def differences(first: Mapping[str, float], second: Mapping[str, float]) -> dict[str, float]:
     """Return how far the second value of each block is from the first, as a share of it."""
     return {block: second[block] / first[block] - 1 for block in first}
@@ -114,6 +119,9 @@ def compare(first: Profile, second: Profile) -> dict[str, object]:
             for block in before
         ],
     )
+    busy = set(before) - (steady_blocks(first) & steady_blocks(second))
+    if busy:
+        print(f"too busy to tell: all measurements of {', '.join(sorted(busy))} drifted in one of the profiles")
     episodes = [[describe(episode) for episode in slow_episodes(each)] for each in (first, second)]
     for number, lines in enumerate(episodes, start=1):
         print("\n".join([f"profile {number}: {len(lines)} episodes left after measuring again", *lines]), flush=True)
@@ -121,7 +129,7 @@ def compare(first: Profile, second: Profile) -> dict[str, object]:
         "difference": round(median(map(abs, steady.values())), 4),
         "worst_difference": round(max(map(abs, steady.values())), 4),
         "raw_difference": round(median(map(abs, raw.values())), 4),
-        "agree": median(map(abs, steady.values())) <= GOAL,
+        "agree": None if busy else median(map(abs, steady.values())) <= GOAL,
         "drifted": [len(drifted(each)) for each in (first, second)],
         "samples": len(first),
         "reference_ms": [

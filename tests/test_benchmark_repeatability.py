@@ -13,7 +13,7 @@ from autocompress.cost import Failure, Measurement
 from autocompress.profiling.episodes import Conditions, Observation
 from benchmarks import foreign_records, injection
 from benchmarks.injection import LOADS, ON, WAYS, Injected, Neighbour, judge, schedule
-from benchmarks.repeatability import GOAL, compare, differences, medians
+from benchmarks.repeatability import GOAL, compare, differences, medians, steady_blocks
 
 ALWAYS, HALF = LOADS
 
@@ -36,7 +36,7 @@ def test_an_episode_is_found_where_half_of_it_is_marked():
     found = judge(injected, WAYS["reference and waiting"])
     assert (found[f"found, {ALWAYS}"], found[f"found, {HALF}"], found["found"]) == (1.0, 0.0, 0.5)
     # One of ten samples outside was marked, and it did wait.
-    assert (found["clean"], found["false"], found["false, though it waited"]) == (10, 0.1, 1.0)
+    assert (found["clean"], found["false"], found["calm"], found["false of calm"]) == (10, 0.1, 9, 0.0)
 
 
 def test_what_is_not_shown_to_the_finder_cannot_be_found():
@@ -93,6 +93,14 @@ def test_medians_leave_out_what_drifted_and_take_waiting_off():
 def test_a_block_that_always_drifted_keeps_its_samples():
     results = {"a / 0": measured(2.0), "a / 1": measured(2.0), "b / 0": measured(5.0, reference=3.0)}
     assert medians(results, steady=True) == {"a": 2.0, "b": 5.0}
+    assert steady_blocks(results) == {"a"}
+
+
+def test_profiles_in_which_a_block_was_never_steady_are_not_said_to_agree():
+    steady = {"a / 0": measured(2.0), "a / 1": measured(2.0), "b / 0": measured(5.0)}
+    busy = {**steady, "b / 0": measured(5.0, reference=3.0)}
+    assert compare(steady, steady)["agree"] is True
+    assert compare(steady, busy)["agree"] is compare(busy, steady)["agree"] is None
 
 
 def test_a_block_that_failed_stops_the_benchmark():

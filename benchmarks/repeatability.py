@@ -74,32 +74,42 @@ def profile(artifacts: Mapping[str, Artifact], rounds: int) -> Profile:
     return remeasure_drifted(results, measure, at_most=len(names) // 4)
 
 
-def medians(results: Profile, *, steady: bool) -> dict[str, float]:
+def left_out(first: Profile, second: Profile) -> tuple[set[str], set[str]]:
+    """Return the names in each profile that drifted, both held against one baseline: a whole profile may be slow."""
+    run = {(number, name): result for number, each in enumerate((first, second)) for name, result in each.items()}
+    names = {f"{number} {name}": (number, name) for number, name in run}
+    found = [names[each] for each in drifted({each: run[names[each]] for each in names})]
+    return {name for number, name in found if number == 0}, {name for number, name in found if number == 1}
+
+
+def medians(results: Profile, without: set[str] | None = None) -> dict[str, float]:
     """Return the median of each block over its samples, in milliseconds.
 
     Args:
         results: A profile.
-        steady: Leave out what drifted, unless nothing is left, and take waiting off the rest.
+        without: Names that are left out, unless nothing is left of a block; waiting is then taken off the rest. By
+            default the samples are taken as they are.
 
     Raises:
         RuntimeError: A block could not be measured: a benchmark with holes says nothing.
     """
-    left_out = set(drifted(results)) if steady else set()
     runs: dict[str, list[tuple[str, Measurement]]] = {}
     for name, result in results.items():
         if isinstance(result, Failure):
             raise RuntimeError(f"{name}: {result.reason}")
-        runs.setdefault(name.rpartition(" / ")[0], []).append((name, without_waiting(result) if steady else result))
-    kept = {block: [run for name, run in each if name not in left_out] for block, each in runs.items()}
+        runs.setdefault(name.rpartition(" / ")[0], []).append(
+            (name, result if without is None else without_waiting(result))
+        )
+    kept = {block: [run for name, run in each if name not in (without or ())] for block, each in runs.items()}
     return {
         block: median(run.latency_p50_ms for run in kept[block] or [run for _, run in each])
         for block, each in runs.items()
     }
 
 
-def steady_blocks(results: Profile) -> set[str]:
-    """Return the blocks that have a measurement which did not drift."""
-    return {name.rpartition(" / ")[0] for name in set(results) - set(drifted(results))}
+def steady_blocks(results: Profile, without: set[str]) -> set[str]:
+    """Return the blocks that have a measurement which is not left out."""
+    return {name.rpartition(" / ")[0] for name in set(results) - without}
 
 
 def differences(first: Mapping[str, float], second: Mapping[str, float]) -> dict[str, float]:
@@ -109,8 +119,9 @@ def differences(first: Mapping[str, float], second: Mapping[str, float]) -> dict
 
 def compare(first: Profile, second: Profile) -> dict[str, object]:
     """Print the table of two profiles and return its figures."""
-    raw = differences(medians(first, steady=False), medians(second, steady=False))
-    before, after = medians(first, steady=True), medians(second, steady=True)
+    out = left_out(first, second)
+    raw = differences(medians(first), medians(second))
+    before, after = medians(first, out[0]), medians(second, out[1])
     steady = differences(before, after)
     print_table(
         ["block", "first", "second", "differ", "raw"],
@@ -119,7 +130,7 @@ def compare(first: Profile, second: Profile) -> dict[str, object]:
             for block in before
         ],
     )
-    busy = set(before) - (steady_blocks(first) & steady_blocks(second))
+    busy = set(before) - (steady_blocks(first, out[0]) & steady_blocks(second, out[1]))
     if busy:
         print(f"too busy to tell: all measurements of {', '.join(sorted(busy))} drifted in one of the profiles")
     episodes = [[describe(episode) for episode in slow_episodes(each)] for each in (first, second)]
@@ -130,7 +141,7 @@ def compare(first: Profile, second: Profile) -> dict[str, object]:
         "worst_difference": round(max(map(abs, steady.values())), 4),
         "raw_difference": round(median(map(abs, raw.values())), 4),
         "agree": None if busy else median(map(abs, steady.values())) <= GOAL,
-        "drifted": [len(drifted(each)) for each in (first, second)],
+        "drifted": [len(each) for each in out],
         "samples": len(first),
         "reference_ms": [
             round(median(reference_ms(run) for run in each.values() if isinstance(run, Measurement)), 4)

@@ -13,7 +13,7 @@ from autocompress.cost import Failure, Measurement
 from autocompress.profiling.episodes import Conditions, Observation
 from benchmarks import foreign_records, injection
 from benchmarks.injection import LOADS, ON, WAYS, Injected, Neighbour, judge, schedule
-from benchmarks.repeatability import GOAL, compare, differences, medians, steady_blocks
+from benchmarks.repeatability import GOAL, compare, differences, left_out, medians, steady_blocks
 
 ALWAYS, HALF = LOADS
 
@@ -86,26 +86,32 @@ def measured(*samples_ms: float, reference: float = 1.0, waits: str = "") -> Mea
 def test_medians_leave_out_what_drifted_and_take_waiting_off():
     results = {f"a / {number}": measured(2.0 + 0.01 * number) for number in range(5)}
     results |= {"a / 5": measured(9.0, reference=3.0), "a / 6": measured(2.06, 2.06, waits="0.02 0.02")}
-    assert medians(results, steady=True) == {"a": pytest.approx(2.025)}  # Of 2.00 to 2.04, and 2.06 less 0.02.
-    assert medians(results, steady=False) == {"a": pytest.approx(2.03)}
+    out, _ = left_out(results, {})
+    assert out == {"a / 5"}
+    assert medians(results, out) == {"a": pytest.approx(2.025)}  # Of 2.00 to 2.04, and 2.06 less 0.02.
+    assert medians(results) == {"a": pytest.approx(2.03)}
 
 
 def test_a_block_that_always_drifted_keeps_its_samples():
     results = {"a / 0": measured(2.0), "a / 1": measured(2.0), "b / 0": measured(5.0, reference=3.0)}
-    assert medians(results, steady=True) == {"a": 2.0, "b": 5.0}
-    assert steady_blocks(results) == {"a"}
+    out, _ = left_out(results, {})
+    assert medians(results, out) == {"a": 2.0, "b": 5.0}
+    assert steady_blocks(results, out) == {"a"}
 
 
 def test_profiles_in_which_a_block_was_never_steady_are_not_said_to_agree():
     steady = {"a / 0": measured(2.0), "a / 1": measured(2.0), "b / 0": measured(5.0)}
     busy = {**steady, "b / 0": measured(5.0, reference=3.0)}
     assert compare(steady, steady)["agree"] is True
+    slower = {name: measured(*each.samples_ms, reference=1.1) for name, each in steady.items()}
+    assert compare(steady, slower)["agree"] is None
+    assert left_out(steady, slower) == (set(), set(slower))
     assert compare(steady, busy)["agree"] is compare(busy, steady)["agree"] is None
 
 
 def test_a_block_that_failed_stops_the_benchmark():
     with pytest.raises(RuntimeError, match="a / 0: crash"):
-        medians({"a / 0": Failure("crash: SIGSEGV")}, steady=True)
+        medians({"a / 0": Failure("crash: SIGSEGV")})
 
 
 def test_agreement_is_the_median_over_blocks_of_how_far_they_differ(capsys):

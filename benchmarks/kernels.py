@@ -23,7 +23,8 @@ import numpy as np
 from autocompress.compiler.graph import round_bf16
 from autocompress.compiler.machine import Machine
 from autocompress.compiler.target import Target, machine_of
-from autocompress.profiling.drift import WAITED, Reference, waiting_clock
+from autocompress.profiling.drift import Reference, waiting_clock
+from autocompress.profiling.episodes import WAITED
 from benchmarks import contenders, peaks
 from benchmarks.contenders import Contender, Product
 from benchmarks.record import finish, print_table

@@ -5,19 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from math import isnan
 from pathlib import Path
 from statistics import median
 
 import numpy as np
 
 from autocompress.cost import Failure, Measurement
+from autocompress.profiling.episodes import Conditions, Episode, Observation, find_episodes, marks
 from autocompress.profiling.timing import never_waits, time_calls
 
 REFERENCE_WIDTH = 256
 TOLERANCE = 0.15
-"""How much slower than the run's median reference a measurement's own may be."""
-WAITED = 0.05
-"""Share of the time for which a measurement may wait for a processor that other processes hold."""
+"""How much slower than the run's median reference that of a single measurement may be; episodes are found sooner."""
 _SCHEDSTAT = Path("/proc/self/schedstat")
 
 
@@ -83,20 +83,51 @@ def without_waiting(measurement: Measurement) -> Measurement:
     return replace(measurement, samples_ms=samples_ms, provenance={**kept, "waiting_taken_off": share})
 
 
+def observe(results: Mapping[str, Measurement | Failure]) -> tuple[Observation, ...]:
+    """Return measurements, in the order of ``results``, as a run; failures are left out.
+
+    Start, frequency and temperature are those of the provenance, where a worker or board has put them there
+    (``start_s``, ``frequency_ghz``, ``temperature_c``); without a start, measurements stand one second apart.
+    """
+    measured = [result for result in results.values() if isinstance(result, Measurement)]
+    return tuple(_observation(position, measurement) for position, measurement in enumerate(measured))
+
+
+def _observation(position: int, measurement: Measurement) -> Observation:
+    def said(key: str) -> float | None:
+        value = float(measurement.provenance.get(key, "nan"))
+        return None if isnan(value) else value
+
+    start_s = said("start_s")
+    return Observation(
+        start_s=float(position) if start_s is None else start_s,
+        latency_ms=measurement.latency_p50_ms,
+        reference_ms=said("reference_ms"),
+        conditions=Conditions(said("frequency_ghz"), said("temperature_c"), waited_share(measurement)),
+    )
+
+
+def slow_episodes(results: Mapping[str, Measurement | Failure]) -> tuple[Episode, ...]:
+    """Return when the device was slow; samples of an episode count the measurements of ``results`` in their order."""
+    return find_episodes(observe(results))
+
+
 def drifted(results: Mapping[str, Measurement | Failure], *, tolerance: float = TOLERANCE) -> tuple[str, ...]:
     """Return the names whose measurement was disturbed, the most disturbed first.
 
-    These are those whose reference kernel was more than ``tolerance`` slower than the median of all, or which waited
-    for a processor for more than ``WAITED`` of the time.
+    These are those that lie in an episode (see ``episodes.find_episodes``: the reference kernel was slow for a stretch,
+    or the measurement waited for a processor), and single ones whose reference kernel was more than ``tolerance``
+    slower than the median of all.
     """
     measured = {name: result for name, result in results.items() if isinstance(result, Measurement)}
     if not measured:
         return ()
     usual_ms = median(map(reference_ms, measured.values()))
+    inside = marks(slow_episodes(measured), len(measured))
     disturbed = [
         name
-        for name, result in measured.items()
-        if reference_ms(result) > (1 + tolerance) * usual_ms or waited_share(result) > WAITED
+        for (name, result), slow in zip(measured.items(), inside, strict=True)
+        if slow or reference_ms(result) > (1 + tolerance) * usual_ms
     ]
     return tuple(sorted(disturbed, key=lambda name: -_disturbance(measured[name])))
 

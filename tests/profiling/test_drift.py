@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import pytest
 
@@ -10,6 +11,7 @@ from autocompress.profiling.drift import (
     drifted,
     reference_ms,
     remeasure_drifted,
+    slow_episodes,
     waited_share,
     waiting_clock,
     without_waiting,
@@ -94,3 +96,30 @@ def test_the_waiting_clock_never_runs_backwards_while_threads_compete():
         rival.join()
     assert readings == sorted(readings)
     assert readings[0] >= 0.0
+
+
+def test_a_stretch_that_is_slow_by_less_than_a_single_one_may_be_has_drifted():
+    names = "abcdefghijkl"
+    results = {name: measured(1.1 if name in "efg" else 1.0) for name in names}
+    results["failed"] = Failure("crash: SIGSEGV")
+    assert set(drifted(results)) == set("efg")
+    (episode,) = slow_episodes(results)
+    assert (episode.samples, episode.cause) == (range(4, 7), "unknown")
+    assert episode.slowdown == pytest.approx(0.1)
+
+
+def test_what_a_worker_knew_of_the_device_tells_the_cause():
+    def throttled(name: str) -> Measurement:
+        slow = name in "efgh"
+        result = measured(4 / 3 if slow else 1.0)
+        known = {"start_s": str(100.0 + "abcdefghijkl".index(name)), "frequency_ghz": "1.8" if slow else "2.4"}
+        return replace(result, provenance={**result.provenance, **known})
+
+    (episode,) = slow_episodes({name: throttled(name) for name in "abcdefghijkl"})
+    assert (episode.cause, episode.start_s) == ("throttling", 104.0)
+    assert (episode.usual.frequency_ghz, episode.during.frequency_ghz) == (2.4, 1.8)
+
+
+def test_a_measurement_that_knows_nothing_of_the_device_has_not_drifted():
+    bare = Measurement((1.0,), 2, 1, 1, "host", "onnxruntime", 1)
+    assert drifted({"a": bare, "b": bare}) == ()

@@ -22,6 +22,7 @@ from autocompress.predictors.sampling import COMMON_BITS, FFN_ALIGN, corners, sa
 from autocompress.predictors.store import find, load, save
 from autocompress.profiling.drift import remeasure_drifted, without_waiting
 from autocompress.profiling.runner import LocalRunner
+from autocompress.profiling.timing import Timing
 from autocompress.shape import BITS, Bits, ModelShape
 
 MODELS = "latency_models"
@@ -116,12 +117,13 @@ def profile_host(
     if how != "off":
         tune_host(shapes.values(), tokens=tokens, how=how, progress=progress)
     runner = LocalRunner(profile.name)
+    timing = Timing(threads, teacher.vocabulary, cap_s=SAMPLE_CAP_S)
 
     def measure(name: str) -> Measurement | Failure:
         with tempfile.TemporaryDirectory(prefix="autocompress-") as folder:
             weights = random_weights(shapes[name])
             artifact = build(shapes[name], weights, Path(folder, "model"), engine=engine, tokens=tokens)
-            return runner.run(artifact, threads=threads, vocabulary=teacher.vocabulary, cap_s=SAMPLE_CAP_S)
+            return runner.run(artifact, timing)
 
     results: dict[str, Measurement | Failure] = {}
     for index, (name, shape) in enumerate(shapes.items()):

@@ -12,6 +12,7 @@ from autocompress.pipeline import calibration
 from autocompress.pipeline.calibration import HOST, best_known, predictor_for, profile_host, widths
 from autocompress.predictors.predictor import FittedPredictor
 from autocompress.predictors.sampling import COMMON_BITS, corners
+from autocompress.profiling.timing import Timing
 from autocompress.shape import BITS, LayerShape, ModelShape
 
 TEACHER = ModelShape("bert", 60, 16, 32, 32, (LayerShape(4, 8, 64),) * 3, 2)
@@ -27,7 +28,7 @@ class ByFormula:
     def __init__(self, device: str) -> None:
         self.device = device
 
-    def run(self, artifact: Artifact, *, threads: int, vocabulary: int, cap_s: float) -> Measurement | Failure:
+    def run(self, artifact: Artifact, timing: Timing) -> Measurement | Failure:
         ByFormula.runs += 1
         if self.failing and self.runs % self.failing == 0:
             return Failure("crash: SIGSEGV")
@@ -39,7 +40,7 @@ class ByFormula:
             size_bytes=artifact.size_bytes,
             device=self.device,
             engine=artifact.engine,
-            threads=threads,
+            threads=timing.threads,
             provenance={"reference_ms": "1.0"},
         )
 

@@ -123,7 +123,7 @@ def _threads(threads: int) -> dict[str, str]:
 
 def classify(status: int, stderr: str) -> str:
     """Say in one line why a worker ended with ``status`` (negative: the signal that ended it)."""
-    last = next((line.strip() for line in reversed(stderr.splitlines()) if line.strip()), "no message")
+    last = last_words(stderr)
     if any(word in stderr for word in _MEMORY_WORDS):
         return f"out of memory: {last}"
     if status == _KILLED:
@@ -131,6 +131,11 @@ def classify(status: int, stderr: str) -> str:
     if status < 0:
         return f"crash: {signal.Signals(-status).name}"
     return f"error: exit status {status}: {last}"
+
+
+def last_words(stderr: str) -> str:
+    """Return the last line that a process wrote, or say that there is none."""
+    return next((line.strip() for line in reversed(stderr.splitlines()) if line.strip()), "no message")
 
 
 def measure_alternating(

@@ -159,8 +159,8 @@ def answer(request: Request) -> dict[str, object]:
         return {"failure": f"wrong result: {error}"}
 
 
-def _take_stdout() -> TextIO:
-    # Engines print to standard output from native code; what they say goes to standard error instead.
+def take_stdout() -> TextIO:
+    """Return standard output; what engines print there from native code goes to standard error from now on."""
     mine = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     return mine
@@ -168,7 +168,7 @@ def _take_stdout() -> TextIO:
 
 def main() -> None:
     """Answer the one request on standard input."""
-    with _take_stdout() as out:
+    with take_stdout() as out:
         json.dump(answer(Request.from_json(sys.stdin.read())), out)
 
 

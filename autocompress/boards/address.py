@@ -14,6 +14,7 @@ from autocompress.errors import ConfigError
 PORT = 9190
 """Where an agent listens unless it is told otherwise."""
 _NAME = re.compile(r"[a-z0-9][a-z0-9.-]*")
+_PYTHON = re.compile(r"[\w~./-]+")
 _DESTINATION = re.compile(r"[A-Za-z0-9_][\w.@:\[\]%-]*")
 
 
@@ -103,6 +104,12 @@ def save(name: str, address: Address) -> Path:
             f"--ssh is {address.destination!r}.",
             right="It is written USER@HOST, or is a host of the ssh configuration.",
             next_step="Correct --ssh.",
+        )
+    if isinstance(address, Ssh) and not _PYTHON.fullmatch(address.python):
+        raise ConfigError(
+            f"--python is {address.python!r}.",
+            right="It is a command or the path of one, which the board's shell reads.",
+            next_step="Correct --python, for example ~/autocompress/bin/python.",
         )
     path = _folder() / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)

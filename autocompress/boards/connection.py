@@ -38,6 +38,13 @@ class Patience:
     pauses_s: tuple[float, ...] = (0.5, 2.0, 5.0)
 
 
+def _nothing() -> None:
+    """Prepare nothing: the board is reached as it is."""
+
+
+PATIENT = Patience()
+
+
 @dataclass(frozen=True)
 class Connection:
     """A way to a board. It holds nothing open: every use is a session of its own, so hosts can take turns.
@@ -47,12 +54,19 @@ class Connection:
         address: Where its agent is.
         patience: How long it is waited for.
         sleep: Passes the pauses.
+        way: How people read where it is; "" for the address.
+        prepare: Called before each session, e.g. to start ``ssh`` again; may raise ``BrokenLinkError``.
     """
 
     name: str
     address: Direct | Tracked
-    patience: Patience = Patience()
+    patience: Patience = PATIENT
     sleep: Callable[[float], None] = time.sleep
+    way: str = ""
+    prepare: Callable[[], None] = _nothing
+
+    def __str__(self) -> str:
+        return self.way or str(self.address)
 
     @contextmanager
     def session(self, *, lasts_s: float) -> Iterator[Link]:
@@ -61,6 +75,7 @@ class Connection:
         Raises:
             BrokenLinkError: There is none to be had.
         """
+        self.prepare()
         place, key = self._agent()
         with Link(place, f"{key} -timeout={lasts_s:g}", connect_s=self.patience.connect_s) as link:
             yield link
@@ -88,7 +103,7 @@ class Connection:
         """Return the error that says so."""
         tries = 1 + len(self.patience.pauses_s)
         return DeviceError(
-            f"The board {self.name} ({self.address}) did not answer while {step} ({reason}; tried {tries} times).",
+            f"The board {self.name} ({self}) did not answer while {step} ({reason}; tried {tries} times).",
             right="Its agent runs, and this machine reaches it.",
             next_step=f"Run on the board: autocompress device serve. Then here: autocompress device probe {self.name}",
         )

@@ -65,7 +65,7 @@ class RemoteRunner:
             answer = self.connection.attempt(f"measuring {artifact.path.name}", once)
         except DeviceError as error:
             answer = self._blame(error)
-        facts = {"board": str(self.connection.address), **(provenance or {})}
+        facts = {"board": str(self.connection), **(provenance or {})}
         return read_answer(answer, artifact, timing, device=self.device, provenance=facts)
 
     def clear(self) -> None:

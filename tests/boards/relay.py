@@ -20,12 +20,12 @@ class Traffic:
 
 
 @contextmanager
-def relay(to: Place, *, cut_after_bytes: float = float("inf")) -> Iterator[tuple[Place, Traffic]]:
+def relay(to: Place, *, cut_after_bytes: float = float("inf"), port: int = 0) -> Iterator[tuple[Place, Traffic]]:
     """Pass bytes on to ``to``, and cut the link once, after so many; give where, and what was seen."""
     traffic = Traffic()
     open_sockets: list[socket.socket] = []
     threads: list[threading.Thread] = []
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with socket.create_server(("127.0.0.1", port)) as listener:
         place = Place(*listener.getsockname())
 
         def start(target, *arguments) -> None:

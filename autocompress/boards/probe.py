@@ -44,8 +44,9 @@ def probe(connection: Connection) -> Probe:
     """
     facts = connection.facts()
     described = profile_of(facts.system, bandwidth_gb_s=facts.bandwidth_gb_s)
+    triple = {"mtriple": f"{described.architecture}-linux-gnu"}  # This machine may be of another architecture.
     about = {"name": connection.name, "description": f"As it described itself at {connection}."}
-    found = described.model_copy(update=about)
+    found = described.model_copy(update={**about, "tvm_target": {**described.tvm_target, **triple}})
     if connection.name in list_profiles():
         differences, written = compare(load_profile(connection.name), found), None
     else:

@@ -27,16 +27,18 @@ GRACE_S = 10.0
 class RemoteRunner:
     """Runs artifacts on a board, as ``profiling.runner.Runner`` asks.
 
-    An artifact is sent once, and removed when the ``with`` block of the runner is left.
+    An artifact is sent once, and removed when ``keeps`` others were sent or the ``with`` block of the runner is left.
 
     Attributes:
         connection: The way to the board.
         device: Name of the profile that it is measured as.
+        keeps: Most artifacts that it holds on the board.
     """
 
     connection: Connection
     device: str
-    _sent: set[str] = field(default_factory=set)
+    keeps: int = 8
+    _sent: dict[str, None] = field(default_factory=dict)
 
     def __enter__(self) -> RemoteRunner:
         return self
@@ -55,7 +57,7 @@ class RemoteRunner:
             DeviceError: The board cannot be reached.
         """
         name = content_name(artifact.path)
-        self._sent.add(name)
+        self._sent[name] = self._sent.pop(name, None)  # The last that was used stands last.
 
         def once() -> dict[str, Any]:
             with self.connection.session(lasts_s=self._lasts_s(artifact, timing)) as link:
@@ -90,6 +92,9 @@ class RemoteRunner:
     def _send(self, link: Link, artifact: Artifact, name: str) -> dict[str, Any] | None:
         """Send what the board lacks of an artifact; return the failure, if it is one."""
         call_s, total = self.connection.patience.call_s, artifact.size_bytes
+        for old in list(self._sent)[: -self.keeps]:
+            link.call(Call(PREFIX + "remove", (old,)), timeout_s=call_s)
+            del self._sent[old]
         answer = link.call(Call(PREFIX + "held", (name,)), timeout_s=call_s)
         while "failure" not in answer and (offset := int(answer["bytes"])) < total:
             part = Call(PREFIX + "put", (name, offset, total), str(artifact.path), offset, PART_BYTES)
@@ -107,5 +112,10 @@ class RemoteRunner:
         Raises:
             DeviceError: It does not.
         """
-        self.connection.ask("ping", step="seeing whether it is there at all")
+        call_s = self.connection.patience.call_s
+        try:
+            with self.connection.session(lasts_s=2 * call_s) as link:
+                link.call(Call(PREFIX + "ping"), timeout_s=call_s)
+        except BrokenLinkError:
+            raise error from None
         return {"failure": f"crash: {error.wrong}"}

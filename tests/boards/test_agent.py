@@ -12,7 +12,19 @@ import pytest
 from autocompress.boards.agent import LOOPBACK
 from tests.boards.agents import agent, free_port, surroundings, wait_until
 
-LIGHT = ("torch", "transformers", "optuna", "pydantic", "yaml", "typer", "rich", "onnx", "scipy")
+LIGHT = (
+    "torch",
+    "transformers",
+    "optuna",
+    "pydantic",
+    "yaml",
+    "typer",
+    "rich",
+    "onnx",
+    "scipy",
+    "cloudpickle",
+    "tornado",
+)
 
 
 @pytest.mark.parametrize("module", ["agent", "service", "caller", "remote", "connection"])

@@ -112,10 +112,8 @@ class RemoteRunner:
         Raises:
             DeviceError: It does not.
         """
-        call_s = self.connection.patience.call_s
         try:
-            with self.connection.session(lasts_s=2 * call_s) as link:
-                link.call(Call(PREFIX + "ping"), timeout_s=call_s)
-        except BrokenLinkError:
+            self.connection.ask("ping", step="looking whether it is there at all")  # It may just be starting again.
+        except DeviceError:
             raise error from None
         return {"failure": f"crash: {error.wrong}"}

@@ -52,11 +52,12 @@ class Agent:
         return server
 
     def everything(self) -> list[psutil.Process]:
+        """All processes but the supervisor."""
         return psutil.Process(self.supervisor.pid).children(recursive=True)
 
-    def wait_for_worker(self) -> psutil.Process:
-        """Return the process that measures, as soon as there is one."""
-        return wait_until(lambda: next((one for one in self.everything() if _measures(one)), None))
+    def worker(self) -> psutil.Process | None:
+        """Return the process that measures, if one does."""
+        return next((one for one in self.everything() if _measures(one)), None)
 
 
 def _measures(process: psutil.Process) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -83,31 +84,43 @@ def test_hosts_take_turns_on_one_board(serving, tiny, large):
         assert [getattr(one, "device", one) for one in found] == [name, name]
 
 
-def kill_during_measurements(started, times):
-    for _ in range(times):
-        started.wait_for_worker()
-        server = started.server()
-        server.send_signal(signal.SIGKILL)
-        wait_until(lambda server=server: not server.is_running())
+@contextmanager
+def killer(started, times=float("inf")):
+    """Kill the agent's server in each of so many measurements."""
+    over, killed = threading.Event(), []
+
+    def kill() -> None:
+        while not over.wait(0.02) and len(killed) < times:
+            if started.worker():
+                server = started.server()
+                server.kill()
+                server.wait(10)
+                killed.append(server)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    try:
+        yield killed
+    finally:
+        over.set()
+        thread.join()
 
 
-@pytest.mark.parametrize("times", [2, pytest.param(4, marks=pytest.mark.slow)])
-def test_a_measurement_survives_an_agent_that_is_killed_again_and_again(fresh, tiny, times):
-    killer = threading.Thread(target=kill_during_measurements, args=(fresh, times))
-    killer.start()
-    with RemoteRunner(fresh.connection(), "my-board") as runner:
-        result = runner.run(tiny, LONG)
-    killer.join()
-    assert isinstance(result, Measurement), result
-    assert not [one for one in fresh.everything() if "profiling.worker" in " ".join(one.cmdline())]
+@pytest.mark.parametrize("times", [2, pytest.param(50, marks=pytest.mark.slow)])
+def test_measurements_survive_an_agent_that_is_killed_again_and_again(fresh, tiny, times):
+    connection = fresh.connection(replace(QUICK, pauses_s=(0.25,) * 8 * times))
+    with RemoteRunner(connection, "my-board") as runner:
+        with killer(fresh, times) as killed:
+            result = runner.run(tiny, LONG)
+        assert isinstance(result, Measurement), result
+        assert len(killed) == times
+        assert fresh.worker() is None
 
 
 def test_an_artifact_that_ends_the_agent_at_every_try_is_a_failure(fresh, tiny):
-    connection = fresh.connection(replace(QUICK, pauses_s=(2.0,)))
-    killer = threading.Thread(target=kill_during_measurements, args=(fresh, 2))
-    killer.start()
-    result = RemoteRunner(connection, "my-board").run(tiny, LONG)
-    killer.join()
+    connection = fresh.connection(replace(QUICK, pauses_s=(1.0, 1.0, 1.0)))
+    with killer(fresh):
+        result = RemoteRunner(connection, "my-board").run(tiny, LONG)
     assert isinstance(result, Failure)
     assert result.reason.startswith("crash: ")
     assert "measuring model.onnx" in result.reason

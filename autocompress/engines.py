@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import platform
 import sys
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -95,6 +96,7 @@ def open_tvm(artifact: Artifact, *, threads: int) -> Run:
     runtime = tvm_runtime(threads)
     path = _linked(artifact.path)
     about, constants = read_library(path)
+    _check_processor(about)
     batch, tokens = int(about["batch"]), int(about["tokens"])
     ids, mask = (_aligned_zeros(batch, tokens) for _ in range(2))
     machine = runtime.load_module(str(path))["vm_load_executable"]()
@@ -116,6 +118,34 @@ def open_tvm(artifact: Artifact, *, threads: int) -> Run:
         return np.concatenate(parts)
 
     return run
+
+
+def _check_processor(about: Mapping[str, Any]) -> None:
+    """Refuse a library whose instructions this processor lacks: it would end the process."""
+    reported = _reported_instructions()
+    missing = [name for name in about["instructions"] if name not in reported] if reported else []
+    if missing:
+        raise UnsupportedError(
+            f"The library was compiled for {about['target']}; this processor lacks {', '.join(missing)}.",
+            right="A library runs where all instructions of the processor that it was compiled for are there.",
+            next_step="Export the model for this device, or run it with the engine onnxruntime.",
+        )
+
+
+_ARM_BITS = {"asimdhp": (16, 10), "asimddp": (16, 20), "sve": (16, 22), "i8mm": (26, 13), "bf16": (26, 14)}
+"""Name -> number of the auxiliary vector's entry and of the bit in it (Linux, <asm/hwcap.h>)."""
+
+
+def _reported_instructions() -> set[str]:
+    """Return the sets of instructions that Linux reports of this processor, nothing where it is not asked."""
+    if platform.system() != "Linux":
+        return set()
+    if platform.machine() == "aarch64":
+        ask = ctypes.CDLL(None).getauxval
+        ask.restype, ask.argtypes = ctypes.c_ulong, [ctypes.c_ulong]
+        return {"asimd", *(name for name, (entry, bit) in _ARM_BITS.items() if ask(entry) >> bit & 1)}
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    return next((set(line.split()) for line in lines if line.startswith("flags")), set())
 
 
 _CPU, _POOLED = 1, 2

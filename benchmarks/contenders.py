@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
+from typing import Literal
 
 import numpy as np
 import onnx
@@ -13,10 +14,11 @@ import torch
 import tvm
 from onnx import helper, numpy_helper
 
-from autocompress.compiler.graph import Array
+from autocompress.compiler.graph import Array, bf16_bits, round_bf16
 from autocompress.compiler.machine import Machine
-from autocompress.compiler.packing import column_sums, dot_panels, grouped_panels, panels, row_panels
+from autocompress.compiler.packing import column_sums, dot_panels, grouped_panels, half_panels, panels, row_panels
 from autocompress.compiler.relax_graph import kernel_options
+from autocompress.compiler.schedules.gemm_f16 import gemm_f16
 from autocompress.compiler.schedules.gemm_f32 import gemm_f32
 from autocompress.compiler.schedules.gemm_grouped import gemm_grouped
 from autocompress.compiler.schedules.gemm_i8 import gemm_i8
@@ -50,7 +52,7 @@ class Contender:
 
 @dataclass(frozen=True)
 class Product:
-    """x (rows x depth) times weights (depth x columns), as floats and as 8-bit and 4-bit integers."""
+    """x (rows x depth) times weights (depth x columns), as floats and as integers of 8 bits and fewer."""
 
     rows: int
     columns: int
@@ -134,20 +136,32 @@ def ours_i8(product: Product, machine: Machine) -> Contender:
     return of_kernel(written, inputs, (product.rows, product.columns), "float32", operations=product.operations)
 
 
-def ours_i4(product: Product, machine: Machine) -> Contender:
-    """Return the compiler's integer product with 4-bit weights, all scales one; x is quantized already."""
-    (q, _), (_, weight) = product.integers(8), product.integers(4)
+def ours_f16(product: Product, machine: Machine) -> Contender:
+    """Return the compiler's product with bfloat16 weights and its bias; x is rounded already."""
+    x, weight = map(round_bf16, product.floats())
+    tile, dot = machine.half_tile(product.rows, product.columns), machine.half
+    size = {"rows": product.rows, "depth": product.depth, "columns": product.columns, "activation": None}
+    written = gemm_f16("kernel", **size, tile=tile, dot=dot)
+    stored = {"uint16": bf16_bits, "float16": lambda values: values.astype(np.float16), "float32": np.asarray}
+    bias = row_panels(np.zeros(product.columns, np.float32), tile.panel)
+    inputs = [stored[dot.stored](x), half_panels(weight, tile.panel, dot), bias]
+    return of_kernel(written, inputs, (product.rows, product.columns), "float32", operations=product.operations)
+
+
+def ours_grouped(product: Product, machine: Machine, bits: Literal[4, 2]) -> Contender:
+    """Return the compiler's integer product with 4- or 2-bit weights, all scales one; x is quantized already."""
+    (q, _), (_, weight) = product.integers(8), product.integers(bits)
     tile, dot = machine.nibble_tile(product.rows, product.columns), machine.nibbles
     size = {"rows": product.rows, "depth": product.depth, "columns": product.columns, "activation": None}
-    written = gemm_grouped("kernel", **size, bits=4, tile=tile, dot=dot)
+    written = gemm_grouped("kernel", **size, bits=bits, tile=tile, dot=dot)
     groups = -(-product.depth // WEIGHT_GROUP)
     levels = np.zeros((product.rows, groups * WEIGHT_GROUP), dot.stored)
     levels[:, : product.depth] = q.astype(np.int32) - 128
     inputs = [
         levels,
         np.ones((product.rows, groups), np.float32),
-        -8 * levels.reshape(product.rows, groups, WEIGHT_GROUP).sum(-1, dtype=np.int32),
-        grouped_panels(weight, tile.panel, dot.group, 4),
+        -(2 ** (bits - 1)) * levels.reshape(product.rows, groups, WEIGHT_GROUP).sum(-1, dtype=np.int32),
+        grouped_panels(weight, tile.panel, dot.group, bits),
         panels(np.ones((groups, product.columns), np.float32), tile.panel),
         row_panels(np.zeros(product.columns, np.float32), tile.panel),
     ]

@@ -103,7 +103,7 @@ def run_case(case: Case, chosen: Sequence[Contestant], subject: Subject, *, quic
         EitherRunner(local, replace(local, command=(*local.command[:2], "benchmarks.peer_worker"))),
         {name: artifact for name, artifact in artifacts.items() if name not in case.failed},
         Timing(THREADS, config.vocab_size, repeats=30, cap_s=0.3 if quick else 1.5, timeout_s=600),
-        rounds=3 if quick else 6,
+        rounds=3 if quick else 4,
     )
     for name, result in found.items():
         if isinstance(result, Failure):

@@ -20,6 +20,7 @@ from time import perf_counter
 
 import numpy as np
 
+from autocompress.compiler.graph import round_bf16
 from autocompress.compiler.machine import Machine
 from autocompress.compiler.target import Target, machine_of
 from autocompress.profiling.drift import WAITED, Reference, waiting_clock
@@ -28,9 +29,10 @@ from benchmarks.contenders import Contender, Product
 from benchmarks.record import finish, print_table
 
 PRODUCTS = (Product(64, 1536, 384), Product(64, 384, 1536), Product(128, 3072, 768), Product(1, 384, 384))
-PEAKS = {"f32": "peak f32", "int8": "peak int8", "int4": "peak int8"}
-"""What a product is held against; 4-bit weights are multiplied as integers too."""
-WEIGHT_BYTES = {"f32": 4.0, "int8": 1.0, "int4": 0.5}
+PEAKS = {"f32": "peak f32", "f16": "peak f32", "int8": "peak int8", "int4": "peak int8", "int2": "peak int8"}
+"""What a product is held against. 4- and 2-bit weights are multiplied as integers too; 16-bit products exceed the f32
+peak where the processor has them."""
+WEIGHT_BYTES = {"f32": 4.0, "f16": 2.0, "int8": 1.0, "int4": 0.5, "int2": 0.25}
 ATTEMPTS = 5
 """Tries at a sample that did not wait for a processor."""
 
@@ -41,8 +43,10 @@ def entries(product: Product, machine: Machine) -> dict[str, Contender]:
         "peak f32": peaks.multiply_f32(machine),
         "peak int8": peaks.multiply_i8(machine),
         "f32": contenders.ours_f32(product, machine),
+        "f16": contenders.ours_f16(product, machine),
         "int8": contenders.ours_i8(product, machine),
-        "int4": contenders.ours_i4(product, machine),
+        "int4": contenders.ours_grouped(product, machine, 4),
+        "int2": contenders.ours_grouped(product, machine, 2),
         "torch f32": contenders.torch_f32(product),
         "onnxruntime f32": contenders.onnxruntime_f32(product),
         "onnxruntime int8": contenders.onnxruntime_i8(product),
@@ -63,8 +67,10 @@ def check(product: Product, entry: str, contender: Contender) -> None:
         return
     contender.time_s(1)
     x, weight = product.integers(8) if "int8" in entry else product.floats()
-    if entry == "int4":
-        x, weight = product.integers(8)[0].astype(np.int32) - 128, product.integers(4)[1]
+    if entry == "f16":
+        x, weight = round_bf16(x), round_bf16(weight)
+    if entry in ("int4", "int2"):
+        x, weight = product.integers(8)[0].astype(np.int32) - 128, product.integers(int(entry[-1]))[1]
     expected = x.astype(np.float64) @ weight.astype(np.float64)
     # Sums of 8-bit products above 2^24 are rounded once, on their way to f32.
     far = np.abs(contender.result() - expected).max() / np.abs(expected).max()
@@ -99,7 +105,7 @@ def shares(speeds: Mapping[str, list[float]]) -> dict[str, float]:
         pairs = zip(speeds[name], speeds[most], strict=True)
         return round(median(speed / (operations_a_byte * peak) for speed, peak in pairs), 3)
 
-    found = {name: share(name, peak) for name, peak in PEAKS.items()}
+    found = {name: share(name, peak) for name, peak in PEAKS.items() if name in speeds}
     reads = [name for name in PEAKS if f"read {name}" in speeds]
     # One multiplication and one addition of each weight.
     return found | {f"{name}_of_read": share(name, f"read {name}", 2 / WEIGHT_BYTES[name]) for name in reads}

@@ -14,12 +14,16 @@ HOST = machine_of(Target.host().llvm())
 SMALL = Product(rows=3, columns=37, depth=41)
 
 
-@pytest.mark.parametrize("entry", ["f32", "int8", "int4", "torch f32", "onnxruntime f32", "onnxruntime int8"])
+@pytest.mark.parametrize(
+    "entry", ["f32", "f16", "int8", "int4", "int2", "torch f32", "onnxruntime f32", "onnxruntime int8"]
+)
 def test_every_contender_computes_the_product(entry):
     make = {
         "f32": lambda: contenders.ours_f32(SMALL, HOST),
         "int8": lambda: contenders.ours_i8(SMALL, HOST),
-        "int4": lambda: contenders.ours_i4(SMALL, HOST),
+        "f16": lambda: contenders.ours_f16(SMALL, HOST),
+        "int4": lambda: contenders.ours_grouped(SMALL, HOST, 4),
+        "int2": lambda: contenders.ours_grouped(SMALL, HOST, 2),
         "torch f32": lambda: contenders.torch_f32(SMALL),
         "onnxruntime f32": lambda: contenders.onnxruntime_f32(SMALL),
         "onnxruntime int8": lambda: contenders.onnxruntime_i8(SMALL),

@@ -166,7 +166,7 @@ def _build_tvm(job: Job) -> Path:
     from autocompress.compiler.lowering import lower
     from autocompress.compiler.memory import activation_bytes
     from autocompress.compiler.relax_graph import compile_module, relax_module
-    from autocompress.compiler.target import Target, machine_of
+    from autocompress.compiler.target import Target, instructions, machine_of
 
     target = Target.of(job.target)
     llvm, log = target.llvm(), _log(job, str(target))
@@ -176,7 +176,7 @@ def _build_tvm(job: Job) -> Path:
     program = log.traced(lower(job.shape, batch=job.batch, tokens=job.tokens, machine=machine, tiles=tiles))
     about = {"tokens": job.tokens, "batch": job.batch, "vocabulary": job.shape.vocabulary, "target": str(target)}
     about |= {"kernels": [str(kernel) for kernel in program.names()], "tiles": program.tiles(), "tuning": log.digest}
-    about["activation_bytes"] = activation_bytes(program)
+    about |= {"activation_bytes": activation_bytes(program), "instructions": instructions(llvm)}
     executable = compile_module(relax_module(program), llvm)
     path = job.path_stem.with_name(f"{job.path_stem.name}.{job.container}")
     partial = path.with_name(f"{path.name}.partial.{job.container}")

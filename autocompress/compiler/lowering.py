@@ -76,8 +76,7 @@ class Lowering:
         """See ``Graph.positions``."""
         x, table, tokens = self._settled(x), f"{name}.position", self.tokens
         rows = self._constant(table, (tokens, x.width), "float32", lambda weights: weights[table][:tokens])
-        size = {"batch": self.batch, "tokens": tokens, "width": x.width}
-        return self._call("positions", [x.tensor, rows], (x.rows, x.width), **size)
+        return self._add(x.tensor, rows, period=tokens)
 
     def norm(self, x: Value, name: str, epsilon: float) -> Value:
         """See ``Graph.norm``."""
@@ -189,7 +188,11 @@ class Lowering:
     def _settled(self, x: Value) -> Value:
         if x.addend is None:
             return x
-        return self._call("add", [x.tensor, x.addend], (x.rows, x.width), rows=x.rows, width=x.width)
+        return self._add(x.tensor, x.addend, period=x.rows)
+
+    def _add(self, x: Tensor, y: Tensor, *, period: int) -> Value:
+        rows, width = x.dimensions
+        return self._call("add", [x, y], (rows, width), rows=rows, period=period, width=width)
 
     def _dimensions(self, name: str) -> tuple[int, int]:
         first, second = self.specs[name].dimensions

@@ -12,7 +12,7 @@ from autocompress.compiler.meta_schedule import traced_f32
 from autocompress.compiler.program import Call, Kernel, Program, Tensor
 from autocompress.compiler.schedules.attention import attention
 from autocompress.compiler.schedules.elementwise import add, first_rows
-from autocompress.compiler.schedules.embed import lookup, positions
+from autocompress.compiler.schedules.embed import lookup
 from autocompress.compiler.schedules.gemm_f16 import gemm_f16, narrow
 from autocompress.compiler.schedules.gemm_f32 import gemm_f32
 from autocompress.compiler.schedules.gemm_grouped import gemm_grouped, quantize_groups
@@ -31,7 +31,6 @@ FAMILIES: dict[str, Callable[..., Any]] = {
     "lookup": lookup,
     "narrow": narrow,
     "norm": norm,
-    "positions": positions,
     "quantize": quantize,
     "quantize_groups": quantize_groups,
 }

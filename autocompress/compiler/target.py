@@ -126,6 +126,29 @@ def _with_vendor(triple: str) -> str:
     return "-".join([parts[0], "unknown", *parts[1:]]) if len(parts) == 3 and parts[1] == "linux" else triple
 
 
+_REPORTED = {
+    "x86_64": {
+        "avx2": "avx2",
+        "fma": "fma",
+        "avx512f": "avx512f",
+        "avx512bw": "avx512bw",
+        "avx512vl": "avx512vl",
+        "avx512vnni": "avx512_vnni",
+        "avx512bf16": "avx512_bf16",
+        "avxvnni": "avx_vnni",
+    },
+    "aarch64": {"dotprod": "asimddp", "fullfp16": "asimdhp", "i8mm": "i8mm", "bf16": "bf16", "sve": "sve"},
+}
+"""LLVM's name of a set of instructions -> the name under which Linux reports it."""
+
+
+def instructions(target: LlvmTarget) -> list[str]:
+    """Return the sets of instructions that code for ``target`` may use beyond the least, as Linux names them."""
+    triple = str(target.attrs.get("mtriple", "") or codegen.llvm_get_system_triple())
+    known = _REPORTED.get(triple.split("-")[0].replace("arm64", "aarch64"), {})
+    return [name for feature, name in known.items() if codegen.target_has_features(feature, target)]
+
+
 def machine_of(target: LlvmTarget) -> Machine:
     """Return what the kernels need to know about ``target``."""
 

@@ -48,11 +48,11 @@ def library(tmp_path_factory):
     return library
 
 
-def run_on(root, cpu, artifact, folder):
+def run_on(root, cpu, artifact, folder, *options):
     """Run an artifact on the board; return the finished process, and the file to which it writes the logits."""
     np.savez(folder / "inputs.npz", **dict(zip(("ids", "mask"), inputs(), strict=True)))
     program = [str(build_arm64.PROJECT / "tests/boards/on_board.py"), artifact.engine, str(artifact.path)]
-    command = build_arm64.python(root, cpu, *program, "inputs.npz", "logits.npy")
+    command = build_arm64.python(root, cpu, *program, "inputs.npz", "logits.npy", *options)
     surroundings = build_arm64.environment(root)
     done = subprocess.run(command, cwd=folder, env=surroundings, capture_output=True, text=True, timeout=300)
     return done, folder / "logits.npy"
@@ -90,8 +90,15 @@ def test_dot_products_are_used_where_the_core_has_them_and_only_there(library, c
 
 
 @pytest.mark.parametrize("bits", [16, 8, 4, 2])
-def test_a_library_for_a_newer_core_dies_on_one_that_lacks_its_instructions(root, library, bits, tmp_path):
+def test_a_library_for_a_newer_core_is_refused_by_one_that_lacks_its_instructions(root, library, bits, tmp_path):
     done, logits = run_on(root, "cortex-a53", library("cortex-a76", bits), tmp_path)
+    assert "compiled for aarch64-linux-gnu cortex-a76; this processor lacks asimddp" in done.stderr
+    assert not logits.exists()
+
+
+@pytest.mark.parametrize("bits", [16, 8, 4, 2])
+def test_its_instructions_would_end_the_process(root, library, bits, tmp_path):
+    done, logits = run_on(root, "cortex-a53", library("cortex-a76", bits), tmp_path, "--unchecked")
     assert done.returncode == -signal.SIGILL, done.stderr
     assert not logits.exists()
 

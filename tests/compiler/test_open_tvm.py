@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from autocompress import engines
 from autocompress.compiler.build import build
 from autocompress.compiler.graph import random_weights
 from autocompress.compiler.lowering import lower
@@ -76,6 +77,13 @@ def test_tiles_and_traces_of_a_log_change_the_kernels_but_not_the_logits(artifac
 def test_an_input_that_would_read_outside_the_tables_is_refused(artifact, ids, wrong):
     with pytest.raises(UnsupportedError, match=wrong):
         open_artifact(artifact, threads=1)(ids, np.ones_like(ids))
+
+
+def test_a_library_is_refused_where_its_instructions_are_missing(artifact, monkeypatch):
+    needed = library_index(artifact.path)["instructions"] or pytest.skip("this processor has no more than the least")
+    monkeypatch.setattr(engines, "_reported_instructions", lambda: {"fpu", *needed[1:]})
+    with pytest.raises(UnsupportedError, match=f"lacks {needed[0]}"):
+        open_artifact(artifact, threads=1)
 
 
 @pytest.mark.parametrize("keep", [0, 100, -1])

@@ -74,15 +74,15 @@ def activate(x: Expr, activation: Activation, lanes: int) -> Expr:
     return x * normal_share(x, lanes)
 
 
-def add(name: str, *, rows: int, width: int, lanes: int) -> Kernel:
-    """Write z = x + y."""
+def add(name: str, *, rows: int, period: int, width: int, lanes: int) -> Kernel:
+    """Write z = x + y, x and z (rows x width), y (period x width) as often as it takes."""
 
     def write() -> None:
-        x, y, z = (argument(part, (rows, width)) for part in "xyz")
+        x, y, z = argument("x", (rows, width)), argument("y", (period, width)), argument("z", (rows, width))
         with ir.parallel(0, rows) as row:
 
             def body(start: Expr, count: int) -> None:
-                value = load(x, row, start=start, lanes=count) + load(y, row, start=start, lanes=count)
+                value = load(x, row, start=start, lanes=count) + load(y, row % period, start=start, lanes=count)
                 store(z, value, row, start=start, lanes=count)
 
             for_spans(width, lanes, body)

@@ -1,4 +1,4 @@
-"""Rows of the token embedding, stored at 32, 16, 8 or 4 bits, and the sum with the position embedding."""
+"""Rows of the token embedding, stored at 32, 16, 8 or 4 bits."""
 
 from __future__ import annotations
 
@@ -51,24 +51,6 @@ def lookup(name: str, *, bits: Bits, batch: int, tokens: int, vocabulary: int, w
                 if bits == 8:
                     step = splat(load(scale, identity, start=0, lanes=1), count)
                     value = ir.cast(value, typed("float32", count)) * step
-                store(y, value, row, start=start, lanes=count)
-
-            for_spans(width, lanes, body)
-
-    return kernel(name, write)
-
-
-def positions(name: str, *, batch: int, tokens: int, width: int, lanes: int) -> Kernel:
-    """Return the kernel (x (batch * tokens x width), position (tokens x width), y)."""
-
-    def write() -> None:
-        x, position = argument("x", (batch * tokens, width)), argument("position", (tokens, width))
-        y = argument("y", (batch * tokens, width))
-        with ir.parallel(0, batch * tokens) as row:
-
-            def body(start: Expr, count: int) -> None:
-                value = load(x, row, start=start, lanes=count)
-                value = value + load(position, row % tokens, start=start, lanes=count)
                 store(y, value, row, start=start, lanes=count)
 
             for_spans(width, lanes, body)

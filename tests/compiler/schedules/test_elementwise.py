@@ -43,3 +43,12 @@ def test_large_inputs_of_gelu_stay_finite():
     points = np.array([-3e4, -50, 50, 3e4], np.float32)
     y = evaluate(lambda x, lanes: elementwise.activate(x, "gelu", lanes), points)
     np.testing.assert_allclose(y, [0, 0, 50, 3e4], atol=1e-2)
+
+
+@pytest.mark.parametrize("width", [1, 17, 64])
+def test_a_sum_begins_again_with_its_second_side_after_each_period(width):
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((6, width), np.float32), rng.standard_normal((3, width), np.float32)
+    kernel = elementwise.add("kernel", rows=6, period=3, width=width, lanes=8)
+    (z,) = run(kernel, [x, y], [((6, width), "float32")])
+    np.testing.assert_array_equal(z, x + np.concatenate([y, y]))

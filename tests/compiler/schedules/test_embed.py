@@ -3,7 +3,7 @@ import pytest
 
 from autocompress.compiler.graph import bf16_bits, random_weights
 from autocompress.compiler.packing import nibble_rows
-from autocompress.compiler.schedules.embed import lookup, positions
+from autocompress.compiler.schedules.embed import lookup
 from autocompress.compiler.target import Target, machine_of
 from autocompress.shape import EMBEDDING_BITS, ModelShape
 from tests.compiler.numpy_graph import NumpyGraph
@@ -28,12 +28,3 @@ def test_rows_are_gathered_and_scaled(bits, width):
     (y,) = run(kernel, inputs, [((10, width), "float32")])
     expected = NumpyGraph(weights, ids, None).lookup("embeddings", bits).reshape(10, width)
     np.testing.assert_allclose(y, expected, rtol=1e-6, atol=1e-6)
-
-
-@pytest.mark.parametrize("width", [1, 17, 64])
-def test_every_sequence_counts_its_positions_from_zero(width):
-    rng = np.random.default_rng(0)
-    x, position = rng.standard_normal((6, width), np.float32), rng.standard_normal((3, width), np.float32)
-    kernel = positions("kernel", batch=2, tokens=3, width=width, lanes=LANES)
-    (y,) = run(kernel, [x, position], [((6, width), "float32")])
-    np.testing.assert_array_equal(y, x + np.concatenate([position, position]))

@@ -71,4 +71,5 @@ def test_a_library_for_another_architecture_is_a_failure(board, tmp_path):
     with RemoteRunner(board, "emulated") as runner:
         result = runner.run(artifact, SHORT)
     assert isinstance(result, Failure)
-    assert result.reason.startswith("error: ")
+    assert result.reason.startswith("refused: ")
+    assert "this processor lacks" in result.reason

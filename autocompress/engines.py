@@ -93,7 +93,7 @@ def open_tvm(artifact: Artifact, *, threads: int) -> Run:
         UnsupportedError: The file is no such library, or TVM cannot use that many threads; when run: an input is
             longer than the library's tokens, or an id is outside the vocabulary.
     """
-    runtime = _tvm_runtime(threads)
+    runtime = tvm_runtime(threads)
     path = _linked(artifact.path)
     about, constants = read_library(path)
     _check_processor(about)
@@ -152,7 +152,7 @@ _CPU, _POOLED = 1, 2
 """TVM's numbers of the CPU device and of the allocator that reuses memory."""
 
 
-def _tvm_runtime(threads: int) -> Any:
+def tvm_runtime(threads: int) -> Any:
     """Return ``tvm_ffi`` with TVM's runtime in it, but neither TVM's compiler nor torch, which take 300 MB."""
     # Read when the first kernel runs: TVM would else use half the processors, and pin every process to the same ones.
     os.environ.setdefault("TVM_NUM_THREADS", str(max(threads, os.cpu_count() or 1)))

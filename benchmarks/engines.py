@@ -27,6 +27,7 @@ from autocompress.cost import Artifact, Failure, Measurement
 from autocompress.engines import open_artifact
 from autocompress.models.load import adapter_of
 from autocompress.profiling.runner import LocalRunner, measure_alternating
+from autocompress.profiling.timing import Timing
 from benchmarks.peer_worker import PEER_ENGINES, OpenVino, know_peers
 from benchmarks.peers import CONTESTANTS, NAMES, Contestant, LogitsOnly, Subject, silenced
 from benchmarks.record import finish
@@ -77,9 +78,12 @@ class EitherRunner:
     ours: LocalRunner
     peers: LocalRunner
 
-    def run(self, artifact: Artifact, **options: Any) -> Measurement | Failure:
+    def run(
+        self, artifact: Artifact, timing: Timing, *, provenance: Mapping[str, str] | None = None
+    ) -> Measurement | Failure:
         """See ``Runner.run``."""
-        return (self.peers if artifact.engine in PEER_ENGINES else self.ours).run(artifact, **options)
+        runner = self.peers if artifact.engine in PEER_ENGINES else self.ours
+        return runner.run(artifact, timing, provenance=provenance)
 
 
 def run_case(case: Case, chosen: Sequence[Contestant], subject: Subject, *, quick: bool) -> Case:
@@ -93,16 +97,13 @@ def run_case(case: Case, chosen: Sequence[Contestant], subject: Subject, *, quic
         except Exception as error:  # Tools of others raise what they like; the row says so, the others go on.
             case.failed[contestant.name] = f"not built: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
     case = check_logits(case, artifacts, subject)
-    local = LocalRunner("host", timeout_s=600)
+    local = LocalRunner("host")
     config: Any = subject.model.config
     found = measure_alternating(
         EitherRunner(local, replace(local, command=(*local.command[:2], "benchmarks.peer_worker"))),
         {name: artifact for name, artifact in artifacts.items() if name not in case.failed},
-        threads=THREADS,
-        vocabulary=config.vocab_size,
+        Timing(THREADS, config.vocab_size, repeats=30, cap_s=0.3 if quick else 1.5, timeout_s=600),
         rounds=3 if quick else 4,
-        repeats=30,
-        cap_s=0.3 if quick else 1.5,
     )
     for name, result in found.items():
         if isinstance(result, Failure):

@@ -28,6 +28,7 @@ from autocompress.predictors.sampling import corners, sample_shapes
 from autocompress.predictors.store import save
 from autocompress.profiling.drift import reference_ms, remeasure_drifted, waited_share, without_waiting
 from autocompress.profiling.runner import LocalRunner
+from autocompress.profiling.timing import Timing
 from autocompress.shape import ModelShape
 from benchmarks.record import finish, print_table
 
@@ -89,9 +90,8 @@ def measure_fresh(predictor: FittedPredictor, count: int) -> tuple[Fresh, ...]:
         with tempfile.TemporaryDirectory() as folder:
             weights = random_weights(shapes[name], seed=FRESH_SEED)
             artifact = build(shapes[name], weights, Path(folder, "model"), engine=predictor.engine, tokens=TOKENS)
-            return LocalRunner("host").run(
-                artifact, threads=THREADS, vocabulary=COMMON.vocabulary, cap_s=SAMPLE_CAP_S, seed=FRESH_SEED
-            )
+            timing = Timing(THREADS, COMMON.vocabulary, cap_s=SAMPLE_CAP_S, seed=FRESH_SEED)
+            return LocalRunner("host").run(artifact, timing)
 
     results = remeasure_drifted({name: measure(name) for name in shapes}, measure, at_most=count // 4)
     found = []

@@ -25,6 +25,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("devices", "engines"),
     ("compiler",),
     ("models", "profiling", "predictors", "runtime", "report", "training"),
+    ("boards",),
     ("compression", "evaluation", "export", "search"),
     ("config",),
     ("pipeline",),
@@ -38,14 +39,14 @@ OWNERS: dict[str, set[str]] = {
     "torch": {"models", "training", "compression", "evaluation", "export", "pipeline"},
     "transformers": {"models", "training", "compression", "evaluation", "export", "pipeline"},
     "onnxruntime": {"engines"},
-    "tvm": {"compiler", "engines"},
+    "tvm": {"compiler", "engines", "boards"},
     "optuna": {"search"},
     "pydantic": {"devices", "config"},
     "yaml": {"devices", "config"},
     "plotly": {"report"},
 }
 NAMELESS = {"utils", "util", "helpers", "helper", "common", "core", "base", "manager", "misc"}
-ON_THE_BOARD = ("autocompress.engines", "autocompress.profiling", "autocompress.runtime")
+ON_THE_BOARD = ("autocompress.engines", "autocompress.profiling", "autocompress.runtime", "autocompress.boards")
 NOT_ON_THE_BOARD = ("torch", "transformers", "optuna")
 
 

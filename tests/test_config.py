@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from autocompress.config import SCHEMA_FILE, RunConfig, dump_config, json_schema, load_config
 from autocompress.cost import Budget, Limit
-from autocompress.devices import load_profile
+from autocompress.devices.load import load_profile
 from autocompress.errors import ConfigError
 from autocompress.shape import BITS, EMBEDDING_BITS
 

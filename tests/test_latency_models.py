@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from autocompress.cost import LIMITS
-from autocompress.devices import list_profiles, load_profile
+from autocompress.devices.load import list_profiles, load_profile
 from autocompress.engines import ENGINES
 from autocompress.predictors.fit import fit
 from autocompress.predictors.intervals import COVERAGE

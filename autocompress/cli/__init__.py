@@ -34,7 +34,7 @@ def _run(words: list[str]) -> int:
     app = typer.Typer(
         help="Joint, hardware-aware compression of transformers.", no_args_is_help=True, pretty_exceptions_enable=False
     )
-    app.add_typer(device.app, name="device", help="Device profiles: list, show, detect.")
+    app.add_typer(device.app, name="device", help="Devices and boards: list, show, detect, serve, add, probe.")
     for module in (profile, predict, check, finetune, search, status, report, export, link, doctor):
         app.command(module.NAME, help=module.HELP)(module.run)
     app.callback()(_options)

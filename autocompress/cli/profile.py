@@ -1,8 +1,10 @@
-"""``autocompress profile``: measure models of many shapes on this machine and fit a predictor."""
+"""``autocompress profile``: measure models of many shapes on a device and fit a predictor."""
 
 from __future__ import annotations
 
-from typing import Annotated, Optional
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
@@ -10,11 +12,15 @@ from autocompress.cli.options import Engine, Threads, Tokens
 from autocompress.cli.terminal import progress, say, show
 from autocompress.errors import DeviceError
 
-NAME, HELP = "profile", "Measure this machine around a model and fit its latency, memory and size predictor."
+if TYPE_CHECKING:
+    from autocompress.devices.profile import DeviceProfile
+    from autocompress.pipeline.calibration import Bench
+
+NAME, HELP = "profile", "Measure a device around a model and fit its latency, memory and size predictor."
 
 
 def run(
-    device: Annotated[str, typer.Argument(help="Only host can be measured so far.")] = "host",
+    device: Annotated[str, typer.Argument(help="host, or a board that was added.")] = "host",
     model: Annotated[
         Optional[str],  # noqa: UP045 - typer reads the annotation
         typer.Option(help="Model to sample around: a folder, hub:NAME or wheel:...; default 6 layers x 384."),
@@ -35,21 +41,17 @@ def run(
             " log in any case."
         ),
     ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Keep the samples of a run that was interrupted.")] = False,
 ) -> None:
     """See ``HELP``."""
     from autocompress.devices.load import load_profile
-    from autocompress.pipeline.calibration import HOST, profile_host, widths
+    from autocompress.pipeline.calibration import profile_host, widths
     from autocompress.pipeline.prediction import shape_of
 
-    if device != HOST:
-        raise DeviceError(
-            f"The device {device!r} cannot be reached.",
-            right="This version measures the machine it runs on, which is called host.",
-            next_step="Run autocompress profile host on that device.",
-        )
-    with progress() as report:
+    profile = load_profile(device)
+    with progress() as report, _bench(profile) as bench:
         predictor = profile_host(
-            load_profile(device),
+            profile,
             shape_of(model),
             engine=engine,
             threads=threads,
@@ -57,6 +59,8 @@ def run(
             samples=samples,
             bits=widths(bits or ()),
             tune=tune,
+            bench=bench,
+            resume=resume,
             progress=report,
         )
     rows = [
@@ -65,3 +69,29 @@ def run(
     ]
     show(["figure", "mean error", "worst", "within 10 %"], rows, title="Held-out samples, each left out of its fit")
     say(predictor.source)
+
+
+@contextmanager
+def _bench(profile: DeviceProfile) -> Iterator[Bench | None]:
+    """Yield the way to a board; ``None`` for this machine."""
+    from autocompress.boards.address import load
+    from autocompress.boards.remote import RemoteRunner
+    from autocompress.boards.ssh import reach
+    from autocompress.pipeline.calibration import HOST, Bench
+
+    if profile.name == HOST:
+        yield None
+        return
+    address = load(profile.name)
+    if address is None:
+        raise DeviceError(
+            f"How the device {profile.name!r} is reached is not known.",
+            right="A board is added before it is measured; the machine that this runs on is called host.",
+            next_step=f"Run: autocompress device add {profile.name} --ssh USER@HOST",
+        )
+    try:
+        with reach(profile.name, address) as way, RemoteRunner(way, profile.name, keeps=1) as runner:
+            yield Bench(runner, profile.tvm_target)
+    except DeviceError as error:
+        kept = "What was measured is kept: run the same command with --resume."
+        raise DeviceError(error.wrong, right=error.right, next_step=f"{error.next_step} {kept}") from error

@@ -1,19 +1,11 @@
-"""Look at this machine: cores, extensions, caches, memory and engines, also inside a container."""
+"""Make the profile of a machine of what its system says."""
 
 from __future__ import annotations
 
-import os
-import platform
-import time
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from importlib import metadata
 from math import ceil
 from pathlib import Path
 
-import numpy as np
-import psutil
 import yaml
 
 from autocompress.devices import cores as known
@@ -26,6 +18,7 @@ from autocompress.devices.cpuinfo import (
     parse_memory_limit,
 )
 from autocompress.devices.profile import Caches, CoreKind, DeviceProfile
+from autocompress.devices.system import HostText, copy_bandwidth_gb_s, read_host
 from autocompress.errors import DeviceError
 
 HOST = "host"
@@ -33,37 +26,6 @@ HOST = "host"
 
 ASSUMED_GHZ = 2.0
 """Clock that is assumed where neither the kernel nor the processor says it."""
-
-_DISTRIBUTIONS = {"onnxruntime": "onnxruntime", "tvm": "apache-tvm"}
-_SYSFS = Path("/sys/devices/system/cpu")
-_CGROUP = Path("/sys/fs/cgroup")
-
-
-@dataclass(frozen=True)
-class HostText:
-    """What the system says of itself, as it says it.
-
-    Attributes:
-        machine: ``platform.machine()``.
-        cpuinfo: Text of ``/proc/cpuinfo``.
-        usable: Logical processors that this process may run on.
-        caches: (level, type, size) of the first usable processor's caches, as sysfs writes them.
-        max_khz: Highest clock of each processor for which cpufreq says it.
-        cpu_quota: cgroup quota and period, "" where there is none.
-        memory_limit: cgroup memory limit, "" where there is none.
-        ram_bytes: Main memory of the machine.
-        engines: Engine -> installed version.
-    """
-
-    machine: str
-    cpuinfo: str
-    usable: frozenset[int]
-    ram_bytes: int
-    caches: tuple[tuple[str, str, str], ...] = ()
-    max_khz: Mapping[int, int] = field(default_factory=dict)
-    cpu_quota: str = ""
-    memory_limit: str = ""
-    engines: Mapping[str, str] = field(default_factory=dict)
 
 
 def detect_host(*, measure_bandwidth: bool = True) -> DeviceProfile:
@@ -76,26 +38,6 @@ def detect_host(*, measure_bandwidth: bool = True) -> DeviceProfile:
         DeviceError: This is not Linux on x86-64 or AArch64.
     """
     return profile_of(read_host(), bandwidth_gb_s=copy_bandwidth_gb_s() if measure_bandwidth else None)
-
-
-def read_host() -> HostText:
-    """Read what the system says of itself; what it does not say stays empty."""
-    usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
-    folder = _SYSFS / f"cpu{min(usable)}" / "cache"
-    entries = sorted(folder.glob("index*")) if folder.is_dir() else []
-    clocks = {cpu: _read(_SYSFS / f"cpu{cpu}" / "cpufreq" / "cpuinfo_max_freq") for cpu in usable}
-    v1_quota = f"{_read(_CGROUP / 'cpu/cpu.cfs_quota_us')} {_read(_CGROUP / 'cpu/cpu.cfs_period_us')}"
-    return HostText(
-        machine=platform.machine(),
-        cpuinfo=_read(Path("/proc/cpuinfo")),
-        usable=frozenset(usable),
-        ram_bytes=psutil.virtual_memory().total,
-        caches=tuple((_read(e / "level"), _read(e / "type"), _read(e / "size")) for e in entries),
-        max_khz={cpu: int(text) for cpu, text in clocks.items() if text.isdigit()},
-        cpu_quota=_read(_CGROUP / "cpu.max") or v1_quota.strip(),
-        memory_limit=_read(_CGROUP / "memory.max") or _read(_CGROUP / "memory/memory.limit_in_bytes"),
-        engines=_engine_versions(),
-    )
 
 
 def profile_of(host: HostText, *, bandwidth_gb_s: float | None = None) -> DeviceProfile:
@@ -137,18 +79,6 @@ def profile_of(host: HostText, *, bandwidth_gb_s: float | None = None) -> Device
         calibration="none",
         sources=_sources(kinds, measured=bandwidth_gb_s is not None),
     )
-
-
-def copy_bandwidth_gb_s(*, size_bytes: int = 2**26, repeats: int = 5) -> float:
-    """Time copies of an array and return the best, in 10^9 bytes read or written a second, as STREAM counts them."""
-    source = np.ones(size_bytes // 8)
-    target = np.empty_like(source)
-    best = float("inf")
-    for _ in range(repeats):
-        start_s = time.perf_counter()
-        np.copyto(target, source)
-        best = min(best, time.perf_counter() - start_s)
-    return round(2 * source.nbytes / best / 1e9, 1)
 
 
 def write_profile(profile: DeviceProfile, folder: Path) -> Path:
@@ -215,20 +145,3 @@ def _sources(kinds: tuple[CoreKind, ...], *, measured: bool) -> dict[str, str]:
         "ram_bytes": "/proc/meminfo and cgroup limit",
     }
     return {**sources, "memory_bandwidth_gb_s": "timed copy of 64 MiB on one core"} if measured else sources
-
-
-def _engine_versions() -> dict[str, str]:
-    versions = {}
-    for engine, distribution in _DISTRIBUTIONS.items():
-        try:
-            versions[engine] = metadata.version(distribution)
-        except metadata.PackageNotFoundError:
-            continue
-    return versions
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace").strip().strip("\0")
-    except OSError:
-        return ""

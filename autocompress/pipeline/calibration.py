@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,18 +14,22 @@ from autocompress.cost import Failure, Measurement
 from autocompress.devices.paths import data_folders
 from autocompress.devices.profile import DeviceProfile
 from autocompress.errors import OutOfRangeError, StorageError, UnsupportedError
+from autocompress.pipeline.journal import Journal
 from autocompress.pipeline.progress import Progress, quiet
 from autocompress.pipeline.tuning import TVM, host_log, read_tune, tune_host
 from autocompress.predictors.fit import fit
 from autocompress.predictors.predictor import FittedPredictor, Predictor, Sample
 from autocompress.predictors.roofline import Peak, Roofline
 from autocompress.predictors.sampling import COMMON_BITS, FFN_ALIGN, corners, sample_shapes
-from autocompress.predictors.store import find, load, save
+from autocompress.predictors.store import file_name, find, load, save
 from autocompress.profiling.drift import remeasure_drifted, without_waiting
-from autocompress.profiling.runner import LocalRunner
+from autocompress.profiling.runner import LocalRunner, Runner
+from autocompress.profiling.timing import Timing
 from autocompress.shape import BITS, Bits, ModelShape
 
 MODELS = "latency_models"
+SAMPLES = "samples"
+"""Folder of the journals."""
 HOST = "host"
 UNKNOWN_BANDWIDTH_GB_S = 8.0
 """Assumed where a profile states none: what a single-channel board reaches."""
@@ -87,6 +92,19 @@ def roofline(profile: DeviceProfile, engine: str, threads: int) -> Roofline:
     return Roofline(profile.name, engine, threads, peak)
 
 
+@dataclass(frozen=True)
+class Bench:
+    """Where samples are taken.
+
+    Attributes:
+        runner: Runs them.
+        target: What they are compiled for; ``None`` is this machine.
+    """
+
+    runner: Runner
+    target: Mapping[str, object] | None = None
+
+
 def profile_host(
     profile: DeviceProfile,
     teacher: ModelShape,
@@ -98,35 +116,49 @@ def profile_host(
     align: int = FFN_ALIGN,
     bits: tuple[Bits, ...] = COMMON_BITS,
     tune: str | None = None,
+    bench: Bench | None = None,
+    resume: bool = False,
     progress: Progress = quiet,
 ) -> FittedPredictor:
-    """Measure models of many shapes around ``teacher`` on this machine, fit, and keep the predictor as JSON.
+    """Measure models of many shapes around ``teacher``, fit, and keep the predictor as JSON.
+
+    They are measured on this machine or, given a ``bench``, on the device of ``profile`` as that says. Each sample is
+    written down in a ``Journal`` as it arrives; with ``resume``, those of an interrupted run are not taken anew.
 
     Samples that an earlier profiling took on the same processor with the same engine and kernels are used too. Where
     ``bits`` ask for more corners than ``samples``, all corners are measured. The compiler is tuned first (``tune``: see
-    ``pipeline.tuning``), so that what is measured is what will be deployed.
+    ``pipeline.tuning``), so that what is measured is what will be deployed; for other devices it is not.
 
     Raises:
-        DeviceError: Too few samples could be measured.
-        ConfigError: There is no such way to tune.
+        DeviceError: Too few samples could be measured, or the device cannot be reached.
+        ConfigError: There is no such way to tune, or what is to be resumed is another run.
     """
     how = read_tune(tune, engine)
     samples = max(samples, len(corners(teacher, align, bits)))
     shapes = {str(index): shape for index, shape in enumerate(sample_shapes(teacher, samples, 0, align, bits))}
-    if how != "off":
+    if how != "off" and bench is None:
         tune_host(shapes.values(), tokens=tokens, how=how, progress=progress)
-    runner = LocalRunner(profile.name)
+    bench = bench or Bench(LocalRunner(profile.name))
+    identity = _identity(profile, engine)
+    journal = _journal(profile, engine, threads, tokens, identity)
+    taken_before = journal.begin(resume=resume)
+    timing = Timing(threads, teacher.vocabulary, cap_s=SAMPLE_CAP_S)
 
     def measure(name: str) -> Measurement | Failure:
         with tempfile.TemporaryDirectory(prefix="autocompress-") as folder:
             weights = random_weights(shapes[name])
-            artifact = build(shapes[name], weights, Path(folder, "model"), engine=engine, tokens=tokens)
-            return runner.run(artifact, threads=threads, vocabulary=teacher.vocabulary, cap_s=SAMPLE_CAP_S)
+            stem = Path(folder, "model")
+            artifact = build(shapes[name], weights, stem, engine=engine, tokens=tokens, target=bench.target)
+            result = bench.runner.run(
+                artifact, timing, provenance={"date": datetime.now(UTC).isoformat("T", "seconds")}
+            )
+        journal.note(shapes[name], result)
+        return result
 
     results: dict[str, Measurement | Failure] = {}
     for index, (name, shape) in enumerate(shapes.items()):
         progress("calibrate", index, samples, shape.describe())
-        results[name] = measure(name)
+        results[name] = taken_before.get(shape) or measure(name)
     steady = remeasure_drifted(results, measure, at_most=samples // 4)
     taken = tuple(
         Sample.of(shapes[name], tokens, without_waiting(result))
@@ -138,12 +170,18 @@ def profile_host(
         device=profile.name,
         engine=engine,
         threads=threads,
-        provenance={**_identity(profile, engine), "date": datetime.now(UTC).date().isoformat()},
+        provenance={**identity, "date": datetime.now(UTC).date().isoformat()},
     )
     path = save(predictor, data_folders(MODELS)[0])
     error = predictor.held_out["latency_p50_ms"].mape
     progress("calibrate", samples, samples, f"held-out error {error:.1%}, kept in {path}")
     return predictor
+
+
+def _journal(profile: DeviceProfile, engine: str, threads: int, tokens: int, identity: Mapping[str, str]) -> Journal:
+    path = (data_folders(SAMPLES)[0] / file_name(profile.name, engine, threads)).with_suffix(".jsonl")
+    sizes = {"threads": str(threads), "tokens": str(tokens), "cap_s": str(SAMPLE_CAP_S)}
+    return Journal(path, {"device": profile.name, "engine": engine, **identity, **sizes})
 
 
 def _earlier(
@@ -153,7 +191,8 @@ def _earlier(
         known = best_known(profile, engine, threads)
     except StorageError:
         known = None  # A file that cannot be read, or is of an older version, is what profiling replaces.
-    samples = () if known is None else known.samples
+    same = known is not None and _made_by(known, _identity(profile, engine))
+    samples = known.samples if known is not None and same else ()
     return tuple(sample for sample in samples if (sample.shape, sample.tokens) not in retaken)
 
 
@@ -165,7 +204,11 @@ def _identity(profile: DeviceProfile, engine: str) -> dict[str, str]:
 def _is_current(known: FittedPredictor, profile: DeviceProfile, engine: str) -> bool:
     if profile.name != HOST:
         return True  # What a board's predictor was fitted on is in its provenance; this machine says nothing of it.
-    return all(known.provenance.get(key) == value for key, value in _identity(profile, engine).items())
+    return _made_by(known, _identity(profile, engine))
+
+
+def _made_by(known: FittedPredictor, identity: Mapping[str, str]) -> bool:
+    return all(known.provenance.get(key) == value for key, value in identity.items())
 
 
 def widths(asked: Iterable[int]) -> tuple[Bits, ...]:

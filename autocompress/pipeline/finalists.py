@@ -25,6 +25,7 @@ from autocompress.pipeline.teacher import Teacher
 from autocompress.pipeline.workspace import Workspace
 from autocompress.plan import CompressionPlan
 from autocompress.profiling.runner import LocalRunner, measure_alternating
+from autocompress.profiling.timing import Timing
 
 PARITY_INPUTS = 32
 ROUNDS = 3
@@ -129,10 +130,8 @@ def measure(made: Sequence[Made], *, config: RunConfig, vocabulary: int) -> dict
     results = measure_alternating(
         LocalRunner(config.device.profile),
         {item.name: item.artifact for item in made},
-        threads=config.device.threads,
-        vocabulary=vocabulary,
+        Timing(config.device.threads, vocabulary, cap_s=1.0),
         rounds=ROUNDS,
-        cap_s=1.0,
     )
     for name, result in results.items():
         if isinstance(result, Failure):

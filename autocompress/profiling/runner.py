@@ -7,13 +7,14 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any, Protocol
 
 from autocompress.cost import Artifact, Failure, Measurement
 from autocompress.profiling.drift import reference_ms
+from autocompress.profiling.timing import Timing
 from autocompress.profiling.worker import Request
 
 WORKER = (sys.executable, "-m", "autocompress.profiling.worker")
@@ -25,27 +26,13 @@ class Runner(Protocol):
     """A way to run artifacts on a device."""
 
     def run(
-        self,
-        artifact: Artifact,
-        *,
-        threads: int,
-        vocabulary: int,
-        warmup: int = 3,
-        repeats: int = 50,
-        cap_s: float = 2.0,
-        seed: int = 0,
-        provenance: Mapping[str, str] | None = None,
+        self, artifact: Artifact, timing: Timing, *, provenance: Mapping[str, str] | None = None
     ) -> Measurement | Failure:
-        """Time ``artifact`` on one sequence of random ids below ``vocabulary``.
+        """Time ``artifact``.
 
         Args:
             artifact: What is run.
-            threads: Threads of the engine.
-            vocabulary: Rows of the token embedding.
-            warmup: Runs before the first sample.
-            repeats: Most samples.
-            cap_s: Seconds after which no further sample is taken.
-            seed: Of the input ids.
+            timing: How.
             provenance: Text values that are added to the measurement's own, e.g. the date.
         """
 
@@ -56,79 +43,76 @@ class LocalRunner:
 
     Attributes:
         device: Name of the profile that this machine is measured as.
-        timeout_s: Seconds after which a run counts as hung.
         command: The worker; a prefix such as ``("taskset", "-c", "3")`` may be put before ``WORKER``.
     """
 
     device: str
-    timeout_s: float = 120.0
     command: tuple[str, ...] = WORKER
 
     def run(
-        self,
-        artifact: Artifact,
-        *,
-        threads: int,
-        vocabulary: int,
-        warmup: int = 3,
-        repeats: int = 50,
-        cap_s: float = 2.0,
-        seed: int = 0,
-        provenance: Mapping[str, str] | None = None,
+        self, artifact: Artifact, timing: Timing, *, provenance: Mapping[str, str] | None = None
     ) -> Measurement | Failure:
         """See ``Runner.run``. A crash, a hang, or a wrong result is a ``Failure``, whose reason begins with its kind.
 
         Kinds: ``crash``, ``time-out``, ``out of memory``, ``wrong result``, ``refused``, ``error``.
         """
-        request = Request(
-            path=str(artifact.path),
-            engine=artifact.engine,
-            tokens=artifact.tokens,
-            threads=threads,
-            vocabulary=vocabulary,
-            warmup=warmup,
-            repeats=repeats,
-            cap_s=None if cap_s == float("inf") else cap_s,
-            seed=seed,
-            batch=artifact.batch,
-        )
-        answer = self._ask(request)
-        if isinstance(answer, Failure):
-            return answer
-        return Measurement(
-            samples_ms=tuple(answer["samples_ms"]),
-            peak_memory_bytes=answer["peak_memory_bytes"],
-            base_memory_bytes=answer["base_memory_bytes"],
-            size_bytes=answer["size_bytes"],
-            device=self.device,
-            engine=artifact.engine,
-            threads=threads,
-            provenance={**answer["provenance"], **(provenance or {})},
-        )
+        answer = ask(Request.of(artifact, timing), timeout_s=timing.timeout_s, command=self.command)
+        return read_answer(answer, artifact, timing, device=self.device, provenance=provenance)
 
-    def _ask(self, request: Request) -> dict[str, Any] | Failure:
-        try:
-            done = subprocess.run(
-                self.command,
-                input=request.to_json(),
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=self.timeout_s,
-                env=os.environ | _threads(request.threads),
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            return Failure(f"time-out: no answer within {self.timeout_s:g} s")
-        except OSError as error:
-            return Failure(f"error: the worker cannot start: {error}")
-        if done.returncode != 0:
-            return Failure(classify(done.returncode, done.stderr))
-        try:
-            answer: dict[str, Any] = json.loads(done.stdout)
-        except json.JSONDecodeError:
-            return Failure(f"error: the worker answered {done.stdout[:80]!r}")
-        return Failure(str(answer["failure"])) if "failure" in answer else answer
+
+def ask(request: Request, *, timeout_s: float, command: Sequence[str] = WORKER) -> dict[str, Any]:
+    """Return what a fresh worker answers: the fields of a measurement, or ``failure`` with the reason.
+
+    Args:
+        request: What is to be measured.
+        timeout_s: Seconds after which the worker counts as hung, and is killed.
+        command: The worker.
+    """
+    try:
+        done = subprocess.run(
+            command,
+            input=request.to_json(),
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout_s,
+            env=os.environ | _threads(request.threads),
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return {"failure": f"time-out: no answer within {timeout_s:g} s"}
+    except OSError as error:
+        return {"failure": f"error: the worker cannot start: {error}"}
+    if done.returncode != 0:
+        return {"failure": classify(done.returncode, done.stderr)}
+    try:
+        answer: dict[str, Any] = json.loads(done.stdout)
+    except json.JSONDecodeError:
+        return {"failure": f"error: the worker answered {done.stdout[:80]!r}"}
+    return answer
+
+
+def read_answer(
+    answer: Mapping[str, Any],
+    artifact: Artifact,
+    timing: Timing,
+    *,
+    device: str,
+    provenance: Mapping[str, str] | None = None,
+) -> Measurement | Failure:
+    """Return the measurement of ``artifact`` on ``device`` that a worker answered, or its failure."""
+    if "failure" in answer:
+        return Failure(str(answer["failure"]))
+    return Measurement(
+        samples_ms=tuple(answer["samples_ms"]),
+        peak_memory_bytes=answer["peak_memory_bytes"],
+        base_memory_bytes=answer["base_memory_bytes"],
+        size_bytes=answer["size_bytes"],
+        device=device,
+        engine=artifact.engine,
+        threads=timing.threads,
+        provenance={**answer["provenance"], **(provenance or {})},
+    )
 
 
 def _threads(threads: int) -> dict[str, str]:
@@ -139,7 +123,7 @@ def _threads(threads: int) -> dict[str, str]:
 
 def classify(status: int, stderr: str) -> str:
     """Say in one line why a worker ended with ``status`` (negative: the signal that ended it)."""
-    last = next((line.strip() for line in reversed(stderr.splitlines()) if line.strip()), "no message")
+    last = last_words(stderr)
     if any(word in stderr for word in _MEMORY_WORDS):
         return f"out of memory: {last}"
     if status == _KILLED:
@@ -149,16 +133,17 @@ def classify(status: int, stderr: str) -> str:
     return f"error: exit status {status}: {last}"
 
 
+def last_words(stderr: str) -> str:
+    """Return the last line that a process wrote, or say that there is none."""
+    return next((line.strip() for line in reversed(stderr.splitlines()) if line.strip()), "no message")
+
+
 def measure_alternating(
     runner: Runner,
     artifacts: Mapping[str, Artifact],
+    timing: Timing,
     *,
-    threads: int,
-    vocabulary: int,
     rounds: int = 3,
-    warmup: int = 3,
-    repeats: int = 50,
-    cap_s: float = 2.0,
     provenance: Mapping[str, str] | None = None,
 ) -> dict[str, Measurement | Failure]:
     """Measure artifacts in turn, A B A B, each time in a fresh process, so that drift of the machine hits all alike.
@@ -173,15 +158,7 @@ def measure_alternating(
         for name, artifact in artifacts.items():
             if name in failed:
                 continue
-            result = runner.run(
-                artifact,
-                threads=threads,
-                vocabulary=vocabulary,
-                warmup=warmup,
-                repeats=repeats,
-                cap_s=cap_s,
-                provenance=provenance,
-            )
+            result = runner.run(artifact, timing, provenance=provenance)
             if isinstance(result, Failure):
                 failed[name] = result
             else:

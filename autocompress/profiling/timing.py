@@ -4,12 +4,36 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
+from dataclasses import dataclass
 from time import perf_counter
 from typing import NamedTuple
 
 FEWEST_SAMPLES = 5
 """Samples that are taken even when the time cap is passed: fewer make no median."""
 BLOCK_S = 0.05
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How an artifact is timed, on one batch of random ids.
+
+    Attributes:
+        threads: Threads of the engine.
+        vocabulary: Rows of the token embedding; the ids are drawn below it.
+        warmup: Runs before the first sample.
+        repeats: Most samples.
+        cap_s: Seconds after which no further sample is taken.
+        seed: Of the input ids.
+        timeout_s: Seconds after which the run counts as hung.
+    """
+
+    threads: int
+    vocabulary: int
+    warmup: int = 3
+    repeats: int = 50
+    cap_s: float = 2.0
+    seed: int = 0
+    timeout_s: float = 120.0
 
 
 class Times(NamedTuple):

@@ -21,7 +21,7 @@ from autocompress.engines import open_artifact
 from autocompress.errors import AutoCompressError
 from autocompress.profiling.drift import Reference, waiting_clock
 from autocompress.profiling.memory import peak_resident_bytes, resident_bytes
-from autocompress.profiling.timing import time_calls
+from autocompress.profiling.timing import Timing, time_calls
 
 PACKAGES = {"onnxruntime": "onnxruntime", "tvm": "apache-tvm"}
 """Engine name -> the package whose version counts."""
@@ -54,6 +54,22 @@ class Request:
     cap_s: float | None = None
     seed: int = 0
     batch: int = 1
+
+    @classmethod
+    def of(cls, artifact: Artifact, timing: Timing) -> Request:
+        """Ask for ``artifact`` to be timed so."""
+        return cls(
+            path=str(artifact.path),
+            engine=artifact.engine,
+            tokens=artifact.tokens,
+            threads=timing.threads,
+            vocabulary=timing.vocabulary,
+            warmup=timing.warmup,
+            repeats=timing.repeats,
+            cap_s=None if timing.cap_s == float("inf") else timing.cap_s,
+            seed=timing.seed,
+            batch=artifact.batch,
+        )
 
     def to_json(self) -> str:
         """Write what ``from_json`` reads."""
@@ -143,8 +159,8 @@ def answer(request: Request) -> dict[str, object]:
         return {"failure": f"wrong result: {error}"}
 
 
-def _take_stdout() -> TextIO:
-    # Engines print to standard output from native code; what they say goes to standard error instead.
+def take_stdout() -> TextIO:
+    """Return standard output; what engines print there from native code goes to standard error from now on."""
     mine = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     return mine
@@ -152,7 +168,7 @@ def _take_stdout() -> TextIO:
 
 def main() -> None:
     """Answer the one request on standard input."""
-    with _take_stdout() as out:
+    with take_stdout() as out:
         json.dump(answer(Request.from_json(sys.stdin.read())), out)
 
 

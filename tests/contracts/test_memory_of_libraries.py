@@ -15,6 +15,7 @@ from autocompress.compiler.target import Target, machine_of
 from autocompress.cost import Measurement
 from autocompress.engines import LIBRARY_MARK
 from autocompress.profiling.runner import LocalRunner
+from autocompress.profiling.timing import Timing
 from autocompress.shape import LayerShape, ModelShape
 
 
@@ -26,7 +27,7 @@ def known_and_measured(folder: Path, shape: ModelShape, tokens: int, batch: int)
     """Bytes of constants, values and workspace, and how far a fresh process grows to load and run the library."""
     program = lower(shape, tokens=tokens, batch=batch, machine=machine_of(Target.host().llvm()))
     artifact = build(shape, random_weights(shape), folder / "model", engine="tvm", tokens=tokens, batch=batch)
-    measured = LocalRunner("host").run(artifact, threads=1, vocabulary=shape.vocabulary, warmup=1, repeats=2)
+    measured = LocalRunner("host").run(artifact, Timing(1, shape.vocabulary, warmup=1, repeats=2))
     assert isinstance(measured, Measurement), measured
     known = constant_bytes(program) + activation_bytes(program) + workspace_bytes(program, threads=1)
     return known, measured.peak_memory_bytes - measured.base_memory_bytes

@@ -6,8 +6,10 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from autocompress.devices import DeviceProfile, detect_host, load_profile, read_profile, write_profile
-from autocompress.devices.detect import ASSUMED_GHZ, HostText, copy_bandwidth_gb_s, profile_of
+from autocompress.devices.detect import ASSUMED_GHZ, detect_host, profile_of, write_profile
+from autocompress.devices.load import load_profile, read_profile
+from autocompress.devices.profile import DeviceProfile
+from autocompress.devices.system import HostText, copy_bandwidth_gb_s
 from autocompress.errors import DeviceError
 
 RECORDED = Path(__file__).with_name("recorded")
@@ -114,7 +116,7 @@ def test_this_machine_is_within_what_the_process_may_use() -> None:
 
 def test_bandwidth_counts_what_is_read_and_what_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
     ticks = iter(np.arange(10) * 0.5)
-    monkeypatch.setattr("autocompress.devices.detect.time.perf_counter", lambda: next(ticks))
+    monkeypatch.setattr("autocompress.devices.system.time.perf_counter", lambda: next(ticks))
     assert copy_bandwidth_gb_s(size_bytes=10**9 // 8, repeats=2) == round(2 * 0.125 / 0.5, 1)
 
 

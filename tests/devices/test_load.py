@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from autocompress.devices import detect_host, list_profiles, load_profile, write_profile
+from autocompress.devices.detect import detect_host, write_profile
+from autocompress.devices.load import list_profiles, load_profile
 from autocompress.errors import ConfigError
 
 PI = Path(__file__).parents[2] / "device_profiles" / "raspberry-pi-4.yaml"

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from autocompress.devices import DeviceProfile
+from autocompress.devices.profile import DeviceProfile
 
 
 def big_little(**changes: Any) -> dict[str, Any]:

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import tvm
 
-from autocompress.devices import DeviceProfile, read_profile
 from autocompress.devices.cores import arm_int8_ops_per_cycle
 from autocompress.devices.cpuinfo import ARM_ISA, X86_ISA
-from autocompress.devices.profile import SPECS
+from autocompress.devices.load import read_profile
+from autocompress.devices.profile import SPECS, DeviceProfile
 
 FOLDER = Path(__file__).parents[2] / "device_profiles"
 FILES = sorted(FOLDER.glob("*.yaml"))

@@ -9,9 +9,10 @@ from autocompress.devices.load import load_profile
 from autocompress.devices.profile import DeviceProfile
 from autocompress.errors import DeviceError, OutOfRangeError, StorageError, UnsupportedError
 from autocompress.pipeline import calibration
-from autocompress.pipeline.calibration import HOST, best_known, predictor_for, profile_host, widths
+from autocompress.pipeline.calibration import HOST, Bench, best_known, predictor_for, profile_host, widths
 from autocompress.predictors.predictor import FittedPredictor
 from autocompress.predictors.sampling import COMMON_BITS, corners
+from autocompress.profiling.timing import Timing
 from autocompress.shape import BITS, LayerShape, ModelShape
 
 TEACHER = ModelShape("bert", 60, 16, 32, 32, (LayerShape(4, 8, 64),) * 3, 2)
@@ -27,7 +28,7 @@ class ByFormula:
     def __init__(self, device: str) -> None:
         self.device = device
 
-    def run(self, artifact: Artifact, *, threads: int, vocabulary: int, cap_s: float) -> Measurement | Failure:
+    def run(self, artifact: Artifact, timing: Timing, *, provenance) -> Measurement | Failure:
         ByFormula.runs += 1
         if self.failing and self.runs % self.failing == 0:
             return Failure("crash: SIGSEGV")
@@ -39,8 +40,8 @@ class ByFormula:
             size_bytes=artifact.size_bytes,
             device=self.device,
             engine=artifact.engine,
-            threads=threads,
-            provenance={"reference_ms": "1.0"},
+            threads=timing.threads,
+            provenance={"reference_ms": "1.0", **provenance},
         )
 
 
@@ -166,3 +167,27 @@ def test_widths_are_the_common_ones_and_those_asked_for():
     assert widths([16, 8, 16]) == (4, 8, 16, 32)
     with pytest.raises(UnsupportedError, match="Weights of 3, 7 bits"):
         widths([7, 16, 3])
+
+
+def test_a_profiling_that_was_interrupted_takes_only_what_is_missing(host, monkeypatch):
+    def interrupted(stage, done, total, note):
+        if done == 5:
+            raise KeyboardInterrupt
+
+    settings = {"engine": "onnxruntime", "threads": 1, "tokens": TOKENS, "samples": SAMPLES, "align": 16}
+    with pytest.raises(KeyboardInterrupt):
+        profile_host(host, TEACHER, **settings, progress=interrupted)
+    assert ByFormula.runs == 5
+    made = profile_host(host, TEACHER, **settings, resume=True)
+    assert ByFormula.runs == len(made.samples) == SAMPLES
+    profile_host(host, TEACHER, **settings)
+    assert ByFormula.runs == 2 * SAMPLES
+
+
+def test_a_board_is_measured_by_its_runner_and_compiled_for_its_target(host):
+    board = load_profile("raspberry-pi-4")
+    bench = Bench(ByFormula(board.name), board.tvm_target)
+    settings = {"engine": "onnxruntime", "threads": 1, "tokens": TOKENS, "samples": SAMPLES, "align": 16}
+    made = profile_host(board, TEACHER, **settings, bench=bench)
+    assert made.device == board.name
+    assert predictor(board).predict(TEACHER, TOKENS).calibrated

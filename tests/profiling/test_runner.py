@@ -9,6 +9,7 @@ import pytest
 from autocompress.cost import Artifact, Failure, Measurement
 from autocompress.profiling.drift import reference_ms, waited_ms
 from autocompress.profiling.runner import WORKER, LocalRunner, classify, measure_alternating
+from autocompress.profiling.timing import Timing
 
 
 def python(code: str) -> tuple[str, ...]:
@@ -17,8 +18,8 @@ def python(code: str) -> tuple[str, ...]:
 
 
 def run(artifact: Artifact, **changes: object) -> Measurement | Failure:
-    runner = replace(LocalRunner("my-board"), **changes)
-    return runner.run(artifact, threads=1, vocabulary=50, warmup=1, repeats=6, provenance={"date": "2025-01-31"})
+    timing = Timing(1, 50, warmup=1, repeats=6, timeout_s=changes.pop("timeout_s", 120))
+    return LocalRunner("my-board", **changes).run(artifact, timing, provenance={"date": "2025-01-31"})
 
 
 def test_an_artifact_is_measured_in_a_process_of_its_own(tiny):
@@ -90,7 +91,7 @@ def test_the_end_of_a_worker_is_put_into_words(status, stderr, reason):
 def test_the_worker_gets_the_threads_and_one_thread_for_the_reference(tiny):
     names = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "TVM_NUM_THREADS")
     code = f"import json, os; print(json.dumps({{'failure': ' '.join(os.environ[name] for name in {names})}}))"
-    result = LocalRunner("host", command=python(code)).run(tiny, threads=3, vocabulary=50)
+    result = LocalRunner("host", command=python(code)).run(tiny, Timing(3, 50))
     assert result == Failure("1 3 3")
 
 
@@ -101,13 +102,13 @@ class Scripted:
     failing: str = ""
     asked: list[str] = field(default_factory=list)
 
-    def run(self, artifact, *, threads, vocabulary, warmup=3, repeats=50, cap_s=2.0, seed=0, provenance=None):
+    def run(self, artifact, timing, *, provenance=None):
         self.asked.append(artifact.path.name)
         if artifact.path.name == self.failing:
             return Failure("crash: SIGSEGV")
         turn = float(len(self.asked))
         facts = {"reference_ms": str(turn), "waited_ms": "0.5", **(provenance or {})}
-        return Measurement((turn,), 1000 + int(turn), 10, 5, "host", artifact.engine, threads, facts)
+        return Measurement((turn,), 1000 + int(turn), 10, 5, "host", artifact.engine, timing.threads, facts)
 
 
 def artifacts(tiny: Artifact) -> dict[str, Artifact]:
@@ -116,7 +117,7 @@ def artifacts(tiny: Artifact) -> dict[str, Artifact]:
 
 def test_artifacts_take_turns_and_their_samples_are_pooled_in_order(tiny):
     runner = Scripted()
-    results = measure_alternating(runner, artifacts(tiny), threads=2, vocabulary=50, rounds=3)
+    results = measure_alternating(runner, artifacts(tiny), Timing(2, 50), rounds=3)
     assert runner.asked == ["teacher", "student"] * 3
     assert results["teacher"].samples_ms == (1.0, 3.0, 5.0)
     assert results["student"].samples_ms == (2.0, 4.0, 6.0)
@@ -128,7 +129,7 @@ def test_artifacts_take_turns_and_their_samples_are_pooled_in_order(tiny):
 
 def test_an_artifact_that_fails_once_is_a_failure_and_is_not_run_again(tiny):
     runner = Scripted(failing="student")
-    results = measure_alternating(runner, artifacts(tiny), threads=2, vocabulary=50, rounds=3)
+    results = measure_alternating(runner, artifacts(tiny), Timing(2, 50), rounds=3)
     assert runner.asked == ["teacher", "student", "teacher", "teacher"]
     assert results["student"] == Failure("crash: SIGSEGV")
     assert len(results["teacher"].samples_ms) == 3
@@ -136,5 +137,5 @@ def test_an_artifact_that_fails_once_is_a_failure_and_is_not_run_again(tiny):
 
 def test_alternating_works_with_real_processes(tiny):
     runner = LocalRunner("host", command=WORKER)
-    results = measure_alternating(runner, {"a": tiny, "b": tiny}, threads=1, vocabulary=50, rounds=1, repeats=5)
+    results = measure_alternating(runner, {"a": tiny, "b": tiny}, Timing(1, 50, repeats=5), rounds=1)
     assert [len(result.samples_ms) for result in results.values()] == [5, 5]

@@ -1,0 +1,1 @@
+"""Other machines: the agent that runs on a board, and how this machine reaches it."""

@@ -1,0 +1,75 @@
+"""The agent on an emulated 64-bit Arm board: compiled here, sent, and run there in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+
+import pytest
+
+from autocompress.boards.address import Direct, Place
+from autocompress.boards.connection import Connection, Patience
+from autocompress.boards.remote import RemoteRunner
+from autocompress.compiler.build import build
+from autocompress.cost import Failure, Measurement
+from autocompress.devices.detect import profile_of
+from autocompress.profiling.timing import Timing
+from tests.boards import build_arm64
+from tests.boards.agents import free_port
+from tests.boards.cases import BATCH, TOKENS, encoder
+
+pytestmark = pytest.mark.board
+
+SHORT = Timing(1, 50, warmup=1, repeats=5)
+
+
+@pytest.fixture(scope="module")
+def board(tmp_path_factory):
+    """Give a connection to an agent on the board, whose processes start each other through qemu."""
+    root, folder, port = (
+        build_arm64.finished(build_arm64.default_folder()),
+        tmp_path_factory.mktemp("arm64"),
+        free_port(),
+    )
+    python = folder / "python"
+    python.write_text(f'#!/bin/sh\nexec {shlex.join(build_arm64.python(root, "cortex-a76"))} "$@"\n')
+    python.chmod(0o755)
+    (folder / "sitecustomize.py").write_text(f"import sys\nsys.executable = {str(python)!r}\n")
+    found = build_arm64.environment(root)
+    surroundings = {**found, "PYTHONPATH": f"{folder}:{found['PYTHONPATH']}", "AUTOCOMPRESS_HOME": str(folder / "home")}
+    command = [str(python), "-m", "autocompress.boards.agent", "--port", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=surroundings, start_new_session=True) as process:
+        try:
+            assert b"Serving" in process.stdout.readline()
+            yield Connection("emulated", Direct(Place("127.0.0.1", port)), Patience(60, 60, (2, 5, 10)))
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def test_the_board_describes_itself_as_arm(board):
+    profile = profile_of(board.facts().system)
+    assert profile.architecture == "aarch64"
+    assert set(profile.engines) == {"onnxruntime", "tvm"}
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "tvm"])
+@pytest.mark.parametrize("bits", [32, 8])
+def test_what_is_compiled_here_is_measured_there(board, tmp_path, engine, bits):
+    target = {"mcpu": "cortex-a76", "mtriple": "aarch64-linux-gnu"}
+    artifact = build(*encoder(bits), tmp_path / "model", engine=engine, tokens=TOKENS, batch=BATCH, target=target)
+    with RemoteRunner(board, "emulated") as runner:
+        result = runner.run(artifact, SHORT)
+    assert isinstance(result, Measurement), result
+    assert len(result.samples_ms) == 5
+    assert result.provenance["machine"] == "aarch64"
+
+
+def test_a_library_for_another_architecture_is_a_failure(board, tmp_path):
+    artifact = build(*encoder(8), tmp_path / "model", engine="tvm", tokens=TOKENS, batch=BATCH)
+    with RemoteRunner(board, "emulated") as runner:
+        result = runner.run(artifact, SHORT)
+    assert isinstance(result, Failure)
+    assert result.reason.startswith("refused: ")
+    assert "this processor lacks" in result.reason

@@ -31,6 +31,7 @@ from autocompress.pipeline.prediction import COMMON
 from autocompress.profiling.drift import drifted, reference_ms, remeasure_drifted, slow_episodes, without_waiting
 from autocompress.profiling.episodes import describe
 from autocompress.profiling.runner import LocalRunner
+from autocompress.profiling.timing import Timing
 from autocompress.shape import LayerShape, ModelShape
 from benchmarks.injection import WAYS, Injected, inject, judge
 from benchmarks.record import finish, print_table
@@ -67,7 +68,7 @@ def profile(artifacts: Mapping[str, Artifact], rounds: int) -> Profile:
 
     def measure(name: str) -> Measurement | Failure:
         artifact = artifacts[name.rpartition(" / ")[0]]
-        return runner.run(artifact, threads=THREADS, vocabulary=VOCABULARY, cap_s=CAP_S)
+        return runner.run(artifact, Timing(threads=THREADS, vocabulary=VOCABULARY, cap_s=CAP_S))
 
     names = [f"{name} / {number}" for number in range(rounds) for name in artifacts]
     results = {name: measure(name) for name in names}

@@ -22,7 +22,8 @@ from autocompress.predictors.predictor import FittedPredictor, Predictor, Sample
 from autocompress.predictors.roofline import Peak, Roofline
 from autocompress.predictors.sampling import COMMON_BITS, FFN_ALIGN, corners, sample_shapes
 from autocompress.predictors.store import file_name, find, load, save
-from autocompress.profiling.drift import remeasure_drifted, without_waiting
+from autocompress.profiling.drift import remeasure_drifted, slow_episodes, without_waiting
+from autocompress.profiling.episodes import describe
 from autocompress.profiling.runner import LocalRunner, Runner
 from autocompress.profiling.timing import Timing
 from autocompress.shape import BITS, Bits, ModelShape
@@ -159,6 +160,9 @@ def profile_host(
     for index, (name, shape) in enumerate(shapes.items()):
         progress("calibrate", index, samples, shape.describe())
         results[name] = taken_before.get(shape) or measure(name)
+    episodes = [describe(episode) for episode in slow_episodes(results)]
+    for episode in episodes:
+        progress("calibrate", samples, samples, episode)
     steady = remeasure_drifted(results, measure, at_most=samples // 4)
     taken = tuple(
         Sample.of(shapes[name], tokens, without_waiting(result))
@@ -170,7 +174,11 @@ def profile_host(
         device=profile.name,
         engine=engine,
         threads=threads,
-        provenance={**identity, "date": datetime.now(UTC).date().isoformat()},
+        provenance={
+            **identity,
+            "date": datetime.now(UTC).date().isoformat(),
+            "episodes": "; ".join(episodes) or "none",
+        },
     )
     path = save(predictor, data_folders(MODELS)[0])
     error = predictor.held_out["latency_p50_ms"].mape

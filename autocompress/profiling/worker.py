@@ -9,6 +9,7 @@ import json
 import os
 import platform
 import sys
+import time
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -87,7 +88,7 @@ def measure(request: Request) -> dict[str, object]:
     Raises:
         ArithmeticError: The logits are not finite.
     """
-    reference = Reference()
+    start_s, reference = time.time(), Reference()
     reference()
     base_bytes = resident_bytes()
     artifact = Artifact(Path(request.path), request.engine, request.tokens, request.batch)
@@ -114,6 +115,7 @@ def measure(request: Request) -> dict[str, object]:
         "size_bytes": artifact.size_bytes,
         "provenance": {
             **_host(request.engine),
+            "start_s": f"{start_s:.3f}",
             "reference_ms": f"{reference.median_ms:.6f}",
             "waited_ms": " ".join(f"{wait_ms:.3f}" for wait_ms in times.waited_ms),
         },

@@ -134,10 +134,10 @@ def half_of(has: Callable[[str], bool], architecture: str, lanes: int) -> HalfDo
 
     Args:
         has: Whether LLVM's target has a feature.
-        architecture: First part of LLVM's name of the platform, e.g. ``x86_64`` or ``aarch64``.
+        architecture: What LLVM lists the platform under, e.g. ``x86_64`` or ``aarch64``.
         lanes: f32 values in a vector register.
     """
-    if architecture in ("aarch64", "arm64"):
+    if architecture == "aarch64":
         return bfdot() if has("bf16") else fmla() if has("fullfp16") else shifted_pairs(lanes)
     if architecture not in ("x86_64", "i386", "i686") or lanes != 16:
         return shifted(lanes)

@@ -8,6 +8,11 @@ from typing import Protocol
 from autocompress.compiler.dots import Dot, HalfDot
 
 
+def tile_rows(rows: int, most: int) -> int:
+    """Return the height of equal tiles, at most ``most``, that cover ``rows`` with the least overlap."""
+    return -(-rows // -(-rows // most))
+
+
 @dataclass(frozen=True)
 class Tile:
     """What one panel of a matrix product looks like.

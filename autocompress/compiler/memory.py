@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from autocompress.compiler.machine import tile_rows
 from autocompress.compiler.program import Kernel, Program
 
 MATCH_RANGE = 16
@@ -132,18 +133,13 @@ def _heap(*sizes: int) -> int:
 def _attention(*, batch: int, tokens: int, heads: int, width: int, lanes: int) -> Scratch:
     # Mask, keys, the scores of a tile, and their sums; columns are rounded up to tiles of one or two vectors.
     block = lanes * min(2, -(-tokens // lanes))
-    padded, height = -(-tokens // block) * block, _height(tokens, 8)
+    padded, height = -(-tokens // block) * block, tile_rows(tokens, 8)
     return Scratch(0, _heap(4 * padded, 4 * width * padded, 4 * height * padded, 4 * height), batch * heads)
 
 
 def _quantize(*, rows: int, **_: Any) -> Scratch:
     # The extremes of every row.
     return Scratch(_heap(4 * rows, 4 * rows), 0, rows)
-
-
-def _height(rows: int, most: int) -> int:
-    """Return the height of equal tiles of at most ``most`` rows."""
-    return -(-rows // -(-rows // most))
 
 
 SCRATCH: dict[str, Callable[..., Scratch]] = {

@@ -142,10 +142,15 @@ _REPORTED = {
 """LLVM's name of a set of instructions -> the name under which Linux reports it."""
 
 
+def _architecture(target: LlvmTarget) -> str:
+    """Return what LLVM lists the platform of ``target`` under, e.g. ``x86_64`` or ``aarch64``."""
+    first = str(target.attrs.get("mtriple", "") or codegen.llvm_get_system_triple()).split("-")[0]
+    return _LLVM_NAMES.get(first, first)
+
+
 def instructions(target: LlvmTarget) -> list[str]:
     """Return the sets of instructions that code for ``target`` may use beyond the least, as Linux names them."""
-    triple = str(target.attrs.get("mtriple", "") or codegen.llvm_get_system_triple())
-    known = _REPORTED.get(triple.split("-")[0].replace("arm64", "aarch64"), {})
+    known = _REPORTED.get(_architecture(target), {})
     return [name for feature, name in known.items() if codegen.target_has_features(feature, target)]
 
 
@@ -155,15 +160,14 @@ def machine_of(target: LlvmTarget) -> Machine:
     def has(feature: str) -> bool:
         return bool(codegen.target_has_features(feature, target))
 
-    triple = str(target.attrs.get("mtriple", "") or codegen.llvm_get_system_triple())
-    architecture = triple.split("-")[0]
+    architecture = _architecture(target)
 
     def machine(lanes: int, registers: int, dot: Dot, nibbles: Dot) -> Machine:
         return Machine(
             lanes, registers, dot, nibbles, half_of(has, architecture, lanes), ahead=architecture == "x86_64"
         )
 
-    if architecture in ("aarch64", "arm64"):
+    if architecture == "aarch64":
         nibbles = nibble_sdot() if has("dotprod") else nibble_widening(smlal())
         return machine(4, 32, usdot() if has("i8mm") else sdot() if has("dotprod") else smlal(), nibbles)
     if architecture not in ("x86_64", "i386", "i686"):

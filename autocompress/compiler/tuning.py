@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Protocol
 
-from autocompress.compiler.machine import Machine, Tile
+from autocompress.compiler.machine import Machine, Tile, tile_rows
 from autocompress.compiler.program import Kernel, Program
 from autocompress.compiler.tuning_log import TRACED, Entry, KernelClass, Trace, TuningLog, size_class, tvm_version
 
@@ -106,7 +106,7 @@ def _heights(rows: int, most: int) -> set[int]:
     if most < 1:
         return set()
     least_overlap = min(range(1, min(rows, most) + 1), key=lambda height: (-(-rows // height) * height, -height))
-    return {-(-rows // -(-rows // most)), least_overlap}
+    return {tile_rows(rows, most), least_overlap}
 
 
 def tune(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from tvm import tirx
 from tvm.script.ir_builder import tirx as ir
 
+from autocompress.compiler.machine import tile_rows
 from autocompress.compiler.schedules.elementwise import LOG2_E, exp2
 from autocompress.compiler.schedules.vectors import (
     Buffer,
@@ -22,7 +23,6 @@ from autocompress.compiler.schedules.vectors import (
     spans,
     splat,
     store,
-    tile_rows,
     transposed,
 )
 

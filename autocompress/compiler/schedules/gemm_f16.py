@@ -11,7 +11,7 @@ from tvm.script.ir_builder import tirx as ir
 from autocompress.compiler.dots import HalfDot
 from autocompress.compiler.graph import Activation
 from autocompress.compiler.intrinsics import half
-from autocompress.compiler.machine import Tile
+from autocompress.compiler.machine import Tile, tile_rows
 from autocompress.compiler.schedules.gemm_f32 import Epilogue, finished
 from autocompress.compiler.schedules.vectors import (
     Buffer,
@@ -25,7 +25,6 @@ from autocompress.compiler.schedules.vectors import (
     load,
     parallel_tiles,
     store,
-    tile_rows,
     typed,
 )
 
@@ -53,7 +52,7 @@ def gemm_f16(
     name: str, *, rows: int, depth: int, columns: int, activation: Activation | None, tile: Tile, dot: HalfDot
 ) -> Kernel:
     """Return the kernel (x in ``dot.stored``, W panels, bias panels, y in f32); ``tile.lanes`` is ``dot.lanes``."""
-    count, height, steps = -(-columns // tile.panel), tile_rows(rows, tile.rows), -(-depth // dot.packed)
+    count, height, steps = tile.panels(columns), tile_rows(rows, tile.rows), -(-depth // dot.packed)
 
     def write() -> None:
         x = argument("x", (rows, depth), dot.stored)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from tvm.script.ir_builder import tirx as ir
 
 from autocompress.compiler.graph import Activation
-from autocompress.compiler.machine import Tile
+from autocompress.compiler.machine import Tile, tile_rows
 from autocompress.compiler.schedules.elementwise import activate
 from autocompress.compiler.schedules.vectors import (
     Buffer,
@@ -23,7 +23,6 @@ from autocompress.compiler.schedules.vectors import (
     parallel_tiles,
     spans,
     store,
-    tile_rows,
 )
 
 
@@ -76,7 +75,7 @@ def gemm_f32(name: str, *, rows: int, depth: int, columns: int, activation: Acti
     """Return the kernel (x, W panels, bias panels, y)."""
 
     def write() -> None:
-        count, height = -(-columns // tile.panel), tile_rows(rows, tile.rows)
+        count, height = tile.panels(columns), tile_rows(rows, tile.rows)
         x = argument("x", (rows, depth))
         w = argument("w", (count, depth, tile.panel))
         bias = argument("bias", (count, tile.panel))

@@ -10,7 +10,7 @@ from tvm.script.ir_builder import tirx as ir
 from autocompress.compiler.dots import Dot
 from autocompress.compiler.graph import Activation, groups
 from autocompress.compiler.intrinsics.dot import accumulate_nibbles
-from autocompress.compiler.machine import Tile
+from autocompress.compiler.machine import Tile, tile_rows
 from autocompress.compiler.packing import offset_of
 from autocompress.compiler.schedules.gemm_f32 import Epilogue, finished
 from autocompress.compiler.schedules.vectors import (
@@ -30,7 +30,6 @@ from autocompress.compiler.schedules.vectors import (
     splat,
     store,
     store_first,
-    tile_rows,
     typed,
 )
 from autocompress.shape import WEIGHT_GROUP

@@ -8,7 +8,7 @@ from tvm.script.ir_builder import tirx as ir
 from autocompress.compiler.dots import Dot
 from autocompress.compiler.graph import Activation
 from autocompress.compiler.intrinsics.dot import accumulate
-from autocompress.compiler.machine import Tile
+from autocompress.compiler.machine import Tile, tile_rows
 from autocompress.compiler.schedules.gemm_f32 import Epilogue, finished
 from autocompress.compiler.schedules.vectors import (
     Buffer,
@@ -25,7 +25,6 @@ from autocompress.compiler.schedules.vectors import (
     spans,
     splat,
     store,
-    tile_rows,
     typed,
 )
 
@@ -91,7 +90,7 @@ def gemm_i8(
 
     The int32 sums are exact; y = activation(f32(sums) * (scale * W scale) + bias).
     """
-    steps, count, height = -(-depth // dot.group), -(-columns // tile.panel), tile_rows(rows, tile.rows)
+    steps, count, height = -(-depth // dot.group), tile.panels(columns), tile_rows(rows, tile.rows)
 
     def write() -> None:
         q = argument("q", (rows, steps * dot.group), dot.stored)

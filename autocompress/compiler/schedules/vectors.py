@@ -181,11 +181,6 @@ class Reduction:
         return self.combine(self.scalar.get(), fold(self.vector.get(), self.vector.lanes, self.combine))
 
 
-def tile_rows(rows: int, most: int) -> int:
-    """Return the height of equal tiles, at most ``most``, that cover ``rows`` with the least overlap."""
-    return -(-rows // -(-rows // most))
-
-
 @contextmanager
 def parallel_tiles(rows: int, height: int, outer: int) -> Iterator[tuple[Expr, Expr]]:
     """Run tiles in parallel and give (outer index, first row); the last tile moves up so that it stays inside."""

@@ -59,6 +59,9 @@ class DeviceProfile(_Frozen):
     calibration: Literal["none", "measured"] = Field(
         description="Whether AutoCompress ever measured this device; if not, its costs are estimates."
     )
+    emulated: str = Field(
+        default="", description="Program that emulates it, if one does; its times are then no device's."
+    )
     sources: dict[str, str] = Field(description="Spec -> where its value comes from.")
 
     @field_validator("tvm_target")

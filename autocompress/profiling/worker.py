@@ -18,6 +18,7 @@ from typing import TextIO
 import numpy as np
 
 from autocompress.cost import Artifact
+from autocompress.devices.system import emulator
 from autocompress.engines import open_artifact
 from autocompress.errors import AutoCompressError
 from autocompress.profiling.drift import Reference, waiting_clock
@@ -133,6 +134,8 @@ def _host(engine: str) -> dict[str, str]:
         facts["engine_version"] = version(PACKAGES.get(engine, engine))
     except PackageNotFoundError:
         facts["engine_version"] = "unknown"
+    if program := emulator():
+        facts["emulated"] = program
     governor = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
     if governor.exists():
         facts["governor"] = governor.read_text().strip()

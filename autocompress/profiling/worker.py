@@ -103,6 +103,7 @@ def measure(request: Request) -> dict[str, object]:
     warm, times, state = _time(request, call, reference)
     peak_bytes = peak_resident_bytes()
     energy_mj, metered = _metered(call)
+    lasting = _sustained(request, call)
     return {
         "samples_ms": times.samples_ms,
         "peak_memory_bytes": peak_bytes,
@@ -113,7 +114,7 @@ def measure(request: Request) -> dict[str, object]:
             **_host(request.engine),
             **state.provenance(),
             **metered,
-            **_sustained(request, call),
+            **lasting,
             "start_s": f"{start_s:.3f}",
             "reference_ms": f"{reference.median_ms:.6f}",
             "waited_ms": " ".join(f"{wait_ms:.3f}" for wait_ms in times.waited_ms),

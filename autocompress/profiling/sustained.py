@@ -90,6 +90,13 @@ class Sustained:
         return None if text is None else cls.from_json(text)
 
 
+def describe(lasting: Sustained) -> str:
+    """Word it, e.g. ``41.2 ms after 5 minutes under load, 33.0 ms at first (25 % slower)``."""
+    change = "slower" if lasting.slowdown >= 0 else "faster"
+    times = f"{lasting.sustained_p50_ms:.1f} ms after {lasting.seconds / 60:.3g} minutes under load"
+    return f"{times}, {lasting.burst_p50_ms:.1f} ms at first ({100 * abs(lasting.slowdown):.0f} % {change})"
+
+
 def sustain(
     call: Callable[[], object],
     *,

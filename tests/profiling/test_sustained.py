@@ -7,7 +7,7 @@ import pytest
 from autocompress.cost import Measurement
 from autocompress.profiling.conditions import ProcessorState
 from autocompress.profiling.runner import LocalRunner
-from autocompress.profiling.sustained import MOST_INTERVALS, Interval, Sustained, sustain
+from autocompress.profiling.sustained import MOST_INTERVALS, Interval, Sustained, describe, sustain
 from autocompress.profiling.timing import Timing
 from tests.profiling.clocks import Clock, taking
 
@@ -83,3 +83,9 @@ def test_a_real_artifact_runs_for_two_seconds_in_a_process_of_its_own(tiny):
     assert len(run.series) >= 2
     assert run.burst_p50_ms > 0
     assert len(result.samples_ms) == 6
+
+
+@pytest.mark.parametrize(("last_ms", "word"), [(41.25, "25 % slower"), (29.7, "10 % faster")])
+def test_a_lasting_load_is_worded_by_both_figures(last_ms, word):
+    run = Sustained(300.0, (Interval(0.0, 33.0, 30), Interval(299.0, last_ms, 24)))
+    assert describe(run) == f"{last_ms:.1f} ms after 5 minutes under load, 33.0 ms at first ({word})"

@@ -161,8 +161,8 @@ def _build_onnx(job: Job) -> Path:
 
 
 def _build_tvm(job: Job) -> Path:
-    from autocompress.compiler.lowering import lower
     from autocompress.compiler.linker import linker
+    from autocompress.compiler.lowering import lower
     from autocompress.compiler.memory import activation_bytes
     from autocompress.compiler.relax_graph import compile_module, relax_module
     from autocompress.compiler.target import Target, instructions, machine_of

@@ -20,9 +20,7 @@ def compile_kernels(kernels: Mapping[str, Kernel], target: tvm.target.Target) ->
     return library, {name: compiled[symbol] for name, symbol in symbols.items()}
 
 
-def compile_functions(
-    written: Mapping[str, Any], target: tvm.target.Target
-) -> tuple[Any, dict[str, CompiledKernel]]:
+def compile_functions(written: Mapping[str, Any], target: tvm.target.Target) -> tuple[Any, dict[str, CompiledKernel]]:
     """Return one library of functions that are named as their keys say, and key -> kernel in it."""
     with kernel_options():
         library = tvm.compile(tvm.IRModule(dict(written)), target=target).mod

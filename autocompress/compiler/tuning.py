@@ -139,9 +139,7 @@ def tune(
     return log
 
 
-def _timed(
-    kernel_class: KernelClass, kernel: Kernel, machine: Machine, timer: Timer
-) -> tuple[Entry | None, str]:
+def _timed(kernel_class: KernelClass, kernel: Kernel, machine: Machine, timer: Timer) -> tuple[Entry | None, str]:
     """Return what is known of a class now, and how to say it; nothing is known of one of which no tile runs."""
     size = dict(kernel.size) | {"depth": kernel_class.depth, "columns": kernel_class.columns, "activation": None}
     kernels = {str(tile): Kernel.of(kernel.family, **size | {"tile": tile}) for tile in candidates(kernel, machine)}
@@ -208,9 +206,7 @@ def trace(
     return log
 
 
-def alternate(
-    sample: Sampler, names: Sequence[str], rounds: int = ROUNDS
-) -> tuple[dict[str, float], dict[str, str]]:
+def alternate(sample: Sampler, names: Sequence[str], rounds: int = ROUNDS) -> tuple[dict[str, float], dict[str, str]]:
     """Return the time of each kernel in microseconds, the lower quartile of samples that are taken in turn.
 
     What disturbs a sample makes it longer, never shorter. Each round begins with another kernel, so that nothing which

@@ -114,12 +114,13 @@ def test_an_agent_that_is_killed_meanwhile_is_asked_again(fresh):
         wait_until(fresh.kernel_worker)
         fresh.server().kill()
 
-    killer = threading.Thread(target=kill)
+    killer, before = threading.Thread(target=kill), fresh.server()
     with RemoteTimer(fresh.connection(), TARGET) as timer:
         sample = timer({"a": product(64)[1]})
         killer.start()
         times_us = sample(["a"] * 500)
         killer.join()
+    assert fresh.server() != before
     assert len(times_us["a"]) == 500 and min(times_us["a"]) > 0
 
 

@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from autocompress.config import load_config
     from autocompress.devices.detect import detect_host
     from autocompress.devices.load import load_profile
-    from autocompress.pipeline.calibration import profile_host
     from autocompress.pipeline.export import export
     from autocompress.pipeline.prediction import predict
+    from autocompress.pipeline.profiling import profile_device
     from autocompress.pipeline.run import search
     from autocompress.pipeline.setting import check
     from autocompress.pipeline.teacher import load_teacher
@@ -30,7 +30,7 @@ __all__ = [
     "load_profile",
     "load_teacher",
     "predict",
-    "profile_host",
+    "profile_device",
     "search",
 ]
 
@@ -44,7 +44,7 @@ _HOMES = {
     "load_profile": "devices.load",
     "load_teacher": "pipeline.teacher",
     "predict": "pipeline.prediction",
-    "profile_host": "pipeline.calibration",
+    "profile_device": "pipeline.profiling",
     "search": "pipeline.run",
 }
 

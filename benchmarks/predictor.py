@@ -16,12 +16,12 @@ from statistics import median
 
 import numpy as np
 
-from autocompress import load_profile, profile_host
+from autocompress import load_profile, profile_device
 from autocompress.compiler.build import build
 from autocompress.compiler.graph import random_weights
 from autocompress.cost import LIMITS, Cost, Failure, Measurement
-from autocompress.pipeline.calibration import SAMPLE_CAP_S
 from autocompress.pipeline.prediction import COMMON
+from autocompress.pipeline.profiling import SAMPLE_CAP_S
 from autocompress.predictors.intervals import COVERAGE, held_out
 from autocompress.predictors.predictor import FittedPredictor
 from autocompress.predictors.sampling import corners, sample_shapes
@@ -54,15 +54,15 @@ def calibrate(engine: str, samples: int) -> tuple[FittedPredictor, float]:
         os.environ["AUTOCOMPRESS_HOME"] = home
         try:
             start_s = time.monotonic()
-            predictor = profile_host(
+            predictor = profile_device(
                 load_profile("host"),
                 COMMON,
-                engine=engine,
+                engines=(engine,),
                 threads=THREADS,
                 tokens=TOKENS,
                 samples=samples,
                 progress=_dots(engine),
-            )
+            )[engine]
             return predictor, time.monotonic() - start_s
         finally:
             os.environ.pop("AUTOCOMPRESS_HOME")

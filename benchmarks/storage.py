@@ -15,7 +15,7 @@ from statistics import median
 from autocompress import load_profile
 from autocompress.compression.method import Space
 from autocompress.compression.methods import draw, reshape_plan
-from autocompress.pipeline.calibration import roofline
+from autocompress.pipeline.known import roofline
 from autocompress.pipeline.prediction import COMMON
 from autocompress.plan import CompressionPlan
 from autocompress.search.objective import Objective

@@ -58,7 +58,7 @@ def compare(said: DeviceProfile, found: DeviceProfile) -> tuple[str, ...]:
     """Return in words where a profile says something else than the board does."""
     differences = [
         f"{field} is {here!r} in the profile, {there!r} on the board"
-        for field in ("architecture", "core_count", "vector_bits")
+        for field in ("architecture", "core_count", "vector_bits", "emulated")
         if (here := getattr(said, field)) != (there := getattr(found, field))
     ]
     if missing := sorted(set(said.isa) - set(found.isa)):

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from autocompress.cli.options import Engine, Threads, Tokens
+from autocompress.cli.options import Threads, Tokens
 from autocompress.cli.terminal import progress, say, show
-from autocompress.errors import DeviceError
+from autocompress.errors import ConfigError, DeviceError
 
 if TYPE_CHECKING:
     from autocompress.devices.profile import DeviceProfile
-    from autocompress.pipeline.calibration import Bench
+    from autocompress.pipeline.profiling import Bench
 
-NAME, HELP = "profile", "Measure a device around a model and fit its latency, memory and size predictor."
+NAME, HELP = "profile", "Measure a device around a model and fit its latency, memory and size predictors."
 
 
 def run(
@@ -25,10 +25,20 @@ def run(
         Optional[str],  # noqa: UP045 - typer reads the annotation
         typer.Option(help="Model to sample around: a folder, hub:NAME or wheel:...; default 6 layers x 384."),
     ] = None,
-    engine: Engine = "onnxruntime",
+    engine: Annotated[str, typer.Option(help="onnxruntime, tvm, or both: tvm,onnxruntime.")] = "onnxruntime",
     threads: Threads = 1,
     tokens: Tokens = 64,
-    samples: Annotated[int, typer.Option(min=9, help="Shapes to measure.")] = 24,
+    samples: Annotated[
+        Optional[int],  # noqa: UP045 - typer reads the annotation
+        typer.Option(min=9, help="Shapes to measure; default 24 or, with --minutes, as many as these allow."),
+    ] = None,
+    minutes: Annotated[
+        Optional[float],  # noqa: UP045 - typer reads the annotation
+        typer.Option(min=0.1, help="Time for measuring, a fifth of it kept for measuring again what was disturbed."),
+    ] = None,
+    sustained_minutes: Annotated[
+        float, typer.Option(min=0.0, help="Time for which the model then runs without a pause, to see it slow down.")
+    ] = 0.0,
     bits: Annotated[
         Optional[list[int]],  # noqa: UP045 - typer reads the annotation
         typer.Option(help="Measure weights of 16 or 2 bits too; may be given twice. 32, 8 and 4 are always measured."),
@@ -45,18 +55,21 @@ def run(
 ) -> None:
     """See ``HELP``."""
     from autocompress.devices.load import load_profile
-    from autocompress.pipeline.calibration import profile_host, widths
+    from autocompress.pipeline.known import widths
     from autocompress.pipeline.prediction import shape_of
+    from autocompress.pipeline.profiling import profile_device
 
-    profile = load_profile(device)
+    profile, engines = load_profile(device), _engines(engine)
     with progress() as report, _bench(profile) as bench:
-        predictor = profile_host(
+        predictors = profile_device(
             profile,
             shape_of(model),
-            engine=engine,
+            engines=engines,
             threads=threads,
             tokens=tokens,
             samples=samples,
+            minutes=minutes,
+            sustained_minutes=sustained_minutes,
             bits=widths(bits or ()),
             tune=tune,
             bench=bench,
@@ -64,11 +77,32 @@ def run(
             progress=report,
         )
     rows = [
-        [name, f"{error.mape:.1%}", f"{error.worst:.1%}", f"{error.within_10_percent:.0%}"]
+        [engine, name, f"{error.mape:.1%}", f"{error.worst:.1%}", f"{error.within_10_percent:.0%}"]
+        for engine, predictor in predictors.items()
         for name, error in predictor.held_out.items()
     ]
-    show(["figure", "mean error", "worst", "within 10 %"], rows, title="Held-out samples, each left out of its fit")
-    say(predictor.source)
+    title = "Held-out samples, each left out of its fit"
+    show(["engine", "figure", "mean error", "worst", "within 10 %"], rows, title=title)
+    for predictor in predictors.values():
+        say(predictor.source)
+
+
+def _engines(text: str) -> tuple[str, ...]:
+    """Read engines that commas part.
+
+    Raises:
+        ConfigError: One is unknown, or named twice.
+    """
+    from autocompress.engines import ENGINES
+
+    names = tuple(name.strip() for name in text.split(","))
+    if len(set(names)) == len(names) and set(names) <= set(ENGINES):
+        return names
+    raise ConfigError(
+        f"--engine is {text!r}.",
+        right=f"It is one of {', '.join(ENGINES)}, or several with commas between them, each once.",
+        next_step="Correct --engine, for example --engine tvm,onnxruntime.",
+    )
 
 
 @contextmanager
@@ -77,7 +111,8 @@ def _bench(profile: DeviceProfile) -> Iterator[Bench | None]:
     from autocompress.boards.address import load
     from autocompress.boards.remote import RemoteRunner
     from autocompress.boards.ssh import reach
-    from autocompress.pipeline.calibration import HOST, Bench
+    from autocompress.pipeline.known import HOST
+    from autocompress.pipeline.profiling import Bench
 
     if profile.name == HOST:
         yield None

@@ -77,6 +77,7 @@ def profile_of(host: HostText, *, bandwidth_gb_s: float | None = None) -> Device
         engines=dict(host.engines),
         threads=count,
         calibration="none",
+        emulated=host.emulator,
         sources=_sources(kinds, measured=bandwidth_gb_s is not None),
     )
 

@@ -14,6 +14,7 @@ import numpy as np
 import psutil
 
 _DISTRIBUTIONS = {"onnxruntime": "onnxruntime", "tvm": "apache-tvm"}
+_EMULATORS = ("qemu-", "box64", "fex", "rosetta")
 _SYSFS = Path("/sys/devices/system/cpu")
 _CGROUP = Path("/sys/fs/cgroup")
 
@@ -32,6 +33,7 @@ class HostText:
         memory_limit: cgroup memory limit, "" where there is none.
         ram_bytes: Main memory of the machine.
         engines: Engine -> installed version.
+        emulator: ``emulator()``.
     """
 
     machine: str
@@ -43,6 +45,7 @@ class HostText:
     cpu_quota: str = ""
     memory_limit: str = ""
     engines: Mapping[str, str] = field(default_factory=dict)
+    emulator: str = ""
 
 
 def read_host() -> HostText:
@@ -62,7 +65,21 @@ def read_host() -> HostText:
         cpu_quota=_read(_CGROUP / "cpu.max") or v1_quota.strip(),
         memory_limit=_read(_CGROUP / "memory.max") or _read(_CGROUP / "memory/memory.limit_in_bytes"),
         engines=_engine_versions(),
+        emulator=emulator(),
     )
+
+
+def emulator() -> str:
+    """Return the program that translates the instructions of this process, "" where a processor runs them.
+
+    User-mode emulators hide behind ``/proc/self/exe``, but not behind the same link of a thread. A whole system that is
+    emulated cannot be told from one in a virtual machine.
+    """
+    try:
+        program = Path(f"/proc/self/task/{os.getpid()}/exe").readlink().name
+    except OSError:
+        return ""
+    return program if program.lower().startswith(_EMULATORS) else ""
 
 
 def copy_bandwidth_gb_s(*, size_bytes: int = 2**26, repeats: int = 5) -> float:

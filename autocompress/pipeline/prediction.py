@@ -9,8 +9,8 @@ from autocompress.devices.load import load_profile
 from autocompress.errors import UnsupportedError
 from autocompress.evaluation.sources import fetch
 from autocompress.models.load import load_shape
-from autocompress.pipeline.calibration import best_known, roofline
 from autocompress.pipeline.candidates import Chosen, choices
+from autocompress.pipeline.known import best_known, roofline
 from autocompress.pipeline.teacher import cache_folder
 from autocompress.predictors.features import columns, features
 from autocompress.shape import BITS, LayerShape, ModelShape, nearest_embedding_bits

@@ -10,9 +10,10 @@ from autocompress.config import RunConfig
 from autocompress.devices.load import load_profile
 from autocompress.devices.profile import DeviceProfile
 from autocompress.errors import ConfigError
-from autocompress.pipeline.calibration import HOST, covers, predictor_for, widths
+from autocompress.pipeline.calibration import predictor_for
 from autocompress.pipeline.candidates import Students, space_of
 from autocompress.pipeline.feasibility import Feasibility, assess
+from autocompress.pipeline.known import HOST, covers, widths
 from autocompress.pipeline.progress import Progress, quiet
 from autocompress.pipeline.teacher import Teacher, load_teacher, untrained_shape
 from autocompress.predictors.predictor import FittedPredictor, Predictor

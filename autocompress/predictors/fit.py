@@ -11,12 +11,18 @@ from autocompress.predictors.features import BOUNDED, columns, features
 from autocompress.predictors.intervals import FEWEST_SAMPLES
 from autocompress.predictors.latency import fit_median, fit_tail
 from autocompress.predictors.memory import fit_memory
-from autocompress.predictors.predictor import FittedPredictor, Sample
+from autocompress.predictors.predictor import FittedPredictor, Moment, Sample
 from autocompress.predictors.size import fit_size
 
 
 def fit(
-    samples: Sequence[Sample], *, device: str, engine: str, threads: int, provenance: Mapping[str, str]
+    samples: Sequence[Sample],
+    *,
+    device: str,
+    engine: str,
+    threads: int,
+    provenance: Mapping[str, str],
+    timeline: tuple[Moment, ...] = (),
 ) -> FittedPredictor:
     """Fit latency, memory and size.
 
@@ -26,6 +32,7 @@ def fit(
         engine: The engine that ran the samples.
         threads: Threads that it was given.
         provenance: Engine version, processor, date and the like, as text.
+        timeline: How the device was meanwhile.
 
     Raises:
         DeviceError: There are too few samples for an interval.
@@ -60,4 +67,5 @@ def fit(
         },
         samples=tuple(samples),
         provenance=dict(provenance),
+        timeline=timeline,
     )

@@ -63,6 +63,23 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class Moment:
+    """How the device was when a sample was taken.
+
+    Attributes:
+        start_s: When, in seconds on any clock that all moments share.
+        reference_ms: What the reference kernel took; ``None`` where it was not timed.
+        waited_share: Share of the sample's time in which it waited for a processor (0 to 1).
+        slow: Whether the moment lies in an episode in which the device was slow.
+    """
+
+    start_s: float
+    reference_ms: float | None
+    waited_share: float
+    slow: bool
+
+
+@dataclass(frozen=True)
 class FittedPredictor:
     """Costs fitted on measured samples of one engine at one thread count on one device.
 
@@ -74,6 +91,7 @@ class FittedPredictor:
         ranges: Lowest and highest value of each of ``features.BOUNDED`` among the samples.
         samples: What was measured.
         provenance: Engine version, processor, date and the like, as text.
+        timeline: How the device was while it was profiled, whatever was measured again afterwards.
     """
 
     device: str
@@ -83,11 +101,18 @@ class FittedPredictor:
     ranges: Mapping[str, tuple[float, float]]
     samples: tuple[Sample, ...]
     provenance: Mapping[str, str] = field(default_factory=dict)
+    timeline: tuple[Moment, ...] = ()
 
     @property
     def source(self) -> str:
         """Which predictor this is, in a few words."""
-        return f"{self.device}, {self.engine}, {self.threads} threads, fitted on {len(self.samples)} samples"
+        said = f"{self.device}, {self.engine}, {self.threads} threads, fitted on {len(self.samples)} samples"
+        return f"{said} that {self.emulator} emulated" if self.emulator else said
+
+    @property
+    def emulator(self) -> str:
+        """What emulated the device, "" where it is real."""
+        return self.provenance.get("emulated", "")
 
     @property
     def held_out(self) -> dict[str, HeldOut]:
@@ -112,7 +137,8 @@ class FittedPredictor:
             raise self._refusal(name, row)
         outside = overrun > SLACK
         figures = {figure: _widen(model.estimate(row), overrun) for figure, model in self.models.items()}
-        return Cost(**figures, calibrated=True, source=self.source + (", extrapolated" if outside else ""))
+        source = self.source + (", extrapolated" if outside else "")
+        return Cost(**figures, calibrated=not self.emulator, source=source)
 
     def _overrun(self, row: Row) -> tuple[str, float]:
         """Return a feature outside its range, and how far the farthest is, in widths of its range (0: none is)."""
@@ -144,6 +170,7 @@ class FittedPredictor:
             "ranges": {name: list(ends) for name, ends in self.ranges.items()},
             "models": {name: model.to_dict() for name, model in self.models.items()},
             "samples": [asdict(sample) for sample in self.samples],
+            "timeline": [asdict(moment) for moment in self.timeline],
         }
 
     @classmethod
@@ -159,6 +186,7 @@ class FittedPredictor:
                 Sample(**{**sample, "shape": ModelShape.from_dict(sample["shape"])}) for sample in data["samples"]
             ),
             provenance=data["provenance"],
+            timeline=tuple(Moment(**moment) for moment in data.get("timeline", ())),
         )
 
 

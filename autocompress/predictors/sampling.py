@@ -17,6 +17,10 @@ SPREAD = 0.25
 """How far the heads and neurons of one layer lie from the shape's mean, as a share of the teacher's."""
 COMMON_BITS: tuple[Bits, ...] = (4, 8, 32)
 """Widths that every predictor is fitted on; others only where they are asked for."""
+BLOCK_EVERY = 4
+"""Every so many shapes drawn, one is a single block."""
+BLOCK_VOCABULARY = 1024
+"""Of a block: its token table is sent to a board in no time."""
 DIMENSIONS = 6
 """Depth, heads, neurons, attention bits, feed-forward bits, embedding bits; layers vary around these."""
 
@@ -27,7 +31,8 @@ def sample_shapes(
     """Return ``count`` different shapes that are nested within ``teacher``; equal arguments give equal shapes.
 
     First come the ``corners``, so that the range of every cost feature is covered; then a scrambled Sobol sequence
-    (Sobol 1967, Owen 1998) over depth, heads, neurons and bits, in which every layer may differ.
+    (Sobol 1967, Owen 1998) over depth, heads, neurons and bits, in which every layer may differ. Every
+    ``BLOCK_EVERY``-th of these is cut to a single block with a small vocabulary, which takes a board the least time.
 
     Args:
         teacher: The largest shape.
@@ -37,10 +42,10 @@ def sample_shapes(
         bits: Widths to draw from.
     """
     shapes = dict.fromkeys(corners(teacher, align, bits))
-    for shape in _interior(teacher, count, seed, align, tuple(sorted(bits))):
+    for position, shape in enumerate(_interior(teacher, count, seed, align, tuple(sorted(bits))), 1):
         if len(shapes) >= count:
             break
-        shapes.setdefault(shape)
+        shapes.setdefault(shape if position % BLOCK_EVERY else block(shape))
     return tuple(shapes)[:count]
 
 
@@ -57,6 +62,16 @@ def corners(
     widths = sorted(bits, reverse=True)
     wide, small = ([_at(shape, width) for width in widths] for shape in (teacher, narrow))
     return (*wide, *small, _at(smallest, widths[-1]), _at(smallest, widths[0]))
+
+
+def block(shape: ModelShape) -> ModelShape:
+    """Return the first layer of ``shape`` alone, between the smallest token table and the same classifier."""
+    return replace(shape, vocabulary=min(BLOCK_VOCABULARY, shape.vocabulary), layers=shape.layers[:1])
+
+
+def is_block(shape: ModelShape, teacher: ModelShape) -> bool:
+    """Return whether ``shape`` is a block and no whole model nested within ``teacher``."""
+    return shape.vocabulary < teacher.vocabulary
 
 
 def _at(teacher: ModelShape, bits: Bits) -> ModelShape:

@@ -138,7 +138,7 @@ def test_a_crash_of_the_measured_artifact_is_a_device_error(world, capsys, monke
     from autocompress.cost import Failure
 
     monkeypatch.setattr(
-        "autocompress.pipeline.calibration.LocalRunner.run", lambda *args, **kwargs: Failure("crash: SIGSEGV")
+        "autocompress.pipeline.profiling.LocalRunner.run", lambda *args, **kwargs: Failure("crash: SIGSEGV")
     )
     assert "measured" in refused(capsys, "search", "first.yaml", code=4)
 

@@ -8,8 +8,10 @@ from autocompress.cost import Artifact, Failure, Measurement
 from autocompress.devices.load import load_profile
 from autocompress.devices.profile import DeviceProfile
 from autocompress.errors import DeviceError, OutOfRangeError, StorageError, UnsupportedError
-from autocompress.pipeline import calibration
-from autocompress.pipeline.calibration import HOST, Bench, best_known, predictor_for, profile_host, widths
+from autocompress.pipeline import profiling
+from autocompress.pipeline.calibration import predictor_for
+from autocompress.pipeline.known import HOST, best_known, widths
+from autocompress.pipeline.profiling import Bench, profile_device
 from autocompress.predictors.predictor import FittedPredictor
 from autocompress.predictors.sampling import COMMON_BITS, corners
 from autocompress.profiling.timing import Timing
@@ -48,7 +50,7 @@ class ByFormula:
 @pytest.fixture(autouse=True)
 def runner(monkeypatch, tmp_path):
     monkeypatch.setenv("AUTOCOMPRESS_HOME", str(tmp_path))
-    monkeypatch.setattr(calibration, "LocalRunner", ByFormula)
+    monkeypatch.setattr(profiling, "LocalRunner", ByFormula)
     monkeypatch.setattr(ByFormula, "runs", 0)
 
 
@@ -80,7 +82,7 @@ def test_profiling_replaces_a_predictor_that_cannot_be_read(host, tmp_path):
     path.write_text(path.read_text().replace("gemm_macs_8", "an older column"))
     with pytest.raises(StorageError, match="autocompress profile"):
         predictor(host)
-    profile_host(host, TEACHER, engine="onnxruntime", threads=1, tokens=TOKENS, samples=SAMPLES)
+    profile_device(host, TEACHER, engines=["onnxruntime"], threads=1, tokens=TOKENS, samples=SAMPLES)
     assert isinstance(best_known(host, "onnxruntime", 1), FittedPredictor)
 
 
@@ -141,7 +143,7 @@ def test_samples_that_fail_are_left_out(host, monkeypatch):
 def test_a_machine_on_which_too_little_runs_is_a_device_error_and_leaves_no_predictor(host, monkeypatch, tmp_path):
     monkeypatch.setattr(ByFormula, "failing", 2)
     with pytest.raises(DeviceError, match="Only 6 shapes"):
-        profile_host(host, TEACHER, engine="onnxruntime", threads=1, tokens=TOKENS, samples=SAMPLES)
+        profile_device(host, TEACHER, engines=["onnxruntime"], threads=1, tokens=TOKENS, samples=SAMPLES)
     assert list(tmp_path.rglob("*.json")) == []
 
 
@@ -158,7 +160,7 @@ def test_widths_are_measured_only_where_they_are_asked_for(host):
 
 
 def test_all_corners_are_measured_however_few_samples_are_asked_for(host):
-    made = profile_host(host, TEACHER, engine="onnxruntime", threads=1, tokens=TOKENS, samples=9, bits=BITS)
+    made = profile_device(host, TEACHER, engines=["onnxruntime"], tokens=TOKENS, samples=9, bits=BITS)["onnxruntime"]
     assert {sample.shape for sample in made.samples} >= set(corners(TEACHER, bits=BITS))
 
 
@@ -174,20 +176,20 @@ def test_a_profiling_that_was_interrupted_takes_only_what_is_missing(host, monke
         if done == 5:
             raise KeyboardInterrupt
 
-    settings = {"engine": "onnxruntime", "threads": 1, "tokens": TOKENS, "samples": SAMPLES, "align": 16}
+    settings = {"engines": ["onnxruntime"], "threads": 1, "tokens": TOKENS, "samples": SAMPLES, "align": 16}
     with pytest.raises(KeyboardInterrupt):
-        profile_host(host, TEACHER, **settings, progress=interrupted)
+        profile_device(host, TEACHER, **settings, progress=interrupted)
     assert ByFormula.runs == 5
-    made = profile_host(host, TEACHER, **settings, resume=True)
+    made = profile_device(host, TEACHER, **settings, resume=True)["onnxruntime"]
     assert ByFormula.runs == len(made.samples) == SAMPLES
-    profile_host(host, TEACHER, **settings)
+    profile_device(host, TEACHER, **settings)
     assert ByFormula.runs == 2 * SAMPLES
 
 
 def test_a_board_is_measured_by_its_runner_and_compiled_for_its_target(host):
     board = load_profile("raspberry-pi-4")
     bench = Bench(ByFormula(board.name), board.tvm_target)
-    settings = {"engine": "onnxruntime", "threads": 1, "tokens": TOKENS, "samples": SAMPLES, "align": 16}
-    made = profile_host(board, TEACHER, **settings, bench=bench)
+    settings = {"engines": ["onnxruntime"], "threads": 1, "tokens": TOKENS, "samples": SAMPLES, "align": 16}
+    made = profile_device(board, TEACHER, **settings, bench=bench)["onnxruntime"]
     assert made.device == board.name
     assert predictor(board).predict(TEACHER, TOKENS).calibrated

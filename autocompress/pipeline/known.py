@@ -1,0 +1,80 @@
+"""What is known of a device before anything is measured: an earlier fit, or its data sheet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from autocompress.devices.paths import data_folders
+from autocompress.devices.profile import DeviceProfile
+from autocompress.errors import OutOfRangeError, UnsupportedError
+from autocompress.pipeline.tuning import TVM, host_log
+from autocompress.predictors.predictor import FittedPredictor
+from autocompress.predictors.roofline import Peak, Roofline
+from autocompress.predictors.sampling import COMMON_BITS, corners
+from autocompress.predictors.store import find, load
+from autocompress.shape import BITS, Bits, ModelShape
+
+MODELS = "latency_models"
+HOST = "host"
+UNKNOWN_BANDWIDTH_GB_S = 8.0
+"""Assumed where a profile states none: what a single-channel board reaches."""
+
+
+def best_known(profile: DeviceProfile, engine: str, threads: int) -> FittedPredictor | None:
+    """Return the fitted predictor of a device; of this machine only one made on its processor and engine version."""
+    path = find(data_folders(MODELS), profile.name, engine, threads)
+    known = None if path is None else load(path)
+    # What a board's predictor was fitted on is in its provenance; this machine says nothing of it.
+    current = known is not None and (profile.name != HOST or made_by(known, identity(profile, engine)))
+    return known if current else None
+
+
+def roofline(profile: DeviceProfile, engine: str, threads: int) -> Roofline:
+    """Return the analytic estimate of a device."""
+    peak = Peak(
+        cores=profile.core_count,
+        ghz=profile.frequency_ghz,
+        f32_flops_per_cycle=profile.f32_flops_per_cycle,
+        int8_ops_per_cycle=profile.int8_ops_per_cycle,
+        bandwidth_gb_s=profile.memory_bandwidth_gb_s or UNKNOWN_BANDWIDTH_GB_S,
+    )
+    return Roofline(profile.name, engine, threads, peak)
+
+
+def identity(profile: DeviceProfile, engine: str) -> dict[str, str]:
+    """Return what must be equal for samples to be comparable: processor, engine version, tuning."""
+    found = {"cpu": profile.cpu, "engine_version": profile.engines.get(engine, "unknown")}
+    return found | {"tuning": host_log().digest} if engine == TVM and profile.name == HOST else found
+
+
+def made_by(known: FittedPredictor, identity: Mapping[str, str]) -> bool:
+    """Return whether a predictor was fitted on samples of this ``identity``."""
+    return all(known.provenance.get(key) == value for key, value in identity.items())
+
+
+def widths(asked: Iterable[int]) -> tuple[Bits, ...]:
+    """Return the widths that a predictor must know, ascending: the common ones, and those that are asked for.
+
+    Raises:
+        UnsupportedError: There is no such width.
+    """
+    unknown = sorted(set(asked).difference(BITS))
+    if unknown:
+        raise UnsupportedError(
+            f"Weights of {', '.join(map(str, unknown))} bits are asked for.",
+            right=f"Bits are one of {', '.join(map(str, BITS))}.",
+            next_step="Correct --bits.",
+        )
+    return tuple(bits for bits in BITS if bits in {*COMMON_BITS, *asked})
+
+
+def covers(
+    known: FittedPredictor, teacher: ModelShape, tokens: int, align: int, bits: tuple[Bits, ...] = COMMON_BITS
+) -> bool:
+    """Return whether a predictor was fitted on shapes like those nested within ``teacher``, at each of ``bits``."""
+    try:
+        for shape in corners(teacher, align, bits):
+            known.predict(shape, tokens)
+    except OutOfRangeError:
+        return False
+    return True

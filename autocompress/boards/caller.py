@@ -1,7 +1,7 @@
 """The process that speaks to a board, so that a call that hangs, or a crash of the client, ends with it.
 
-Run as ``python -m autocompress.boards.caller HOST PORT KEY PARENT``. Each line of standard input is a ``Call`` in JSON, each
-line of standard output what the board answered, also in JSON. The first line, ``{}``, says that there is a session.
+Run as ``python -m autocompress.boards.caller HOST PORT KEY PARENT``. Each line of standard input is a ``Call`` in JSON,
+each line of standard output what the board answered, also in JSON. The first, ``{}``, says that there is a session.
 """
 
 from __future__ import annotations

@@ -61,8 +61,8 @@ class Machine(Namespace):
         """Drop so many packets of each direction."""
         for where, device in ((self, "eth0"), (self.switch, self.port)):
             where.do("nft add table netdev lossy")
-            where.do(f"nft add chain netdev lossy all {{ type filter hook ingress device {device} priority 0 ; }}")
-            where.do(f"nft add rule netdev lossy all numgen random mod 100 < {percent} drop")
+            where.do(f"nft add chain netdev lossy every {{ type filter hook ingress device {device} priority 0 ; }}")
+            where.do(f"nft add rule netdev lossy every numgen random mod 100 < {percent} drop")
 
     def received_bytes(self) -> int:
         """Return how much has come since there is a cable."""

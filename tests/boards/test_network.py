@@ -28,7 +28,7 @@ PROJECT = Path(__file__).parents[2]
 SHORT = Timing(1, 50, warmup=1, repeats=6, timeout_s=30)
 UPLOAD = replace(SHORT, vocabulary=20_000)
 CALM = Patience(connect_s=20, call_s=20, pauses_s=(0.5, 1.0, 2.0, 4.0))
-HURRIED = Patience(connect_s=3, call_s=2, pauses_s=(0.2,) * 2)
+HURRIED = Patience(connect_s=2, call_s=1, pauses_s=(0.2,))
 MEGABITS = 40
 """At which ten megabytes are on their way for two seconds."""
 TRACKER = (
@@ -147,7 +147,10 @@ def test_a_tracker_tells_where_the_board_is(machines, tiny, tmp_path, where):
 
 
 @pytest.mark.parametrize("cut", ["down", "unplug"])
-@pytest.mark.parametrize("call_s", [20, 1], ids=["in the same session", "in a new session"])
+@pytest.mark.parametrize(
+    "call_s",
+    [pytest.param(20, id="in the same session"), pytest.param(1, id="in a new session", marks=pytest.mark.slow)],
+)
 def test_an_upload_goes_on_when_the_link_is_back(machines, hosts, board, large, cut, call_s):
     machines[0].slow(MEGABITS)
     before = machines[0].received_bytes()
@@ -166,6 +169,7 @@ def test_an_upload_goes_on_when_the_link_is_back(machines, hosts, board, large, 
     assert machines[0].received_bytes() - before < 1.1 * (large.size_bytes + PART_BYTES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cut", ["down", "unplug"])
 def test_a_link_that_stays_cut_is_an_error_within_the_patience(machines, hosts, board, large, cut):
     machines[0].slow(MEGABITS)
@@ -181,6 +185,7 @@ def test_a_link_that_stays_cut_is_an_error_within_the_patience(machines, hosts, 
     assert "device probe far" in error.next_step
 
 
+@pytest.mark.slow
 def test_every_third_packet_may_be_lost(machines, hosts, tiny):
     machines[0].lose(30)
     (result,) = hosts[0].measure(tiny, SHORT).result(timeout_s=240)
@@ -188,7 +193,7 @@ def test_every_third_packet_may_be_lost(machines, hosts, tiny):
 
 
 def test_a_host_that_is_killed_leaves_the_board_to_the_next(hosts, board, tiny):
-    lost = hosts[0].measure(tiny, replace(SHORT, repeats=10**9, cap_s=3.0))
+    lost = hosts[0].measure(tiny, replace(SHORT, repeats=10**9, cap_s=2.0))
     wait_until(board.worker)
     started = lost.kill()
     (result,) = hosts[1].measure(tiny, SHORT).result()

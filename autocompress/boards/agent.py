@@ -24,9 +24,11 @@ from autocompress.boards.store import Store
 from autocompress.devices.paths import home
 from autocompress.errors import AutoCompressError, ConfigError
 
-LOOPBACK = "127.0.0.1"
+LOOPBACK, EVERYWHERE = "127.0.0.1", "0.0.0.0"
 SILENCE_S = 5.0
 """Seconds for which a caller may say nothing while it connects: it would keep all others waiting."""
+GONE_S = 20
+"""Seconds after which a caller that no longer acknowledges anything counts as gone, and the next one is served."""
 PAUSE_S = 0.5
 """Seconds before a server that ended is started again."""
 WHY_INSECURE = (
@@ -104,12 +106,15 @@ def serve_once(service: Service) -> None:
         tvm_ffi.register_global_func(name, function)
     tracker = service.tracker and (service.tracker.host, service.tracker.port)
     key = service.key if tracker else ""
+    # A tracker on this machine would tell others that the agent is at their own loopback.
+    address = None if service.host in (LOOPBACK, EVERYWHERE) else service.host
     state = server.PopenRPCServerState(
         service.host,
         service.port,
         service.port + 1,
         tracker_addr=tracker,
         key=key,
+        custom_addr=address,
         silent=True,
     )
     sys.stdout.write(f"Serving at {service.host}:{service.port}\n")
@@ -123,6 +128,7 @@ def _patient(server: Any) -> None:
 
     def serve_patiently(sock: socket.socket, *others: Any) -> None:
         sock.settimeout(None)
+        _notice_silence(sock)
         serving(sock, *others)
 
     def loop_while_served(*everything: Any) -> None:
@@ -131,6 +137,16 @@ def _patient(server: Any) -> None:
 
     agent = os.getpid()
     server._serving, server._serve_loop = serve_patiently, loop_while_served
+
+
+def _notice_silence(sock: socket.socket) -> None:
+    """Let the system end a connection whose other end vanished without a word. Linux only."""
+    if not sys.platform.startswith("linux"):
+        return
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, GONE_S // 4)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1)  # Often: single packets are lost on a bad network.
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * GONE_S)
 
 
 def _check(service: Service) -> None:

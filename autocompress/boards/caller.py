@@ -1,7 +1,7 @@
 """The process that speaks to a board, so that a call that hangs, or a crash of the client, ends with it.
 
-Run as ``python -m autocompress.boards.caller HOST PORT KEY``. Each line of standard input is a ``Call`` in JSON, each
-line of standard output what the board answered, also in JSON. The first line, ``{}``, says that there is a session.
+Run as ``python -m autocompress.boards.caller HOST PORT KEY PARENT``. Each line of standard input is a ``Call`` in JSON,
+each line of standard output what the board answered, also in JSON. The first, ``{}``, says that there is a session.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TextIO
 
+from autocompress.boards.orphans import die_with
 from autocompress.engines import tvm_runtime
 from autocompress.profiling.worker import take_stdout
 
@@ -54,7 +55,8 @@ class Call:
 
 def main() -> None:
     """Answer until standard input ends; end with an exception when the link breaks."""
-    host, port, key = sys.argv[1:]
+    host, port, key, parent = sys.argv[1:]
+    die_with(int(parent))  # A call to a board that is gone would go on without anybody who waits.
     with take_stdout() as out:
         session = tvm_runtime(1).get_global_func("rpc.Connect")(host, int(port), key, False)
         _tell(out, "{}")

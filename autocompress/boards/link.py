@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import queue
 import subprocess
 import sys
@@ -38,7 +39,7 @@ class Link:
     def __init__(self, place: Place, key: str, *, connect_s: float) -> None:
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed with the session)
         self._process = subprocess.Popen(
-            [*CALLER, place.host, str(place.port), key],
+            [*CALLER, place.host, str(place.port), key, str(os.getpid())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from pathlib import Path
 import psutil
 
 from autocompress.boards.address import Direct, Place
+from autocompress.boards.agent import LOOPBACK
 from autocompress.boards.connection import Connection, Patience
 
 QUICK = Patience(connect_s=10, call_s=10, pauses_s=(0.1, 0.5, 1.0, 2.0))
@@ -29,15 +30,17 @@ class Agent:
         supervisor: The process that starts it again.
         port: At which it listens.
         home: Its user's folder.
+        host: Address at which it listens.
     """
 
     supervisor: subprocess.Popen[bytes]
     port: int
     home: Path
+    host: str = LOOPBACK
 
     @property
     def place(self) -> Place:
-        return Place("127.0.0.1", self.port)
+        return Place(self.host, self.port)
 
     @property
     def store(self) -> Path:
@@ -95,14 +98,22 @@ def surroundings(home: Path) -> dict[str, str]:
 
 
 @contextmanager
-def agent(home: Path, *options: str) -> Iterator[Agent]:
-    """Start an agent and give it when it serves."""
+def agent(home: Path, *options: str, inside: Sequence[str] = (), host: str = LOOPBACK) -> Iterator[Agent]:
+    """Start an agent and give it when it serves.
+
+    Args:
+        home: Its user's folder.
+        options: More words of its command.
+        inside: What is put before its command.
+        host: Address at which it listens.
+    """
     port = free_port()
-    command = [sys.executable, "-m", "autocompress.boards.agent", "--port", str(port), *options]
+    command = [*inside, sys.executable, "-m", "autocompress.boards.agent", "--port", str(port), *options]
+    command += [] if host == LOOPBACK else ["--insecure-bind", host]
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=surroundings(home), start_new_session=True) as process:
         try:
             assert b"Serving" in process.stdout.readline()
-            yield Agent(process, port, home)
+            yield Agent(process, port, home, host)
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from functools import lru_cache
+from operator import attrgetter
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import csr_array
 
-from autocompress.compiler.dots import dpbf16ps, nibble_vnni, vnni
-from autocompress.compiler.graph import Stored, weight_specs
-from autocompress.compiler.lowering import lower
-from autocompress.compiler.machine import Machine
-from autocompress.compiler.memory import activation_bytes, workspace_bytes
+from autocompress.predictors.activations import SLOTS, layer_slots
+from autocompress.predictors.hardware import NOMINAL, Hardware
+from autocompress.predictors.shape_table import ABSENT, Codes, ShapeTable
+from autocompress.predictors.work import Counts, frame_work, layer_work
 from autocompress.shape import BITS, EMBEDDING_BITS, Bits, LayerShape, ModelShape
 
-Row = npt.NDArray[np.float64]
+Row: TypeAlias = npt.NDArray[np.float64]
+Rows: TypeAlias = npt.NDArray[np.float64]
 
 LATENCY: tuple[str, ...] = (
     "constant",
@@ -40,101 +44,177 @@ MEMORY: tuple[str, ...] = (
     *(f"embedding_bytes_{bits}" for bits in EMBEDDING_BITS),
     "activation_bytes",
 )
-"""Columns that explain resident memory: bytes of weights by kind, bytes of activations and workspace as planned."""
+"""Columns that explain resident memory: bytes of weights by kind, bytes of activations and workspace about as
+they are planned (``activations.layer_slots``)."""
 KERNELS: tuple[str, ...] = tuple(f"kernels_{bits}" for bits in BITS)
 SIZE: tuple[str, ...] = ("constant", "layers", "weight_bytes", "position_bytes", *KERNELS)
 """Columns that explain bytes on disk: weights as packed, the position table (a compiled library keeps only the rows
 it needs), what the container adds to each layer, and linear maps that differ (a library holds code for each)."""
-FEATURES: tuple[str, ...] = tuple(dict.fromkeys((*LATENCY, *MEMORY, *SIZE, "tokens", "hidden")))
-"""Every column, in the order of ``features``; the last two only bound what a predictor may be asked."""
-BOUNDED: tuple[str, ...] = tuple(name for name in FEATURES if name not in (*KERNELS, "activation_bytes"))
+HARDWARE: tuple[str, ...] = (
+    *(f"padded_macs_{bits}" for bits in BITS),
+    "dot_macs",
+    "beyond_l2_bytes",
+    "beyond_l3_bytes",
+)
+"""Columns that know the processor: multiply-accumulates of whole tiles, those of them that a dot-product instruction
+runs, and bytes of weights for which a cache has no room: per matrix in the second, of all linear maps in the last."""
+FEATURES: tuple[str, ...] = tuple(dict.fromkeys((*LATENCY, *MEMORY, *SIZE, "tokens", "hidden", *HARDWARE)))
+"""Every column, in the order of ``features``; tokens and hidden only bound what a predictor may be asked."""
+BOUNDED: tuple[str, ...] = tuple(name for name in FEATURES if name not in (*KERNELS, "activation_bytes", *HARDWARE))
 """Columns that must lie within the fitted range. Left free are how many linear maps differ and what activations take:
-both grow where layers of several widths meet, and what they are made of is bounded by the other columns."""
-
-NOMINAL = Machine(lanes=16, registers=32, dot=vnni(16), nibbles=nibble_vnni(16), half=dpbf16ps(16))
-"""Activations are those of a library for a processor with AVX-512, VNNI and BF16, whatever the device: a shape's
-features are to be the same everywhere. On other processors, quantized or rounded activations take more or fewer bytes.
-"""
+both grow where layers of several widths meet, and what they are made of is bounded by the other columns, as is what a
+processor makes of them."""
 
 
-def features(shape: ModelShape, tokens: int) -> Row:
+def features(shape: ModelShape, tokens: int, hardware: Hardware = NOMINAL) -> Row:
     """Return the (``len(FEATURES)``,) numbers of a model that reads one sequence of ``tokens`` tokens.
 
     Multiply-accumulates and elements are those of one inference, all of them as the encoder graph runs them
-    (``compiler.graph.emit``); bytes are bytes.
+    (``compiler.graph.emit``); bytes are bytes. All are sums over layers but ``beyond_l3_bytes``, which follows from
+    sums, ``kernels_*``, which count what differs, and ``activation_bytes``, the largest of each slot, summed.
     """
-    columns = dict.fromkeys(FEATURES, 0.0)
-    for name, value in (*_work(shape, tokens), *_bytes(shape, tokens)):
-        columns[name] += value
-    return np.array([columns[name] for name in FEATURES])
+    counter = _counter(tokens, hardware)
+    frame, hidden, embedding = counter.frame(*_FRAME(shape)), shape.hidden, shape.embedding
+    layers = [counter.layer(layer, hidden, embedding) for layer in shape.layers]
+    counted = np.array([frame, *(layer.counted for layer in layers)])
+    kernels = [0] * len(BITS)
+    for block in {block for layer in layers for block in layer.blocks}:
+        kernels[BITS.index(block[-1])] += MAPS_A_BLOCK
+    row = counted[:, : len(FEATURES)].sum(axis=0)
+    return _complete(row, counted[:, len(FEATURES) :].max(axis=0), np.array(kernels), hardware)
 
 
-def features_many(shapes: Iterable[ModelShape], tokens: int) -> npt.NDArray[np.float64]:
-    """Return ``features`` of each shape as the rows of one array (shapes x ``len(FEATURES)``)."""
-    return np.array([features(shape, tokens) for shape in shapes]).reshape(-1, len(FEATURES))
+def features_many(shapes: Iterable[ModelShape], tokens: int, hardware: Hardware = NOMINAL) -> Rows:
+    """Return ``features`` of each shape as the rows of one array (shapes x ``len(FEATURES)``).
+
+    The rows of a ``ShapeTable`` take about a microsecond each; of anything else a table is made first.
+    """
+    table = shapes if isinstance(shapes, ShapeTable) else ShapeTable.of(shapes)
+    counter, rows = _counter(tokens, hardware), np.empty((len(table), len(FEATURES)))
+    widths = [(frame.hidden, frame.embedding) for frame in table.frames]
+    for width in dict.fromkeys(widths):
+        alike = np.array([other == width for other in widths])[table.frame_codes]
+        whole = bool(alike.all())
+        rows[... if whole else alike] = counter.rows(table if whole else table[alike], *width)
+    return rows
 
 
-def columns(rows: npt.NDArray[np.float64], names: tuple[str, ...]) -> npt.NDArray[np.float64]:
+def columns(rows: Rows, names: tuple[str, ...]) -> Rows:
     """Return the columns ``names`` of rows that ``features`` made."""
     return rows[..., [FEATURES.index(name) for name in names]]
 
 
-def _work(shape: ModelShape, tokens: int) -> Iterator[tuple[str, float]]:
-    yield "constant", 1.0
-    yield "tokens", tokens
-    yield "hidden", shape.hidden
-    yield "layers", len(shape.layers)
-    yield f"embedding_elements_{shape.embedding_bits}", tokens * shape.token_width
-    if shape.embedding_rank:
-        yield from _gemm(tokens, shape.embedding_rank, shape.embedding, 32)
-    yield "channel_elements", tokens * shape.embedding
-    if shape.embedding != shape.hidden:
-        yield from _gemm(tokens, shape.embedding, shape.hidden, 32)
-    for layer in shape.layers:
-        yield from _layer_work(layer, shape.hidden, tokens)
-    yield from _gemm(1, shape.hidden, shape.hidden + shape.classes, 32)
+MAPS_A_BLOCK = 2
+"""Linear maps of a width and bits in an attention or feed-forward block: into and out of it."""
+_FRAME = attrgetter("vocabulary", "positions", "embedding", "hidden", "classes", "embedding_bits", "embedding_rank")
+"""The fields of a shape, beside its layers, that decide what is counted."""
+_AT_ONCE = 4096
+"""Shapes whose rows stay in the caches while they are made."""
+_AT = {name: index for index, name in enumerate(FEATURES)}
+_KERNELS = slice(_AT[KERNELS[0]], _AT[KERNELS[-1]] + 1)
+_LINEAR = slice(_AT[f"linear_bytes_{BITS[0]}"], _AT[f"linear_bytes_{BITS[-1]}"] + 1)
 
 
-def _layer_work(layer: LayerShape, hidden: int, tokens: int) -> Iterator[tuple[str, float]]:
-    yield from _gemm(tokens, hidden, 3 * layer.attention, layer.attention_bits)
-    yield from _gemm(tokens, layer.attention, hidden, layer.attention_bits)
-    yield from _gemm(tokens, hidden, layer.ffn, layer.ffn_bits)
-    yield from _gemm(tokens, layer.ffn, hidden, layer.ffn_bits)
-    yield "attention_macs", 2 * tokens * tokens * layer.attention
-    yield "softmax_elements", layer.heads * tokens * tokens
-    yield "heads", layer.heads
-    yield "channel_elements", tokens * hidden
-    yield "attention_elements", tokens * layer.attention
-    yield "ffn_elements", tokens * layer.ffn
+class _Layer(NamedTuple):
+    """What one layer adds: its features, then the slots of its activations; and which linear maps it has."""
+
+    counted: Row
+    blocks: tuple[tuple[str, int, Bits], tuple[str, int, Bits]]
 
 
-def _gemm(rows: int, inputs: int, outputs: int, bits: Bits) -> Iterator[tuple[str, float]]:
-    yield f"gemm_macs_{bits}", rows * inputs * outputs
-    yield f"gemm_weights_{bits}", inputs * outputs
-    if bits != 32:
-        yield f"quantized_elements_{bits}", rows * inputs
-    if bits == 8:
-        yield "dequantized_elements", rows * outputs
+class _Counter:
+    """Counts layers and frames at so many tokens on a processor, each once: a search asks for few, again and again."""
+
+    def __init__(self, tokens: int, hardware: Hardware) -> None:
+        self.tokens, self.hardware = tokens, hardware
+        self.layer = lru_cache(maxsize=1 << 16)(self._layer)
+        self.frame = lru_cache(maxsize=1 << 10)(self._frame)
+
+    def _layer(self, layer: LayerShape, hidden: int, embedding: int) -> _Layer:
+        machine = self.hardware.machine
+        slots = layer_slots(layer, hidden=hidden, embedding=embedding, tokens=self.tokens, machine=machine)
+        row = _row(layer_work(layer, hidden, self.tokens, self.hardware))
+        attention = ("attention", layer.attention, layer.attention_bits)
+        return _Layer(np.concatenate([row, slots]), (attention, ("ffn", layer.ffn, layer.ffn_bits)))
+
+    def _frame(self, *fields: int) -> Row:
+        vocabulary, positions, embedding, hidden, classes, bits, rank = fields
+        size = {"classes": classes, "embedding_bits": bits, "embedding_rank": rank}
+        frame = ModelShape("", vocabulary, positions, embedding, hidden, (), **size)  # type: ignore[arg-type]
+        return np.concatenate([_row(frame_work(frame, self.tokens, self.hardware)), np.zeros(SLOTS)])
+
+    def rows(self, table: ShapeTable, hidden: int, embedding: int) -> Rows:
+        """Return the features of shapes that all have these widths."""
+        absent = len(table.layers)
+        codes = np.where(table.layer_codes == ABSENT, absent, table.layer_codes)
+        used = np.flatnonzero(np.bincount(codes.ravel(), minlength=absent + 1)[:absent]).tolist()
+        layers = {code: self.layer(table.layers[code], hidden, embedding) for code in used}
+        counted = np.zeros((absent + 1 + len(table.frames), len(FEATURES) + SLOTS))
+        for code, layer in layers.items():
+            counted[code] = layer.counted
+        for code in np.unique(table.frame_codes).tolist():
+            counted[absent + 1 + code] = self.frame(*_FRAME(table.frames[code]))
+        blocks, kernels = _blocks(layers, absent)
+        parts = np.ascontiguousarray(counted[:, : len(FEATURES)]), counted[:, len(FEATURES) :].copy()
+        every = np.column_stack([absent + 1 + table.frame_codes, codes])
+        rows = np.empty((len(table), len(FEATURES)))
+        for start in range(0, len(table), _AT_ONCE):
+            some = every[start : start + _AT_ONCE]
+            differ = _summed(*_first_of_each(blocks[some[:, 1:]].reshape(len(some), -1)), kernels)
+            summed = _summed(some, np.ones(some.shape), parts[0])
+            rows[start : start + len(some)] = _complete(summed, _largest(some, parts[1]), differ, self.hardware)
+        return rows
 
 
-def _bytes(shape: ModelShape, tokens: int) -> Iterator[tuple[str, float]]:
-    for name, spec in weight_specs(shape).items():
-        yield "position_bytes" if name == "embeddings.position" else "weight_bytes", spec.size_bytes
-        if name in ("embeddings.word", "embeddings.scale"):
-            yield f"embedding_bytes_{shape.embedding_bits}", spec.size_bytes
-        elif name.endswith(".weight") and len(spec.dimensions) == 2:
-            yield f"linear_bytes_{_STORED_BITS[spec.dtype]}", spec.size_bytes
-    program = lower(shape, tokens=tokens, machine=NOMINAL)
-    yield "activation_bytes", activation_bytes(program) + workspace_bytes(program, threads=1)
-    different = {kernel for layer in shape.layers for kernel in _linear_maps(layer)}
-    for bits in BITS:
-        yield f"kernels_{bits}", sum(kernel[-1] == bits for kernel in different)
+_counter = lru_cache(maxsize=16)(_Counter)
 
 
-def _linear_maps(layer: LayerShape) -> Iterator[tuple[str, int, Bits]]:
-    for name, width, bits in (("attention", layer.attention, layer.attention_bits), ("ffn", layer.ffn, layer.ffn_bits)):
-        yield f"{name} in", width, bits
-        yield f"{name} out", width, bits
+def _row(counts: Counts) -> Row:
+    row = np.zeros(len(FEATURES))
+    for name, value in counts:
+        row[_AT[name]] += value
+    return row
 
 
-_STORED_BITS: dict[Stored, Bits] = {"f32": 32, "bf16": 16, "i8": 8, "i4": 4, "i2": 2}
+def _complete(rows: Rows, slots: Rows, kernels: Rows, hardware: Hardware) -> Rows:
+    """Write the columns that are no sums over layers into ``rows`` (... x features)."""
+    rows[..., _AT["activation_bytes"]] = slots.sum(axis=-1)
+    rows[..., _AT["beyond_l3_bytes"]] = np.maximum(0.0, rows[..., _LINEAR].sum(axis=-1) - hardware.l3_bytes)
+    rows[..., _KERNELS] = kernels
+    return rows
+
+
+def _blocks(layers: dict[int, _Layer], absent: int) -> tuple[Codes, Rows]:
+    """Return the codes of both blocks of each layer, and for each such code the linear maps of it by bits."""
+    known: dict[tuple[str, int, Bits], int] = {}
+    codes = np.zeros((absent + 1, 2), np.intp)
+    for code, layer in layers.items():
+        codes[code] = [known.setdefault(block, len(known) + 1) for block in layer.blocks]
+    kernels = np.zeros((len(known) + 1, len(BITS)))
+    for (_, _, bits), code in known.items():
+        kernels[code, BITS.index(bits)] = MAPS_A_BLOCK
+    return codes, kernels
+
+
+def _first_of_each(codes: Codes) -> tuple[Codes, Rows]:
+    """Return each row of ``codes`` in ascending order, and 1.0 where a code comes first in its row, else 0.0."""
+    ordered = np.sort(codes, axis=1)
+    first = np.ones(codes.shape)
+    first[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
+    return ordered, first
+
+
+def _summed(codes: Codes, weights: Rows, table: Rows) -> Rows:
+    """Return for each row of ``codes`` the sum of the rows of ``table`` that it names, times their weights."""
+    ends = np.arange(len(codes) + 1) * codes.shape[1]
+    picks = csr_array((weights.ravel(), codes.ravel(), ends), shape=(len(codes), len(table)))
+    summed: Rows = picks @ table
+    return summed
+
+
+def _largest(codes: Codes, table: Rows) -> Rows:
+    """Return for each row of ``codes`` the largest of each column of the rows of ``table`` that it names."""
+    largest = table[codes[:, 0]]
+    for column in codes[:, 1:].T:
+        np.maximum(largest, table[column], out=largest)
+    return largest

@@ -1,0 +1,93 @@
+"""What the features of a shape know of a processor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from autocompress.compiler.dots import Dot, HalfDot, dpbf16ps, nibble_vnni, vnni
+from autocompress.compiler.machine import Machine, tile_rows
+from autocompress.shape import WEIGHT_GROUP, Bits
+
+_FAMILIES: dict[Bits, str] = {
+    32: "gemm_f32",
+    16: "gemm_f16",
+    8: "gemm_i8",
+    4: "gemm_grouped_4",
+    2: "gemm_grouped_2",
+}
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """A processor.
+
+    Attributes:
+        machine: Its vectors, dot products and, by the rule, tiles.
+        l2_bytes: What one core holds of a matrix between two uses: the second cache, or the nearest that is known.
+        l3_bytes: What the processor holds of a model between two inferences: the last cache.
+    """
+
+    machine: Machine
+    l2_bytes: int
+    l3_bytes: int
+
+    @classmethod
+    def of(cls, machine: Machine, *, l1d_bytes: int, l2_bytes: int | None, l3_bytes: int | None) -> Hardware:
+        """Return a processor some of whose caches are missing or not known (``devices.profile.Caches``).
+
+        Without a second cache the first known one holds matrices; without a third the second holds the model.
+        """
+        second = l2_bytes or l3_bytes or l1d_bytes
+        return cls(machine, second, l3_bytes or second)
+
+    def padded_macs(self, rows: int, depth: int, columns: int, bits: Bits) -> int:
+        """Return the multiply-accumulates of the whole tiles that cover a product, as its kernel runs them."""
+        tile = self.machine.rule(_FAMILIES[bits], rows, depth, columns)
+        height = tile_rows(rows, tile.rows)
+        return _up(rows, height) * _up(depth, self._together(bits)) * _up(columns, tile.panel)
+
+    def has_dot(self, bits: Bits) -> bool:
+        """Return whether one instruction multiplies and adds neighbours of weights of so many bits as they are."""
+        machine = self.machine
+        if bits == 32:
+            return False
+        if bits == 16:
+            return machine.half.group > 1
+        return (machine.dot if bits == 8 else machine.nibbles).group >= 4
+
+    def _together(self, bits: Bits) -> int:
+        if bits in (4, 2):
+            return WEIGHT_GROUP
+        return {32: 1, 16: self.machine.half.group, 8: self.machine.dot.group}[bits]
+
+    def to_dict(self) -> dict[str, object]:
+        """Return plain JSON values; ``from_dict`` reads them back."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Hardware:
+        """Read what ``to_dict`` wrote."""
+        parts = data["machine"]
+        machine = Machine(
+            **{
+                **parts,
+                "dot": Dot(**parts["dot"]),
+                "nibbles": Dot(**parts["nibbles"]),
+                "half": HalfDot(**parts["half"]),
+            }
+        )
+        return cls(machine, data["l2_bytes"], data["l3_bytes"])
+
+
+def _up(value: int, step: int) -> int:
+    return -(-value // step) * step
+
+
+NOMINAL = Hardware(
+    Machine(lanes=16, registers=32, dot=vnni(16), nibbles=nibble_vnni(16), half=dpbf16ps(16)),
+    l2_bytes=1 << 20,
+    l3_bytes=32 << 20,
+)
+"""A processor with AVX-512, VNNI and BF16, for predictors that were not told of any."""

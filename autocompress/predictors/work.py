@@ -1,0 +1,74 @@
+"""What a model does and stores, counted by the name of a feature: of one layer, and of everything around the layers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TypeAlias
+
+from autocompress.compiler.graph import Stored, TensorSpec, weight_specs
+from autocompress.predictors.hardware import Hardware
+from autocompress.shape import Bits, LayerShape, ModelShape
+
+Counts: TypeAlias = Iterator[tuple[str, float]]
+"""(name, what is to be added to it); all of them multiples of 1/4, so that sums are exact in any order."""
+
+
+def frame_work(frame: ModelShape, tokens: int, hardware: Hardware) -> Counts:
+    """Count what lies around the layers of a model: embeddings and head."""
+    yield "constant", 1.0
+    yield "tokens", tokens
+    yield "hidden", frame.hidden
+    yield f"embedding_elements_{frame.embedding_bits}", tokens * frame.token_width
+    if frame.embedding_rank:
+        yield from _gemm(tokens, frame.embedding_rank, frame.embedding, 32, hardware)
+    yield "channel_elements", tokens * frame.embedding
+    if frame.embedding != frame.hidden:
+        yield from _gemm(tokens, frame.embedding, frame.hidden, 32, hardware)
+    yield from _gemm(1, frame.hidden, frame.hidden, 32, hardware)
+    yield from _gemm(1, frame.hidden, frame.classes, 32, hardware)
+    for name, spec in weight_specs(frame).items():
+        if not name.startswith("layers."):
+            yield from _bytes(name, spec, frame.embedding_bits)
+
+
+def layer_work(layer: LayerShape, hidden: int, tokens: int, hardware: Hardware) -> Counts:
+    """Count one layer."""
+    yield "layers", 1.0
+    yield from _gemm(tokens, hidden, 3 * layer.attention, layer.attention_bits, hardware)
+    yield from _gemm(tokens, layer.attention, hidden, layer.attention_bits, hardware)
+    yield from _gemm(tokens, hidden, layer.ffn, layer.ffn_bits, hardware)
+    yield from _gemm(tokens, layer.ffn, hidden, layer.ffn_bits, hardware)
+    yield "attention_macs", 2 * tokens * tokens * layer.attention
+    yield "softmax_elements", layer.heads * tokens * tokens
+    yield "heads", layer.heads
+    yield "channel_elements", tokens * hidden
+    yield "attention_elements", tokens * layer.attention
+    yield "ffn_elements", tokens * layer.ffn
+    for name, spec in weight_specs(ModelShape("", 1, 1, hidden, hidden, (layer,), 1)).items():
+        if name.startswith("layers."):
+            yield from _bytes(name, spec, 32)
+
+
+def _gemm(rows: int, inputs: int, outputs: int, bits: Bits, hardware: Hardware) -> Counts:
+    padded = hardware.padded_macs(rows, inputs, outputs, bits)
+    yield f"gemm_macs_{bits}", rows * inputs * outputs
+    yield f"padded_macs_{bits}", padded
+    if hardware.has_dot(bits):
+        yield "dot_macs", padded
+    yield f"gemm_weights_{bits}", inputs * outputs
+    yield "beyond_l2_bytes", max(0.0, inputs * outputs * bits / 8 - hardware.l2_bytes)
+    if bits != 32:
+        yield f"quantized_elements_{bits}", rows * inputs
+    if bits == 8:
+        yield "dequantized_elements", rows * outputs
+
+
+def _bytes(name: str, spec: TensorSpec, embedding_bits: int) -> Counts:
+    yield "position_bytes" if name == "embeddings.position" else "weight_bytes", spec.size_bytes
+    if name in ("embeddings.word", "embeddings.scale"):
+        yield f"embedding_bytes_{embedding_bits}", spec.size_bytes
+    elif name.endswith(".weight") and len(spec.dimensions) == 2:
+        yield f"linear_bytes_{_STORED_BITS[spec.dtype]}", spec.size_bytes
+
+
+_STORED_BITS: dict[Stored, Bits] = {"f32": 32, "bf16": 16, "i8": 8, "i4": 4, "i2": 2}

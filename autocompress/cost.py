@@ -97,6 +97,8 @@ class Measurement:
         engine: The engine, e.g. ``onnxruntime``.
         threads: Threads that the engine was given.
         provenance: Versions, processor and time, as text values.
+        energy_mj: Energy of an inference in millijoules, idle power included, ``None`` where nothing tells it; what
+            tells it is in the provenance (``energy_source``).
     """
 
     samples_ms: tuple[float, ...]
@@ -107,6 +109,7 @@ class Measurement:
     engine: str
     threads: int
     provenance: Mapping[str, str] = field(default_factory=dict)
+    energy_mj: float | None = None
 
     @property
     def latency_p50_ms(self) -> float:

@@ -12,6 +12,7 @@ from typing import Any
 import psutil
 
 from autocompress.devices.system import HostText, copy_bandwidth_gb_s, read_host
+from autocompress.profiling.conditions import read_state, read_temperatures
 
 HOT_C = 75.0
 """Degrees from which small boards are about to slow down; a Raspberry Pi does at 80."""
@@ -20,8 +21,6 @@ BUSY_LOAD = 0.5
 LOW_DISK_BYTES = 2**29
 LOW_MEMORY_BYTES = 2**27
 
-_CPU = Path("/sys/devices/system/cpu/cpu0/cpufreq")
-
 
 @dataclass(frozen=True)
 class Health:
@@ -29,7 +28,7 @@ class Health:
 
     Attributes:
         temperatures_c: Sensor -> degrees Celsius.
-        frequency_mhz: Clock of the first core.
+        frequency_mhz: Clock of the core that the agent runs on.
         governor: What decides the clock, e.g. ``ondemand``.
         load: Mean number of running processes in the last minute.
         free_disk_bytes: Where artifacts are put.
@@ -94,21 +93,12 @@ def read_facts(folder: Path) -> Facts:
 
 def read_health(folder: Path) -> Health:
     """Ask the system how it is now."""
-    sensors = psutil.sensors_temperatures() if hasattr(psutil, "sensors_temperatures") else {}
-    clock = _text(_CPU / "scaling_cur_freq")
+    state = read_state()
     return Health(
-        temperatures_c={
-            f"{name}{f' {one.label}' if one.label else ''}": float(one.current)
-            for name, found in sensors.items()
-            for one in found
-        },
-        frequency_mhz=int(clock) / 1000 if clock.isdigit() else None,
-        governor=_text(_CPU / "scaling_governor"),
+        temperatures_c=read_temperatures(),
+        frequency_mhz=None if state.frequency_ghz is None else 1e3 * state.frequency_ghz,
+        governor=state.governor,
         load=os.getloadavg()[0],
         free_disk_bytes=shutil.disk_usage(folder).free,
         free_memory_bytes=int(psutil.virtual_memory().available),
     )
-
-
-def _text(path: Path) -> str:
-    return path.read_text().strip() if path.exists() else ""

@@ -87,7 +87,7 @@ class RemoteRunner:
     def _lasts_s(self, artifact: Artifact, timing: Timing) -> float:
         """Return the seconds in which a session must be over."""
         calls = 2 + -(-artifact.size_bytes // PART_BYTES)
-        return timing.timeout_s + GRACE_S + calls * self.connection.patience.call_s
+        return timing.limit_s + GRACE_S + calls * self.connection.patience.call_s
 
     def _send(self, link: Link, artifact: Artifact, name: str) -> dict[str, Any] | None:
         """Send what the board lacks of an artifact; return the failure, if it is one."""
@@ -103,8 +103,8 @@ class RemoteRunner:
 
     def _measure(self, link: Link, artifact: Artifact, name: str, timing: Timing) -> dict[str, Any]:
         request = Request.of(artifact, timing).to_json()
-        call = Call(PREFIX + "measure", (name, request, timing.timeout_s))
-        return link.call(call, timeout_s=timing.timeout_s + GRACE_S)
+        call = Call(PREFIX + "measure", (name, request, timing.limit_s))
+        return link.call(call, timeout_s=timing.limit_s + GRACE_S)
 
     def _blame(self, error: DeviceError) -> dict[str, Any]:
         """Return a failure of the artifact if the board still answers.

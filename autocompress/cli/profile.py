@@ -36,6 +36,9 @@ def run(
         Optional[float],  # noqa: UP045 - typer reads the annotation
         typer.Option(min=0.1, help="Time for measuring, a fifth of it kept for measuring again what was disturbed."),
     ] = None,
+    sustained_minutes: Annotated[
+        float, typer.Option(min=0.0, help="Time for which the model then runs without a pause, to see it slow down.")
+    ] = 0.0,
     bits: Annotated[
         Optional[list[int]],  # noqa: UP045 - typer reads the annotation
         typer.Option(help="Measure weights of 16 or 2 bits too; may be given twice. 32, 8 and 4 are always measured."),
@@ -66,6 +69,7 @@ def run(
             tokens=tokens,
             samples=samples,
             minutes=minutes,
+            sustained_minutes=sustained_minutes,
             bits=widths(bits or ()),
             tune=tune,
             bench=bench,

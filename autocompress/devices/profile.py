@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from autocompress.devices.quantities import Bytes
 from autocompress.devices.validation import MisfitError
 
-SPECS = ("cpu", "cores", "isa", "vector_bits", "caches", "ram_bytes", "memory_bandwidth_gb_s")
+SPECS = ("cpu", "cores", "isa", "vector_bits", "caches", "ram_bytes", "memory_bandwidth_gb_s", "power_w")
 """The fields that need a source."""
 
 _TARGET_KEYS = ("kind", "mtriple", "mcpu", "mattr", "num-cores")
@@ -52,6 +52,9 @@ class DeviceProfile(_Frozen):
     ram_bytes: Bytes = Field(gt=0, description="Main memory.")
     memory_bandwidth_gb_s: float | None = Field(
         default=None, gt=0, description="Main memory bandwidth in 10^9 bytes/s: sustained where known, else the peak."
+    )
+    power_w: float | None = Field(
+        default=None, gt=0, description="What the device takes while it runs a model, in watts; energy follows from it."
     )
     tvm_target: dict[str, str | int | list[str]] = Field(description="What tvm.target.Target takes.")
     engines: dict[str, str] = Field(default_factory=dict, description="Engine -> version, where known.")

@@ -6,7 +6,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -26,8 +26,11 @@ from autocompress.predictors.predictor import FittedPredictor, Moment, Sample
 from autocompress.predictors.sampling import COMMON_BITS, FFN_ALIGN, corners, sample_shapes
 from autocompress.predictors.store import file_name, save
 from autocompress.profiling.drift import observe, remeasure_drifted, slow_episodes, without_waiting
+from autocompress.profiling.energy import with_power
 from autocompress.profiling.episodes import describe, marks
 from autocompress.profiling.runner import LocalRunner, Runner
+from autocompress.profiling.sustained import Sustained
+from autocompress.profiling.sustained import describe as describe_lasting
 from autocompress.profiling.timing import Timing
 from autocompress.shape import Bits, ModelShape
 
@@ -97,6 +100,7 @@ def profile_device(
     tokens: int = 64,
     samples: int | None = None,
     minutes: float | None = None,
+    sustained_minutes: float = 0.0,
     align: int = FFN_ALIGN,
     bits: tuple[Bits, ...] = COMMON_BITS,
     tune: str | None = None,
@@ -123,6 +127,8 @@ def profile_device(
         tokens: Length of the sequences.
         samples: Shapes to measure; ``None``: as many as the minutes allow, or ``USUAL_SAMPLES``.
         minutes: Time after which no further shape is measured, if any; each start counts anew.
+        sustained_minutes: Time for which ``teacher`` runs without a pause at the end, to see what lasting load makes of
+            it; 0 for not at all.
         align: Feed-forward neurons come in multiples of this.
         bits: Widths to draw from.
         tune: How to tune the compiler first.
@@ -157,7 +163,11 @@ def profile_device(
             done = index * len(engines) + turn
             progress("calibrate", done, len(engines) * len(shapes), shape.describe())
             campaign.take(shape)
-    return {campaign.engine: campaign.finish(deadline, progress) for campaign in campaigns}
+    sustained_s = 60 * sustained_minutes
+    return {
+        campaign.engine: campaign.finish(campaign.settle(deadline, progress), teacher, sustained_s, progress)
+        for campaign in campaigns
+    }
 
 
 @dataclass
@@ -172,6 +182,8 @@ class Campaign:
     results: dict[str, Measurement | Failure] = field(default_factory=dict)
     shapes: dict[str, ModelShape] = field(default_factory=dict)
     spent_s: float = 0.0
+    episodes: tuple[str, ...] = ()
+    failed: str = ""
 
     def begin(self, *, resume: bool) -> None:
         """Open the journal; with ``resume``, read what an interrupted run has measured."""
@@ -184,21 +196,25 @@ class Campaign:
         self.shapes[name] = shape
         self.results[name] = self.before.get(shape) or self._measure(name)
 
-    def finish(self, deadline: Deadline, progress: Progress) -> FittedPredictor:
-        """Measure again what was disturbed, fit, and keep the predictor."""
+    def settle(self, deadline: Deadline, progress: Progress) -> dict[str, Measurement]:
+        """Measure again what was disturbed, tell what failed, and return what was measured."""
         done = len(self.results)
-        episodes = slow_episodes(self.results)
-        for episode in episodes:
-            progress("calibrate", done, done, f"{self.engine}: {describe(episode)}")
+        self.episodes = tuple(map(describe, slow_episodes(self.results)))
+        for episode in self.episodes:
+            progress("calibrate", done, done, f"{self.engine}: {episode}")
         steady = remeasure_drifted(self.results, self._measure, at_most=self._spare(deadline))
         failures = Counter(result.reason.partition(":")[0] for result in steady.values() if isinstance(result, Failure))
-        failed = ", ".join(f"{reason} {count}" for reason, count in failures.most_common()) or "none"
-        if failures:
-            progress("calibrate", done, done, f"{self.engine}: not measured: {failed}")
+        self.failed = ", ".join(f"{reason} {count}" for reason, count in failures.most_common())
+        if self.failed:
+            progress("calibrate", done, done, f"{self.engine}: not measured: {self.failed}")
+        return {name: result for name, result in steady.items() if isinstance(result, Measurement)}
+
+    def finish(
+        self, measured: Mapping[str, Measurement], teacher: ModelShape, sustained_s: float, progress: Progress
+    ) -> FittedPredictor:
+        """Fit, and keep the predictor; ``teacher`` is kept under load for ``sustained_s`` seconds if these are any."""
         taken = tuple(
-            Sample.of(self.shapes[name], self.tokens, without_waiting(result))
-            for name, result in steady.items()
-            if isinstance(result, Measurement)
+            Sample.of(self.shapes[name], self.tokens, without_waiting(result)) for name, result in measured.items()
         )
         predictor = fit(
             taken + self._earlier({(sample.shape, sample.tokens) for sample in taken}),
@@ -208,16 +224,31 @@ class Campaign:
             provenance={
                 **self.identity,
                 "date": datetime.now(UTC).date().isoformat(),
-                "episodes": "; ".join(map(describe, episodes)) or "none",
-                "failures": failed,
+                "episodes": "; ".join(self.episodes) or "none",
+                "failures": self.failed or "none",
                 **({"emulated": self.profile.emulated} if self.profile.emulated else {}),
+                **(self._lasting(teacher, sustained_s, progress) if sustained_s else {}),
             },
             timeline=_timeline(self.results),
         )
         path = save(predictor, data_folders(MODELS)[0])
         error = predictor.held_out["latency_p50_ms"].mape
+        done = len(self.results)
         progress("calibrate", done, done, f"{self.engine}: held-out error {error:.1%}, kept in {path}")
         return predictor
+
+    def _lasting(self, teacher: ModelShape, seconds: float, progress: Progress) -> dict[str, str]:
+        """Return what minutes under load make of the teacher, as it is kept with the predictor."""
+        done = len(self.results)
+        progress("calibrate", done, done, f"{self.engine}: {seconds / 60:g} minutes under load")
+        result = self._run(teacher, replace(self.timing, sustained_s=seconds))
+        lasting = Sustained.of(result) if isinstance(result, Measurement) else None
+        if lasting is None:
+            reason = result.reason if isinstance(result, Failure) else "the board's agent is older than this machine's"
+            progress("calibrate", done, done, f"{self.engine}: under load: {reason}")
+            return {}
+        progress("calibrate", done, done, f"{self.engine}: {describe_lasting(lasting)}")
+        return {"sustained": lasting.to_json()}
 
     @property
     def _journal(self) -> Journal:
@@ -227,23 +258,22 @@ class Campaign:
         return Journal(path, {"device": self.profile.name, "engine": self.engine, **self.identity, **sizes})
 
     def _measure(self, name: str) -> Measurement | Failure:
-        start_s, shape = time.monotonic(), self.shapes[name]
-        with tempfile.TemporaryDirectory(prefix="autocompress-") as folder:
-            artifact = build(
-                shape,
-                random_weights(shape),
-                Path(folder, "model"),
-                engine=self.engine,
-                tokens=self.tokens,
-                target=self.bench.target,
-            )
-            date = datetime.now(UTC).isoformat("T", "seconds")
-            result = self.bench.runner.run(artifact, self.timing, provenance={"date": date})
-        if isinstance(result, Measurement):
-            refuse_mixing(self.profile, result)
-        self._journal.note(shape, result)
+        start_s = time.monotonic()
+        result = self._run(self.shapes[name], self.timing)
+        self._journal.note(self.shapes[name], result)
         self.spent_s += time.monotonic() - start_s
         return result
+
+    def _run(self, shape: ModelShape, timing: Timing) -> Measurement | Failure:
+        with tempfile.TemporaryDirectory(prefix="autocompress-") as folder:
+            stem, weights = Path(folder, "model"), random_weights(shape)
+            artifact = build(shape, weights, stem, engine=self.engine, tokens=self.tokens, target=self.bench.target)
+            date = datetime.now(UTC).isoformat("T", "seconds")
+            result = self.bench.runner.run(artifact, timing, provenance={"date": date})
+        if isinstance(result, Failure):
+            return result
+        refuse_mixing(self.profile, result)
+        return with_power(result, self.profile.power_w)
 
     def _spare(self, deadline: Deadline) -> int:
         """Return how many samples may be measured again."""

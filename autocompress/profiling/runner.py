@@ -56,7 +56,7 @@ class LocalRunner:
 
         Kinds: ``crash``, ``time-out``, ``out of memory``, ``wrong result``, ``refused``, ``error``.
         """
-        answer = ask(Request.of(artifact, timing), timeout_s=timing.timeout_s, command=self.command)
+        answer = ask(Request.of(artifact, timing), timeout_s=timing.limit_s, command=self.command)
         return read_answer(answer, artifact, timing, device=self.device, provenance=provenance)
 
 
@@ -111,6 +111,7 @@ def read_answer(
         device=device,
         engine=artifact.engine,
         threads=timing.threads,
+        energy_mj=answer.get("energy_mj"),
         provenance={**answer["provenance"], **(provenance or {})},
     )
 
@@ -167,12 +168,14 @@ def measure_alternating(
 
 
 def pool(runs: list[Measurement]) -> Measurement:
-    """Join measurements of one artifact: samples in order, highest peak with its base, median reference kernel."""
+    """Join measurements of one artifact: samples in order, highest peak with its base, median reference and energy."""
     highest = max(runs, key=lambda run: run.peak_memory_bytes)
     references = [reference_ms(run) for run in runs]
+    energies_mj = [run.energy_mj for run in runs if run.energy_mj is not None]
     return replace(
         highest,
         samples_ms=tuple(sample for run in runs for sample in run.samples_ms),
+        energy_mj=median(energies_mj) if energies_mj else None,
         provenance={
             **runs[0].provenance,
             "reference_ms": f"{median(references):.6f}",

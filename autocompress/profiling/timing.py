@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import gc
+from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
+from statistics import median
 from time import perf_counter
 from typing import NamedTuple
 
 FEWEST_SAMPLES = 5
 """Samples that are taken even when the time cap is passed: fewer make no median."""
 BLOCK_S = 0.05
+WARM_UP_CALLS = 5
+"""Fewest calls of a block of the warm-up, which also takes ``BLOCK_S`` at least: clocks rise within milliseconds."""
+STILL_FALLING = 0.02
+"""Share by which the median of a block of the warm-up may lie below that of the block before, and count as stable."""
 
 
 @dataclass(frozen=True)
@@ -20,11 +26,12 @@ class Timing:
     Attributes:
         threads: Threads of the engine.
         vocabulary: Rows of the token embedding; the ids are drawn below it.
-        warmup: Runs before the first sample.
+        warmup: Fewest runs before the first sample; there are more until they stop becoming faster.
         repeats: Most samples.
         cap_s: Seconds after which no further sample is taken.
         seed: Of the input ids.
-        timeout_s: Seconds after which the run counts as hung.
+        timeout_s: Seconds, beside those of the sustained run, after which the run counts as hung.
+        sustained_s: Seconds for which it then runs without a pause, to see what lasting load makes of it.
     """
 
     threads: int
@@ -34,6 +41,12 @@ class Timing:
     cap_s: float = 2.0
     seed: int = 0
     timeout_s: float = 120.0
+    sustained_s: float = 0.0
+
+    @property
+    def limit_s(self) -> float:
+        """Seconds after which all of it must be over."""
+        return self.timeout_s + self.sustained_s
 
 
 class Times(NamedTuple):
@@ -43,9 +56,51 @@ class Times(NamedTuple):
     waited_ms: tuple[float, ...]
 
 
+class WarmUp(NamedTuple):
+    """How an artifact was warmed up: how often it ran, and whether it stopped becoming faster."""
+
+    runs: int
+    stable: bool
+
+
 def never_waits() -> float:
     """Stand in for ``drift.waiting_clock`` where the system does not tell."""
     return 0.0
+
+
+def warm_up(
+    call: Callable[[], object],
+    *,
+    fewest: int,
+    cap_s: float = float("inf"),
+    clock: Callable[[], float] = perf_counter,
+) -> WarmUp:
+    """Run ``call`` until its times stop falling: a block's median is within ``STILL_FALLING`` of the one's before.
+
+    Times that rise are no reason to go on: nothing becomes slower by warming up, but by heat or neighbours.
+
+    Args:
+        call: What is run.
+        fewest: Calls that are made at least.
+        cap_s: Seconds after which it ends in any case.
+        clock: Seconds, monotonic.
+    """
+    now_s = clock()
+    end_s, runs, before_s = now_s + cap_s, 0, float("inf")
+    while True:
+        block_s, times_s = now_s, array("d")
+        while len(times_s) < WARM_UP_CALLS or now_s - block_s < BLOCK_S:
+            call_s = clock()
+            call()
+            now_s = clock()
+            times_s.append(now_s - call_s)
+            if now_s > end_s:
+                return WarmUp(runs + len(times_s), stable=False)
+        runs += len(times_s)
+        median_s = median(times_s)
+        if runs >= fewest and median_s >= (1 - STILL_FALLING) * before_s:
+            return WarmUp(runs, stable=True)
+        before_s = median_s
 
 
 def time_calls(

@@ -10,6 +10,7 @@ import os
 import platform
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -21,9 +22,12 @@ from autocompress.cost import Artifact
 from autocompress.devices.system import emulator
 from autocompress.engines import open_artifact
 from autocompress.errors import AutoCompressError
+from autocompress.profiling.conditions import ProcessorState, read_state
 from autocompress.profiling.drift import Reference, waiting_clock
+from autocompress.profiling.energy import find_meter, metered_mj
 from autocompress.profiling.memory import peak_resident_bytes, resident_bytes
-from autocompress.profiling.timing import Timing, time_calls
+from autocompress.profiling.sustained import sustain
+from autocompress.profiling.timing import Times, Timing, WarmUp, time_calls, warm_up
 
 PACKAGES = {"onnxruntime": "onnxruntime", "tvm": "apache-tvm"}
 """Engine name -> the package whose version counts."""
@@ -39,11 +43,12 @@ class Request:
         tokens: Length of the input sequences.
         threads: Threads of the engine.
         vocabulary: Input ids are drawn from 0 to ``vocabulary - 1``.
-        warmup: Runs before the first sample.
+        warmup: Fewest runs before the first sample.
         repeats: Most samples.
         cap_s: Seconds after which no further sample is taken (infinite as ``null`` in JSON).
         seed: Of the input ids.
         batch: Sequences of one run.
+        sustained_s: Seconds for which it then runs without a pause, 0 for not at all.
     """
 
     path: str
@@ -56,6 +61,7 @@ class Request:
     cap_s: float | None = None
     seed: int = 0
     batch: int = 1
+    sustained_s: float = 0.0
 
     @classmethod
     def of(cls, artifact: Artifact, timing: Timing) -> Request:
@@ -71,6 +77,7 @@ class Request:
             cap_s=None if timing.cap_s == float("inf") else timing.cap_s,
             seed=timing.seed,
             batch=artifact.batch,
+            sustained_s=timing.sustained_s,
         )
 
     def to_json(self) -> str:
@@ -93,6 +100,33 @@ def measure(request: Request) -> dict[str, object]:
     reference()
     base_bytes = resident_bytes()
     artifact = Artifact(Path(request.path), request.engine, request.tokens, request.batch)
+    call = _prepare(request, artifact)
+    warm, times, state = _time(request, call, reference)
+    peak_bytes = peak_resident_bytes()
+    energy_mj, metered = _metered(call)
+    lasting = _sustained(request, call)
+    return {
+        "samples_ms": times.samples_ms,
+        "peak_memory_bytes": peak_bytes,
+        "base_memory_bytes": base_bytes,
+        "size_bytes": artifact.size_bytes,
+        "energy_mj": energy_mj,
+        "provenance": {
+            **_host(request.engine),
+            **state.provenance(),
+            **metered,
+            **lasting,
+            "start_s": f"{start_s:.3f}",
+            "reference_ms": f"{reference.median_ms:.6f}",
+            "waited_ms": " ".join(f"{wait_ms:.3f}" for wait_ms in times.waited_ms),
+            "warmup_runs": str(warm.runs),
+            "warmup_stable": "yes" if warm.stable else "no",
+        },
+    }
+
+
+def _prepare(request: Request, artifact: Artifact) -> Callable[[], object]:
+    """Open the artifact, look at one result, and return a call that runs it."""
     run = open_artifact(artifact, threads=request.threads)
     sizes = (request.batch, request.tokens)
     ids = np.random.default_rng(request.seed).integers(0, request.vocabulary, sizes, dtype=np.int64)
@@ -100,27 +134,29 @@ def measure(request: Request) -> dict[str, object]:
     logits = run(ids, mask)
     if not np.isfinite(logits).all():
         raise ArithmeticError(f"{np.count_nonzero(~np.isfinite(logits))} of {logits.size} logits are not finite")
-    times = time_calls(
-        lambda: run(ids, mask),
-        warmup=request.warmup,
-        repeats=request.repeats,
-        cap_s=float("inf") if request.cap_s is None else request.cap_s,
-        between=reference,
-        waited=waiting_clock(),
-    )
+    return lambda: run(ids, mask)
+
+
+def _time(request: Request, call: Callable[[], object], reference: Reference) -> tuple[WarmUp, Times, ProcessorState]:
+    """Warm up for half of the time at most, take samples in what is left, and look at the processor right after."""
+    cap_s, start_s = float("inf") if request.cap_s is None else request.cap_s, time.perf_counter()
+    warm = warm_up(call, fewest=request.warmup, cap_s=cap_s / 2)
+    left_s = cap_s - (time.perf_counter() - start_s)
+    times = time_calls(call, warmup=0, repeats=request.repeats, cap_s=left_s, between=reference, waited=waiting_clock())
+    state = read_state()
     reference()
-    return {
-        "samples_ms": times.samples_ms,
-        "peak_memory_bytes": peak_resident_bytes(),
-        "base_memory_bytes": base_bytes,
-        "size_bytes": artifact.size_bytes,
-        "provenance": {
-            **_host(request.engine),
-            "start_s": f"{start_s:.3f}",
-            "reference_ms": f"{reference.median_ms:.6f}",
-            "waited_ms": " ".join(f"{wait_ms:.3f}" for wait_ms in times.waited_ms),
-        },
-    }
+    return warm, times, state
+
+
+def _metered(call: Callable[[], object]) -> tuple[float | None, dict[str, str]]:
+    """Return the energy of a run in millijoules and its source, where the system tells it."""
+    meter = find_meter()
+    energy_mj = None if meter is None else metered_mj(call, meter)
+    return energy_mj, {} if meter is None or energy_mj is None else {"energy_source": meter.source}
+
+
+def _sustained(request: Request, call: Callable[[], object]) -> dict[str, str]:
+    return {"sustained": sustain(call, seconds=request.sustained_s).to_json()} if request.sustained_s else {}
 
 
 def _host(engine: str) -> dict[str, str]:
@@ -136,9 +172,6 @@ def _host(engine: str) -> dict[str, str]:
         facts["engine_version"] = "unknown"
     if program := emulator():
         facts["emulated"] = program
-    governor = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
-    if governor.exists():
-        facts["governor"] = governor.read_text().strip()
     return facts
 
 

@@ -5,17 +5,19 @@ from dataclasses import replace
 
 import pytest
 
+from autocompress.boards import facts
 from autocompress.boards.facts import Facts, Health, read_facts, read_health
 from autocompress.devices.detect import profile_of
+from autocompress.profiling.conditions import ProcessorState
 
 WELL = Health({"cpu": 50.0}, 1800.0, "performance", 0.1, 2**33, 2**30)
 
 
 def test_facts_survive_their_json_and_make_the_profile_that_they_made(tmp_path):
-    facts = read_facts(tmp_path)
-    again = Facts.from_dict(json.loads(json.dumps(facts.to_dict())))
-    assert again == facts
-    assert profile_of(again.system) == profile_of(facts.system)
+    said = read_facts(tmp_path)
+    again = Facts.from_dict(json.loads(json.dumps(said.to_dict())))
+    assert again == said
+    assert profile_of(again.system) == profile_of(said.system)
 
 
 def test_an_agent_may_say_more_than_this_version_knows(tmp_path):
@@ -29,6 +31,14 @@ def test_health_tells_the_free_room(tmp_path):
     assert health.free_disk_bytes > 0
     assert health.free_memory_bytes > 0
     assert health.load >= 0
+
+
+def test_health_is_what_the_system_says_of_its_processor(tmp_path, monkeypatch):
+    monkeypatch.setattr(facts, "read_state", lambda: ProcessorState(1.8, 61.0, "ondemand"))
+    monkeypatch.setattr(facts, "read_temperatures", lambda: {"cpu_thermal": 61.0, "nvme": 40.0})
+    health = read_health(tmp_path)
+    assert (health.frequency_mhz, health.governor) == (1800.0, "ondemand")
+    assert health.temperatures_c == {"cpu_thermal": 61.0, "nvme": 40.0}
 
 
 @pytest.mark.parametrize(

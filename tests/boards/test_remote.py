@@ -17,6 +17,7 @@ from autocompress.compiler.graph import random_weights
 from autocompress.cost import Failure, Measurement
 from autocompress.errors import DeviceError
 from autocompress.profiling.drift import reference_ms
+from autocompress.profiling.sustained import Sustained
 from autocompress.profiling.timing import Timing
 from tests.boards.agents import QUICK, agent, wait_until
 from tests.boards.conftest import TINY
@@ -39,6 +40,14 @@ def test_an_artifact_is_measured_with_all_that_a_local_measurement_has(serving, 
     assert result.provenance["date"] == "2025-01-31"
     assert result.provenance["board"] == str(serving.place)
     assert reference_ms(result) > 0
+
+
+def test_lasting_load_is_measured_on_the_board_and_beside_the_limit_of_the_rest(serving, tiny):
+    with RemoteRunner(serving.connection(), "my-board") as runner:
+        result = runner.run(tiny, replace(SHORT, sustained_s=2.0))
+    assert isinstance(result, Measurement), result
+    assert Sustained.of(result).seconds >= 2.0
+    assert int(result.provenance["warmup_runs"]) > 1
 
 
 def test_a_compiled_library_is_measured_too(serving, tmp_path):

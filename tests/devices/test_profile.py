@@ -51,6 +51,8 @@ def test_the_peak_is_that_of_the_fastest_cores_that_work() -> None:
     [
         ({"sources": {}}, "sources lacks cpu, cores, isa, vector_bits, caches, ram_bytes"),
         ({"memory_bandwidth_gb_s": 5.5}, "sources lacks memory_bandwidth_gb_s"),
+        ({"power_w": 5.5}, "sources lacks power_w"),
+        ({"power_w": 0.0}, "greater than 0"),
         ({"threads": 7}, "There are 6 cores"),
         ({"tvm_target": {"kind": "llvm", "cpu": "x"}}, "mtriple, mcpu, mattr, num-cores"),
         ({"tvm_target": {"kind": "cuda"}}, "kind is llvm"),

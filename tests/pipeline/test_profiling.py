@@ -13,12 +13,14 @@ from autocompress.pipeline.known import HOST, best_known
 from autocompress.pipeline.profiling import KEPT_BACK, Bench, profile_device
 from autocompress.predictors.sampling import corners
 from autocompress.predictors.store import load
+from autocompress.profiling.sustained import Interval, Sustained
 from autocompress.profiling.timing import Timing
 from autocompress.shape import LayerShape, ModelShape
 
 TEACHER = ModelShape("bert", 60, 16, 32, 32, (LayerShape(4, 8, 64),) * 3, 2)
 CORNERS = len(corners(TEACHER, 16))
 TOKENS = 8
+LASTING = Sustained(120.0, (Interval(0.0, 10.0, 100), Interval(119.0, 12.0, 83)))
 
 
 class Device:
@@ -46,7 +48,13 @@ class Device:
             device="d",
             engine=artifact.engine,
             threads=timing.threads,
-            provenance={"reference_ms": f"{factor}", "start_s": f"{position}", **self.said, **provenance},
+            provenance={
+                "reference_ms": f"{factor}",
+                "start_s": f"{position}",
+                **({"sustained": LASTING.to_json()} if timing.sustained_s == 120 else {}),
+                **self.said,
+                **provenance,
+            },
         )
 
 
@@ -131,3 +139,22 @@ def test_a_predictor_of_an_emulated_board_says_so_and_is_not_calibrated(home):
     cost = load(home / "latency_models/emulated-onnxruntime-1t.json").predict(TEACHER, TOKENS)
     assert not cost.calibrated
     assert cost.source.endswith("fitted on 12 samples that qemu-aarch64 emulated")
+
+
+def test_minutes_under_load_are_a_figure_of_their_own():
+    told, device = [], Device()
+    settings = {"samples": 12, "sustained_minutes": 2, "progress": lambda *event: told.append(event[-1])}
+    made = profiled(device, **settings)["onnxruntime"]
+    assert len(device.runs) == 13 and len(made.samples) == 12
+    assert Sustained.from_json(made.provenance["sustained"]) == LASTING
+    assert "onnxruntime: 12.0 ms after 2 minutes under load, 10.0 ms at first (20 % slower)" in told
+
+
+def test_energy_follows_from_the_power_that_the_profile_states(home):
+    profile = load_profile("raspberry-pi-4")
+    sources = {**profile.sources, "power_w": "a meter at the plug"}
+    board = profile.model_copy(update={"power_w": 5.0, "sources": sources})
+    profiled(Device(), profile=board, samples=9)
+    lines = [json.loads(line) for path in home.rglob("*.jsonl") for line in path.read_text().splitlines()]
+    found = [line["measurement"] for line in lines if "measurement" in line]
+    assert [one["energy_mj"] for one in found] == [pytest.approx(5 * one["samples_ms"][0]) for one in found]

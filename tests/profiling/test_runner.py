@@ -8,7 +8,7 @@ import pytest
 
 from autocompress.cost import Artifact, Failure, Measurement
 from autocompress.profiling.drift import reference_ms, waited_ms
-from autocompress.profiling.runner import WORKER, LocalRunner, classify, measure_alternating
+from autocompress.profiling.runner import WORKER, LocalRunner, classify, measure_alternating, pool, read_answer
 from autocompress.profiling.timing import Timing
 
 
@@ -45,6 +45,18 @@ def test_what_an_engine_prints_does_not_spoil_the_answer(tiny):
 def test_a_native_crash_is_a_failure_that_names_the_signal(tiny):
     code = "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)"
     assert run(tiny, command=python(code)) == Failure("crash: SIGSEGV")
+
+
+def test_lasting_load_is_no_hang(tiny):
+    code = 'import time; time.sleep(0.6); print(\'{"failure": "over"}\')'
+    timing = Timing(1, 50, timeout_s=0.3, sustained_s=30)
+    assert LocalRunner("host", command=python(code)).run(tiny, timing) == Failure("over")
+
+
+def test_energy_is_that_of_the_answer_and_absent_with_workers_that_tell_none(tiny):
+    answer = {"samples_ms": [1.0], "peak_memory_bytes": 2, "base_memory_bytes": 1, "size_bytes": 1, "provenance": {}}
+    assert read_answer(answer, tiny, Timing(1, 50), device="host").energy_mj is None
+    assert read_answer(answer | {"energy_mj": 2.5}, tiny, Timing(1, 50), device="host").energy_mj == 2.5
 
 
 def test_a_hang_is_a_failure_that_names_the_limit(tiny):
@@ -125,6 +137,12 @@ def test_artifacts_take_turns_and_their_samples_are_pooled_in_order(tiny):
     assert reference_ms(results["student"]) == 4.0
     assert waited_ms(results["student"]) == (0.5, 0.5, 0.5)
     assert results["student"].provenance["rounds"] == "3"
+
+
+def test_pooled_energy_is_the_median_of_what_was_metered():
+    runs = [Measurement((1.0,), 2, 1, 1, "host", "tvm", 1, {}, energy) for energy in (5.0, None, 3.0, 9.0)]
+    assert pool(runs).energy_mj == 5.0
+    assert pool([runs[1]]).energy_mj is None
 
 
 def test_an_artifact_that_fails_once_is_a_failure_and_is_not_run_again(tiny):

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from autocompress.cost import Artifact
-from autocompress.profiling import worker
+from autocompress.profiling import energy, worker
+from autocompress.profiling.conditions import ProcessorState
+from autocompress.profiling.timing import Timing
 from autocompress.profiling.worker import Request, answer, measure, processor
 
 
@@ -31,6 +33,70 @@ def test_an_answer_holds_raw_samples_memory_size_and_where_they_come_from(tiny):
     assert fields["size_bytes"] == tiny.path.stat().st_size
     assert len(fields["provenance"]["waited_ms"].split()) == 4
     assert {"processor", "engine_version", "python", "reference_ms"} <= set(fields["provenance"])
+
+
+def test_an_answer_says_how_often_the_artifact_was_warmed_up(tiny):
+    facts = measure(request(tiny, warmup=25))["provenance"]
+    assert int(facts["warmup_runs"]) >= 25
+    assert facts["warmup_stable"] == "yes"
+    hurried = measure(request(tiny, warmup=10**9, cap_s=0.02))
+    assert hurried["provenance"]["warmup_stable"] == "no"
+
+
+def test_the_processor_is_looked_at_when_the_samples_are_taken(tiny, monkeypatch):
+    monkeypatch.setattr(worker, "read_state", lambda: ProcessorState(1.8, 61.5, "ondemand", throttled=False))
+    facts = measure(request(tiny))["provenance"]
+    expected = {"frequency_ghz": "1.800", "temperature_c": "61.5", "governor": "ondemand", "throttled": "no"}
+    assert expected.items() <= facts.items()
+
+
+def test_what_the_system_does_not_tell_is_absent(tiny, monkeypatch):
+    monkeypatch.setattr(worker, "read_state", ProcessorState)
+    monkeypatch.setattr(worker, "find_meter", lambda: None)
+    fields = measure(request(tiny))
+    assert fields["energy_mj"] is None
+    unknown = {"frequency_ghz", "temperature_c", "governor", "throttled", "energy_source", "sustained"}
+    assert not unknown & set(fields["provenance"])
+
+
+def test_energy_comes_with_its_source(tiny, monkeypatch):
+    class Meter:
+        source = "rapl package-0"
+
+        def __init__(self) -> None:
+            self.seconds = 0.0
+
+        def start(self) -> None:
+            pass
+
+        def stop(self, seconds: float) -> float:
+            self.seconds = seconds
+            return 8.0 * seconds
+
+    runs, meter = [], Meter()
+    real = worker.open_artifact
+
+    def counting(artifact, *, threads):
+        run = real(artifact, threads=threads)
+        return lambda *given: runs.append(1) or run(*given)
+
+    def metered_mj(call, meter):
+        before = len(runs)
+        energy_mj = energy.metered_mj(call, meter, seconds=0.05)
+        assert energy_mj == pytest.approx(1e3 * 8.0 * meter.seconds / (len(runs) - before))
+        return energy_mj
+
+    monkeypatch.setattr(worker, "open_artifact", counting)
+    monkeypatch.setattr(worker, "find_meter", lambda: meter)
+    monkeypatch.setattr(worker, "metered_mj", metered_mj)
+    fields = measure(request(tiny))
+    assert fields["energy_mj"] > 0
+    assert fields["provenance"]["energy_source"] == "rapl package-0"
+
+
+def test_a_request_for_lasting_load_is_that_of_its_timing(tiny):
+    timing = Timing(1, 50, sustained_s=90.0)
+    assert Request.from_json(Request.of(tiny, timing).to_json()).sustained_s == 90.0
 
 
 def test_the_input_is_one_seeded_sequence_of_ids_below_the_vocabulary(tiny, monkeypatch):

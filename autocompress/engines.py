@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import json
+import math
 import os
 import platform
 import sys
 import tarfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -98,7 +99,7 @@ def open_tvm(artifact: Artifact, *, threads: int) -> Run:
     about, constants = read_library(path)
     _check_processor(about)
     batch, tokens = int(about["batch"]), int(about["tokens"])
-    ids, mask = (_aligned_zeros(batch, tokens) for _ in range(2))
+    ids, mask = (aligned_zeros((batch, tokens), "int64") for _ in range(2))
     machine = runtime.load_module(str(path))["vm_load_executable"]()
     machine["vm_initialization"](_CPU, 0, _POOLED)
     machine["save_function"]("main", "run", 1, *map(runtime.from_dlpack, (ids, mask, *constants)))
@@ -184,12 +185,12 @@ def _torch_hidden() -> Iterator[None]:
         del sys.modules["torch"]
 
 
-def _aligned_zeros(batch: int, tokens: int) -> Ids:
-    """Return (batch x tokens) zeros at an address that TVM accepts without a copy."""
-    size = batch * tokens * 8
+def aligned_zeros(dimensions: Sequence[int], dtype: str) -> npt.NDArray[Any]:
+    """Return zeros at an address that TVM accepts without a copy."""
+    size = math.prod(dimensions) * np.dtype(dtype).itemsize
     room = np.zeros(size + LIBRARY_ALIGNMENT, np.uint8)
     start = -room.ctypes.data % LIBRARY_ALIGNMENT
-    return room[start : start + size].view(np.int64).reshape(batch, tokens)
+    return room[start : start + size].view(dtype).reshape(dimensions)
 
 
 def _linked(path: Path) -> Path:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from autocompress.boards.facts import read_facts
+from autocompress.boards.kernel_worker import KernelRequest
 from autocompress.boards.store import Store
 from autocompress.profiling.runner import ask
 from autocompress.profiling.worker import Request
@@ -18,7 +19,7 @@ from autocompress.profiling.worker import Request
 PREFIX = "autocompress."
 _WORKER = (
     "import sys; from autocompress.boards.orphans import die_with; die_with(int(sys.argv[1]));"
-    "from autocompress.profiling.worker import main; main()"
+    "from autocompress.{module} import main; main()"
 )
 
 
@@ -36,8 +37,11 @@ def functions(store: Store) -> dict[str, Callable[..., str]]:
 
     def measure(name: str, request: str, timeout_s: float) -> dict[str, Any]:
         asked = replace(Request.from_json(request), path=str(store.path(name)))
-        command = (sys.executable, "-c", _WORKER, str(os.getpid()))
-        return ask(asked, timeout_s=timeout_s, command=command)
+        return ask(asked, timeout_s=timeout_s, command=_fresh("profiling.worker"))
+
+    def time_kernels(name: str, request: str, timeout_s: float) -> dict[str, Any]:
+        asked = replace(KernelRequest.from_json(request), path=str(store.path(name)))
+        return ask(asked, timeout_s=timeout_s, command=_fresh("boards.kernel_worker"))
 
     def remove(name: str) -> dict[str, Any]:
         store.remove(name)
@@ -46,7 +50,13 @@ def functions(store: Store) -> dict[str, Callable[..., str]]:
     def ping() -> dict[str, Any]:
         return {}
 
-    return {PREFIX + call.__name__: _answering(call) for call in (facts, held, put, measure, remove, ping)}
+    calls = (facts, held, put, measure, time_kernels, remove, ping)
+    return {PREFIX + call.__name__: _answering(call) for call in calls}
+
+
+def _fresh(module: str) -> tuple[str, ...]:
+    """Return the command of a worker that ends with this process."""
+    return (sys.executable, "-c", _WORKER.format(module=module), str(os.getpid()))
 
 
 def _answering(call: Callable[..., dict[str, Any]]) -> Callable[..., str]:

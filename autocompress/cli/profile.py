@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
@@ -13,6 +13,8 @@ from autocompress.cli.terminal import progress, say, show
 from autocompress.errors import ConfigError, DeviceError
 
 if TYPE_CHECKING:
+    from autocompress.boards.connection import Connection
+    from autocompress.boards.remote_timer import RemoteTimer
     from autocompress.devices.profile import DeviceProfile
     from autocompress.pipeline.profiling import Bench
 
@@ -46,7 +48,7 @@ def run(
     tune: Annotated[
         Optional[str],  # noqa: UP045 - typer reads the annotation
         typer.Option(
-            help="For the engine tvm, time first what is not in this machine's tuning log: tiles (default; a second or"
+            help="For the engine tvm, time first what is not in the device's tuning log: tiles (default; a second or"
             " two for each kind of product), metaschedule (minutes for each size), or off. Builds use what is in the"
             " log in any case."
         ),
@@ -60,7 +62,7 @@ def run(
     from autocompress.pipeline.profiling import profile_device
 
     profile, engines = load_profile(device), _engines(engine)
-    with progress() as report, _bench(profile) as bench:
+    with progress() as report, _bench(profile, engines) as bench:
         predictors = profile_device(
             profile,
             shape_of(model),
@@ -106,13 +108,14 @@ def _engines(text: str) -> tuple[str, ...]:
 
 
 @contextmanager
-def _bench(profile: DeviceProfile) -> Iterator[Bench | None]:
+def _bench(profile: DeviceProfile, engines: tuple[str, ...]) -> Iterator[Bench | None]:
     """Yield the way to a board; ``None`` for this machine."""
     from autocompress.boards.address import load
     from autocompress.boards.remote import RemoteRunner
     from autocompress.boards.ssh import reach
     from autocompress.pipeline.known import HOST
     from autocompress.pipeline.profiling import Bench
+    from autocompress.pipeline.tuning import TVM
 
     if profile.name == HOST:
         yield None
@@ -125,8 +128,19 @@ def _bench(profile: DeviceProfile) -> Iterator[Bench | None]:
             next_step=f"Run: autocompress device add {profile.name} --ssh USER@HOST",
         )
     try:
-        with reach(profile.name, address) as way, RemoteRunner(way, profile.name, keeps=1) as runner:
-            yield Bench(runner, profile.tvm_target)
+        with ExitStack() as held:
+            way = held.enter_context(reach(profile.name, address))
+            runner = held.enter_context(RemoteRunner(way, profile.name, keeps=1))
+            timer = held.enter_context(_timer(way, profile)) if TVM in engines else None
+            yield Bench(runner, profile.tvm_target, timer)
     except DeviceError as error:
         kept = "What was measured is kept: run the same command with --resume."
         raise DeviceError(error.wrong, right=error.right, next_step=f"{error.next_step} {kept}") from error
+
+
+def _timer(way: Connection, profile: DeviceProfile) -> RemoteTimer:
+    """Return what times kernels on a board; it needs the compiler."""
+    from autocompress.boards.remote_timer import RemoteTimer
+    from autocompress.compiler.target import Target
+
+    return RemoteTimer(way, Target.of(profile.tvm_target))

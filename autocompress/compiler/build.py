@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import platform
-import shutil
 import tarfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from autocompress.compiler.graph import Array, Weights, weight_specs
 from autocompress.cost import Artifact
 from autocompress.engines import BUNDLED_CONSTANTS, append_constants
-from autocompress.errors import MissingDependencyError, UnsupportedError
+from autocompress.errors import UnsupportedError
 from autocompress.shape import BITS, EMBEDDING_BITS, LayerShape, ModelShape
 
 if TYPE_CHECKING:
@@ -163,6 +161,7 @@ def _build_onnx(job: Job) -> Path:
 
 
 def _build_tvm(job: Job) -> Path:
+    from autocompress.compiler.linker import linker
     from autocompress.compiler.lowering import lower
     from autocompress.compiler.memory import activation_bytes
     from autocompress.compiler.relax_graph import compile_module, relax_module
@@ -170,7 +169,7 @@ def _build_tvm(job: Job) -> Path:
 
     target = Target.of(job.target)
     llvm, log = target.llvm(), _log(job, str(target))
-    link = None if job.container == "tar" else _linker(target)
+    link = None if job.container == "tar" else linker(target)
     machine = machine_of(llvm)
     tiles = log.tiles(machine)
     program = log.traced(lower(job.shape, batch=job.batch, tokens=job.tokens, machine=machine, tiles=tiles))
@@ -221,27 +220,6 @@ def _write_bundle(
         executable.export_library(str(path), fcompile=bundle)
     finally:
         rest.unlink()
-
-
-_TOOLS = dict.fromkeys(("armv7a", "armv7l"), "arm-linux-gnueabihf") | {"arm64": "aarch64-linux-gnu"}
-"""First part of a triple -> what the names of its compiler begin with, where that is not the platform's own name."""
-
-
-def _linker(target: Target) -> Any:
-    from tvm.support import cc
-
-    architecture = target.triple.split("-")[0] or platform.machine()
-    tools = _TOOLS.get(architecture, f"{architecture}-linux-gnu")
-    foreign = f"{tools}-g++" if architecture != platform.machine() else ""
-    command = target.linker or foreign or str(cc.get_cc() or "g++")
-    if shutil.which(command) is None:
-        package = f"g++-{tools}" if command == foreign else command
-        raise MissingDependencyError(
-            f"The linker {command} is not installed.",
-            right=f"A C++ compiler links the library for {target.cpu}.",
-            next_step=f"Install it (on Debian: apt install {package}), or set device.engine to onnxruntime.",
-        )
-    return cc.cross_compiler(command)
 
 
 BUILDERS: dict[str, Builder] = {"onnxruntime": _build_onnx, "tvm": _build_tvm}

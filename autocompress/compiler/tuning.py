@@ -10,6 +10,7 @@ from typing import Protocol
 from autocompress.compiler.machine import Machine, Tile, tile_rows
 from autocompress.compiler.program import Kernel, Program
 from autocompress.compiler.tuning_log import TRACED, Entry, KernelClass, Trace, TuningLog, size_class, tvm_version
+from autocompress.cost import Failure
 
 CANDIDATES = 6
 """Most tiles that are timed for one class, the rule's among them."""
@@ -26,12 +27,16 @@ MARGIN = 0.02
 class Sampler(Protocol):
     """Kernels that are ready to run."""
 
-    def __call__(self, name: str) -> float:
-        """Run the kernel of this name for a few milliseconds and return how long one run took, in microseconds."""
+    def __call__(self, order: Sequence[str]) -> Mapping[str, Sequence[float] | Failure]:
+        """Run kernels one after another, each for a few milliseconds, as often as its name stands in ``order``.
+
+        Returns:
+            For each name how long one run took, in microseconds, at each of its turns; or why it cannot run there.
+        """
 
 
 class Timer(Protocol):
-    """The way to a processor: this machine (``LocalTimer``), or a board."""
+    """The way to a processor: this machine (``LocalTimer``), or a board (``boards.remote_timer``)."""
 
     def __call__(self, kernels: Mapping[str, Kernel]) -> Sampler:
         """Compile kernels for the processor and get them ready there."""
@@ -129,26 +134,41 @@ def tune(
     told(Tuned(0, len(missing), "tiles of matrix products", log))
     for index, (kernel_class, kernel) in enumerate(missing.items()):
         entry, note = _timed(kernel_class, kernel, machine, timer)
-        log = log.learnt(kernel_class, entry)
+        log = log if entry is None else log.learnt(kernel_class, entry)
         told(Tuned(index + 1, len(missing), f"{kernel_class}: {note}", log))
     return log
 
 
-def _timed(kernel_class: KernelClass, kernel: Kernel, machine: Machine, timer: Timer) -> tuple[Entry, str]:
+def _timed(kernel_class: KernelClass, kernel: Kernel, machine: Machine, timer: Timer) -> tuple[Entry | None, str]:
+    """Return what is known of a class now, and how to say it; nothing is known of one of which no tile runs."""
     size = dict(kernel.size) | {"depth": kernel_class.depth, "columns": kernel_class.columns, "activation": None}
     kernels = {str(tile): Kernel.of(kernel.family, **size | {"tile": tile}) for tile in candidates(kernel, machine)}
     rule = next(iter(kernels))
     sample = timer(kernels)
-    times = alternate(sample, list(kernels), FIRST_ROUNDS)
+    times, failed = alternate(sample, list(kernels), FIRST_ROUNDS)
     near = [name for name, time_us in times.items() if name == rule or time_us <= NEAR * min(times.values())]
-    times |= alternate(sample, near)
-    best = min(times, key=times.__getitem__)
-    if best != rule:  # The fastest of many owes something to luck: it must win again, alone.
-        again = alternate(sample, [rule, best])
-        best = best if max(again[best] / again[rule], times[best] / times[rule]) < 1 - MARGIN else rule
+    more, failed_later = alternate(sample, near) if near else ({}, {})
+    failed |= failed_later
+    times = {name: time_us for name, time_us in (times | more).items() if name not in failed}
+    skipped = "; ".join(f"{name} skipped ({reason})" for name, reason in failed.items())
+    if not times:
+        return None, skipped
+    best = _winner(sample, times, rule)
     known = {name: round(time_us, 3) for name, time_us in times.items()}
     entry = Entry(best, known, tvm_version(), datetime.now(UTC).date().isoformat())
-    return entry, f"{best}, {times[best]:.0f} us" + ("" if best == rule else f" instead of {times[rule]:.0f}")
+    instead = f" instead of {times[rule]:.0f}" if best != rule and rule in times else ""
+    return entry, f"{best}, {times[best]:.0f} us{instead}" + (f"; {skipped}" if skipped else "")
+
+
+def _winner(sample: Sampler, times: Mapping[str, float], rule: str) -> str:
+    """Return the fastest tile; the rule's where it is about as fast."""
+    best = min(times, key=times.__getitem__)
+    if best == rule or rule not in times:
+        return best
+    again, _ = alternate(sample, [rule, best])  # The fastest of many owes something to luck: it must win again, alone.
+    if again.keys() != {rule, best}:
+        return rule
+    return best if max(again[best] / again[rule], times[best] / times[rule]) < 1 - MARGIN else rule
 
 
 def trace(
@@ -177,7 +197,7 @@ def trace(
             continue
         found = search(kernel)
         sample = timer({"tile": kernel, "trace": Kernel.of(TRACED, **dict(kernel.size), trace=found)})
-        turns = [alternate(sample, ["tile", "trace"]) for _ in range(2)]
+        turns = [alternate(sample, ["tile", "trace"])[0] for _ in range(2)]
         wins = max(turn["trace"] / turn["tile"] for turn in turns) < 1 - MARGIN
         traces = {**entry.traces, str(kernel): found.steps if wins else ""}
         log = log.learnt(kernel_class, replace(entry, traces=traces, source="metaschedule" if wins else entry.source))
@@ -186,15 +206,22 @@ def trace(
     return log
 
 
-def alternate(sample: Sampler, names: Sequence[str], rounds: int = ROUNDS) -> dict[str, float]:
-    """Return the time of each kernel in microseconds: the lower quartile of samples that are taken in turn.
+def alternate(sample: Sampler, names: Sequence[str], rounds: int = ROUNDS) -> tuple[dict[str, float], dict[str, str]]:
+    """Return the time of each kernel in microseconds, the lower quartile of samples that are taken in turn.
 
     What disturbs a sample makes it longer, never shorter. Each round begins with another kernel, so that nothing which
     happens at regular times falls on the same one; the first round does not count.
+
+    Returns:
+        Times of the kernels that ran, and of the others why they did not.
     """
-    taken: dict[str, list[float]] = {name: [] for name in names}
-    for index in range(rounds + 1):
-        first = index % len(names)
-        for name in (*names[first:], *names[:first]):
-            taken[name].append(sample(name))
-    return {name: sorted(times[1:])[rounds // 4] for name, times in taken.items()}
+    count = len(names)
+    order = [names[(turn + place) % count] for turn in range(rounds + 1) for place in range(count)]
+    times: dict[str, float] = {}
+    failed: dict[str, str] = {}
+    for name, taken in sample(order).items():
+        if isinstance(taken, Failure):
+            failed[name] = taken.reason
+        else:
+            times[name] = sorted(taken[1:])[rounds // 4]
+    return times, failed

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from autocompress.devices.paths import data_folders
 from autocompress.devices.profile import DeviceProfile
 from autocompress.errors import OutOfRangeError, UnsupportedError
-from autocompress.pipeline.tuning import TVM, host_log
+from autocompress.pipeline.tuning import TVM, kept_log
 from autocompress.predictors.predictor import FittedPredictor
 from autocompress.predictors.roofline import Peak, Roofline
 from autocompress.predictors.sampling import COMMON_BITS, corners
@@ -44,7 +44,8 @@ def roofline(profile: DeviceProfile, engine: str, threads: int) -> Roofline:
 def identity(profile: DeviceProfile, engine: str) -> dict[str, str]:
     """Return what must be equal for samples to be comparable: processor, engine version, tuning."""
     found = {"cpu": profile.cpu, "engine_version": profile.engines.get(engine, "unknown")}
-    return found | {"tuning": host_log().digest} if engine == TVM and profile.name == HOST else found
+    target = None if profile.name == HOST else profile.tvm_target
+    return found | {"tuning": kept_log(target).digest} if engine == TVM else found
 
 
 def made_by(known: FittedPredictor, identity: Mapping[str, str]) -> bool:

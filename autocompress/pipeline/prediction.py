@@ -12,7 +12,8 @@ from autocompress.models.load import load_shape
 from autocompress.pipeline.candidates import Chosen, choices
 from autocompress.pipeline.known import best_known, roofline
 from autocompress.pipeline.teacher import cache_folder
-from autocompress.predictors.features import columns, features
+from autocompress.predictors.activations import planned_bytes
+from autocompress.predictors.hardware import NOMINAL
 from autocompress.shape import BITS, LayerShape, ModelShape, nearest_embedding_bits
 
 COMMON = ModelShape(
@@ -69,4 +70,4 @@ def predict(shape: ModelShape, *, device: str, engine: str, threads: int, tokens
 
 def activation_bytes(shape: ModelShape, tokens: int) -> int:
     """Return the bytes of activations and workspace of a library compiled for ``tokens`` tokens (``NOMINAL``)."""
-    return int(columns(features(shape, tokens), ("activation_bytes",))[0])
+    return planned_bytes(shape, tokens, NOMINAL.machine)

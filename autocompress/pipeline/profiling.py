@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from autocompress.compiler.build import build
 from autocompress.compiler.graph import random_weights
@@ -17,9 +18,9 @@ from autocompress.devices.paths import data_folders
 from autocompress.devices.profile import DeviceProfile
 from autocompress.errors import DeviceError, StorageError
 from autocompress.pipeline.journal import Journal
-from autocompress.pipeline.known import MODELS, best_known, identity, made_by
+from autocompress.pipeline.known import HOST, MODELS, best_known, identity, made_by
 from autocompress.pipeline.progress import Progress, quiet
-from autocompress.pipeline.tuning import TVM, read_tune, tune_host
+from autocompress.pipeline.tuning import TVM, Tune, read_tune, tune_device, tune_host
 from autocompress.predictors.fit import fit
 from autocompress.predictors.intervals import FEWEST_SAMPLES
 from autocompress.predictors.predictor import FittedPredictor, Moment, Sample
@@ -33,6 +34,9 @@ from autocompress.profiling.sustained import Sustained
 from autocompress.profiling.sustained import describe as describe_lasting
 from autocompress.profiling.timing import Timing
 from autocompress.shape import Bits, ModelShape
+
+if TYPE_CHECKING:
+    from autocompress.compiler.tuning import Timer
 
 SAMPLES = "samples"
 """Folder of the journals."""
@@ -54,10 +58,12 @@ class Bench:
     Attributes:
         runner: Runs them.
         target: What they are compiled for; ``None`` is this machine.
+        timer: Times kernels there, so that the compiler can be tuned; ``None`` leaves it untuned.
     """
 
     runner: Runner
     target: Mapping[str, object] | None = None
+    timer: Timer | None = None
 
 
 @dataclass(frozen=True)
@@ -117,7 +123,7 @@ def profile_device(
 
     Samples that an earlier profiling took on the same processor with the same engine and kernels are used too. All
     corners of the space are measured, however few samples or minutes are asked for. The compiler is tuned first
-    (``tune``: see ``pipeline.tuning``), so that what is measured is what will be deployed; for other devices it is not.
+    (``tune``: see ``pipeline.tuning``), so that what is measured is what will be deployed.
 
     Args:
         profile: The device.
@@ -144,14 +150,19 @@ def profile_device(
         DeviceError: Too few samples could be measured, or the device cannot be reached, or it is emulated.
         ConfigError: There is no such way to tune, or what is to be resumed is another run.
     """
-    how = {engine: read_tune(tune if engine == TVM or len(engines) == 1 else None, engine) for engine in engines}
+    hows = {engine: _read_tune(tune, engine, engines, profile) for engine in engines}
     usual = USUAL_SAMPLES if minutes is None else MOST_SAMPLES
     needed = max(len(corners(teacher, align, bits)), FEWEST_SAMPLES)
     shapes = sample_shapes(teacher, max(samples or usual, needed), 0, align, bits)
     deadline = Deadline.of(minutes, clock)
-    if how.get(TVM, "off") != "off" and bench is None:
-        tune_host(shapes, tokens=tokens, how=how[TVM], progress=progress)
-    bench = bench or Bench(LocalRunner(profile.name))
+    if bench is None:
+        bench = Bench(LocalRunner(profile.name))
+        if (how := hows.get(TVM, "off")) != "off":
+            tune_host(shapes, tokens=tokens, how=how, progress=progress)
+    elif bench.timer is not None and hows.get(TVM, "off") != "off":
+        from autocompress.compiler.target import Target
+
+        tune_device(shapes, tokens=tokens, target=Target.of(bench.target), timer=bench.timer, progress=progress)
     timing = Timing(threads, teacher.vocabulary, cap_s=SAMPLE_CAP_S)
     campaigns = [Campaign(profile, engine, tokens, timing, bench) for engine in engines]
     for campaign in campaigns:
@@ -168,6 +179,12 @@ def profile_device(
         campaign.engine: campaign.finish(campaign.settle(deadline, progress), teacher, sustained_s, progress)
         for campaign in campaigns
     }
+
+
+def _read_tune(tune: str | None, engine: str, engines: Sequence[str], profile: DeviceProfile) -> Tune:
+    """Return how to tune for one of ``engines``; what is asked for concerns TVM, where it is among them."""
+    asked = tune if engine == TVM or TVM not in engines else None
+    return read_tune(asked, engine, board="" if profile.name == HOST else profile.name)
 
 
 @dataclass

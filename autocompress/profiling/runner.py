@@ -60,8 +60,19 @@ class LocalRunner:
         return read_answer(answer, artifact, timing, device=self.device, provenance=provenance)
 
 
-def ask(request: Request, *, timeout_s: float, command: Sequence[str] = WORKER) -> dict[str, Any]:
-    """Return what a fresh worker answers: the fields of a measurement, or ``failure`` with the reason.
+class Asked(Protocol):
+    """What a worker is asked on its standard input."""
+
+    @property
+    def threads(self) -> int:
+        """Threads of the engine."""
+
+    def to_json(self) -> str:
+        """Write what the worker reads."""
+
+
+def ask(request: Asked, *, timeout_s: float, command: Sequence[str] = WORKER) -> dict[str, Any]:
+    """Return what a fresh worker answers, e.g. the fields of a measurement, or ``failure`` with the reason.
 
     Args:
         request: What is to be measured.

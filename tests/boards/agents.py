@@ -57,12 +57,19 @@ class Agent:
 
     def worker(self) -> psutil.Process | None:
         """Return the process that measures, if one does."""
-        return next((one for one in self.everything() if _measures(one)), None)
+        return self._running("profiling.worker")
+
+    def kernel_worker(self) -> psutil.Process | None:
+        """Return the process that times kernels, if one does."""
+        return self._running("boards.kernel_worker")
+
+    def _running(self, module: str) -> psutil.Process | None:
+        return next((one for one in self.everything() if _runs(one, module)), None)
 
 
-def _measures(process: psutil.Process) -> bool:
+def _runs(process: psutil.Process, module: str) -> bool:
     try:
-        return any("profiling.worker" in word for word in process.cmdline())
+        return any(module in word for word in process.cmdline())
     except psutil.Error:
         return False
 

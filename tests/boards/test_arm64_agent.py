@@ -12,10 +12,15 @@ import pytest
 from autocompress.boards.address import Direct, Place
 from autocompress.boards.connection import Connection, Patience
 from autocompress.boards.remote import RemoteRunner
+from autocompress.boards.remote_timer import RemoteTimer
 from autocompress.compiler.build import build
+from autocompress.compiler.lowering import lower
+from autocompress.compiler.target import Target, machine_of
+from autocompress.compiler.tuning import products
 from autocompress.cost import Failure, Measurement
 from autocompress.devices.detect import profile_of
 from autocompress.profiling.timing import Timing
+from autocompress.shape import LayerShape, ModelShape
 from tests.boards import build_arm64
 from tests.boards.agents import free_port
 from tests.boards.cases import BATCH, TOKENS, encoder
@@ -64,6 +69,16 @@ def test_what_is_compiled_here_is_measured_there(board, tmp_path, engine, bits):
     assert isinstance(result, Measurement), result
     assert len(result.samples_ms) == 5
     assert result.provenance["machine"] == "aarch64"
+
+
+def test_a_tile_is_timed_there(board):
+    target = Target("cortex-a76", "aarch64-linux-gnu")
+    shape = ModelShape("bert", 50, 32, 24, 24, (LayerShape(4, 6, 45, 8, 8),), 3)
+    wanted = products([lower(shape, tokens=5, machine=machine_of(target.llvm()))])
+    kernel = next(kernel for kernel in wanted.values() if kernel.family == "gemm_i8")
+    with RemoteTimer(board, target) as timer:
+        times_us = timer({"8-bit": kernel})(["8-bit"] * 3)["8-bit"]
+    assert len(times_us) == 3 and min(times_us) > 0
 
 
 def test_a_library_for_another_architecture_is_a_failure(board, tmp_path):

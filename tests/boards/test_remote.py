@@ -11,7 +11,8 @@ import pytest
 
 from autocompress.boards.address import Direct
 from autocompress.boards.connection import Connection, Patience
-from autocompress.boards.remote import PART_BYTES, RemoteRunner
+from autocompress.boards.remote import RemoteRunner
+from autocompress.boards.uploads import PART_BYTES
 from autocompress.compiler.build import build
 from autocompress.compiler.graph import random_weights
 from autocompress.cost import Failure, Measurement

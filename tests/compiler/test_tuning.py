@@ -28,6 +28,7 @@ from autocompress.compiler.tuning import (
     tune,
 )
 from autocompress.compiler.tuning_log import TRACED, Entry, KernelClass, Trace, TuningLog, tvm_version
+from autocompress.cost import Failure
 from autocompress.shape import BITS, LayerShape, ModelShape
 
 MACHINES = {
@@ -50,17 +51,24 @@ def product(machine, bits, rows, depth=384, columns=1536):
 class ByTable:
     """A timer to whom some tiles are slow for a while: tile -> microseconds of each run, the last one for ever."""
 
-    def __init__(self, times, usual=100.0):
+    def __init__(self, times, usual=100.0, failures=()):
+        self.failures = {name: Failure("crash: SIGILL") for name in failures}
         self.times, self.usual = {name: list(values) for name, values in times.items()}, usual
         self.compiled, self.runs = [], []
 
     def __call__(self, kernels):
         self.compiled.append(dict(kernels))
 
-        def sample(name):
+        def time_us(name):
             self.runs.append(name)
             values = self.times.get(name, [self.usual])
             return values.pop(0) if len(values) > 1 else values[0]
+
+        def sample(order):
+            times = {name: [] for name in order}
+            for name in order:
+                times[name].append(time_us(name))
+            return {name: self.failures.get(name, taken) for name, taken in times.items()}
 
         return sample
 
@@ -150,6 +158,30 @@ def test_a_tile_that_was_lucky_once_does_not_win():
     assert set(timer.runs[-2 * (ROUNDS + 1) :]) == {"8x32", "8x48"}
 
 
+def test_a_tile_that_does_not_run_is_skipped_and_never_chosen():
+    entry = tuned(ByTable({"8x48": [10.0], "13x32": [80.0]}, failures=["8x48"]), product(MACHINE, 32, 64))
+    assert (entry.tile, set(entry.microseconds)) == ("13x32", {"8x32", "4x96", "6x64", "4x64", "13x32"})
+
+
+def test_the_fastest_tile_takes_the_place_of_a_rule_that_does_not_run():
+    entry = tuned(ByTable({"6x64": [99.5]}, failures=["8x32"]), product(MACHINE, 32, 64))
+    assert entry.tile == "6x64" and "8x32" not in entry.microseconds
+
+
+def test_a_class_of_which_no_tile_runs_is_told_and_left_to_the_rule():
+    kernels, told = [product(MACHINE, bits, 64) for bits in (32, 8)], []
+    timer = ByTable({}, failures=map(str, candidates(kernels[0], MACHINE)))
+
+    def fails_once(kernels):
+        timer.failures = {} if timer.compiled else timer.failures
+        return timer(kernels)
+
+    wanted = {KernelClass.of(kernel): kernel for kernel in kernels}
+    log = tune(wanted, MACHINE, TuningLog("znver4"), fails_once, told.append)
+    assert set(log.entries) == {KernelClass.of(kernels[1])}
+    assert "8x32 skipped (crash: SIGILL)" in told[1].note and told[2].done == 2
+
+
 def test_a_slow_tile_is_timed_in_the_first_rounds_only():
     timer = ByTable({"6x64": [300.0]})
     tuned(timer, product(MACHINE, 32, 64))
@@ -159,7 +191,7 @@ def test_a_slow_tile_is_timed_in_the_first_rounds_only():
 
 def test_what_disturbs_some_samples_does_not_show():
     disturbed = ByTable({"a": [50.0, 1.0, 9.0, 1.0, 9.0, 9.0, 9.0, 9.0, 1.0, 1.0]})
-    assert alternate(disturbed({}), ["a", "b"], 8) == {"a": 1.0, "b": 100.0}
+    assert alternate(disturbed({}), ["a", "b"], 8) == ({"a": 1.0, "b": 100.0}, {})
     assert disturbed.runs[:4] == ["a", "b", "b", "a"]
 
 

@@ -8,7 +8,7 @@ from autocompress.compiler import local_timer
 from autocompress.compiler.target import Target
 from autocompress.compiler.tuning_log import KernelClass, find_log
 from autocompress.errors import ConfigError
-from autocompress.pipeline.tuning import host_log, read_tune, tune_host
+from autocompress.pipeline.tuning import host_log, kept_log, read_tune, tune_device, tune_host
 from autocompress.shape import LayerShape, ModelShape
 
 SHAPE = ModelShape("bert", 50, 32, 24, 24, (LayerShape(4, 6, 45),), classes=3)
@@ -24,7 +24,7 @@ class ByTable:
 
     def __call__(self, kernels):
         ByTable.compiled += 1
-        return lambda name: 100.0 - list(kernels).index(name)
+        return lambda order: {name: order.count(name) * [100.0 - list(kernels).index(name)] for name in order}
 
 
 @pytest.fixture(autouse=True)
@@ -54,6 +54,20 @@ def test_another_way_to_tune_is_refused(asked, engine):
     with pytest.raises(ConfigError, match="tiles, metaschedule") as raised:
         read_tune(asked, engine)
     assert "--tune" in raised.value.next_step
+
+
+def test_metaschedule_is_refused_on_a_board_which_tiles_are_not():
+    assert (read_tune(None, "tvm", board="rpi4"), read_tune("tiles", "tvm", board="rpi4")) == ("tiles", "tiles")
+    with pytest.raises(ConfigError, match="metaschedule is asked for the board rpi4") as raised:
+        read_tune("metaschedule", "tvm", board="rpi4")
+    assert "profile rpi4 --engine tvm --tune tiles" in raised.value.next_step
+
+
+def test_what_was_timed_on_a_board_is_kept_for_builds_for_its_target(folder):
+    target = {"mcpu": "cortex-a72", "mtriple": "aarch64-linux-gnu"}
+    log = tune_device([SHAPE], tokens=5, target=Target.read(target), timer=ByTable(Target.host()))
+    assert kept_log(target) == log == find_log("aarch64-linux-gnu cortex-a72", [folder])
+    assert len(log.entries) == 5 and host_log().digest == "rule"
 
 
 def test_what_was_timed_is_kept_for_the_builds_that_follow(folder):

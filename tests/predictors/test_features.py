@@ -6,19 +6,20 @@ import numpy as np
 import pytest
 
 from autocompress.compiler.graph import emit, weight_specs
-from autocompress.compiler.lowering import lower
-from autocompress.compiler.memory import activation_bytes, workspace_bytes
+from autocompress.predictors.activations import planned_bytes
 from autocompress.predictors.features import (
     FEATURES,
+    HARDWARE,
     KERNELS,
     LATENCY,
     MEMORY,
-    NOMINAL,
     SIZE,
     columns,
     features,
     features_many,
 )
+from autocompress.predictors.hardware import NOMINAL
+from autocompress.predictors.roofline import EFFICIENCY
 from autocompress.shape import BITS, EMBEDDING_BITS, LayerShape, ModelShape
 
 SHAPE = ModelShape(
@@ -132,10 +133,27 @@ def test_linear_maps_that_differ_are_counted_once():
 
 
 @pytest.mark.parametrize("tokens", [1, 10, 40])
-def test_activations_are_what_a_compiled_program_holds(tokens):
-    program = lower(SHAPE, tokens=tokens, machine=NOMINAL)
-    row = dict(zip(FEATURES, features(SHAPE, tokens), strict=True))
-    assert row["activation_bytes"] == activation_bytes(program) + workspace_bytes(program, threads=1)
+@pytest.mark.parametrize("layer", SHAPE.layers)
+def test_activations_of_equal_layers_are_what_a_compiled_program_holds(layer, tokens):
+    shape = replace(SHAPE, layers=(layer,) * 3)
+    row = dict(zip(FEATURES, features(shape, tokens), strict=True))
+    # The logits, and rows of the head that are no wider than the model, differ with the classes.
+    head_bytes = 4 * (SHAPE.hidden + SHAPE.classes)
+    assert row["activation_bytes"] == pytest.approx(planned_bytes(shape, tokens, NOMINAL.machine), abs=head_bytes)
+
+
+def test_activations_of_unlike_layers_are_off_by_less_than_a_hundredth_of_the_memory_of_a_process():
+    rng, process_bytes = np.random.default_rng(0), EFFICIENCY["tvm"].process_bytes
+    for _ in range(60):
+        layers = tuple(
+            LayerShape(int(rng.integers(1, 9)), 32, 32 * int(rng.integers(1, 33)), *map(int, rng.choice(BITS, 2)))
+            for _ in range(rng.integers(1, 9))
+        )
+        shape = ModelShape("bert", 30522, 512, 256, 256, layers, 2)
+        planned = planned_bytes(shape, 128, NOMINAL.machine)
+        row = dict(zip(FEATURES, features(shape, 128), strict=True))
+        whole = process_bytes + row["weight_bytes"] + planned
+        assert abs(row["activation_bytes"] - planned) < 0.01 * whole
 
 
 def test_layers_after_the_widest_take_its_storage_again():
@@ -157,7 +175,7 @@ def test_columns_are_picked_by_name():
 
 
 def test_every_bit_width_has_its_columns():
-    assert set(FEATURES) == {*LATENCY, *MEMORY, *SIZE, "tokens", "hidden"}
+    assert set(FEATURES) == {*LATENCY, *MEMORY, *SIZE, *HARDWARE, "tokens", "hidden"}
     for bits in BITS:
         assert f"gemm_macs_{bits}" in LATENCY
         assert f"linear_bytes_{bits}" in MEMORY

@@ -43,7 +43,7 @@ class Sample:
         shape: The model.
         tokens: Length of the sequence.
         latency_p50_ms, latency_p95_ms, peak_memory_bytes, base_memory_bytes, size_bytes: As of ``cost.Measurement``.
-        drawn: Whether the shape was drawn at random, as shapes that will be asked about are; corners and blocks are not.
+        drawn: Whether the shape was drawn at random, as those that will be asked about are; corners and blocks are not.
     """
 
     shape: ModelShape

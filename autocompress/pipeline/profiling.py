@@ -24,7 +24,7 @@ from autocompress.pipeline.tuning import TVM, Tune, read_tune, tune_device, tune
 from autocompress.predictors.fit import fit
 from autocompress.predictors.intervals import FEWEST_SAMPLES
 from autocompress.predictors.predictor import FittedPredictor, Moment, Sample
-from autocompress.predictors.sampling import COMMON_BITS, FFN_ALIGN, corners, sample_shapes
+from autocompress.predictors.sampling import COMMON_BITS, FFN_ALIGN, corners, is_block, sample_shapes
 from autocompress.predictors.store import file_name, save
 from autocompress.profiling.drift import observe, remeasure_drifted, slow_episodes, without_waiting
 from autocompress.profiling.energy import with_power
@@ -152,8 +152,10 @@ def profile_device(
     """
     hows = {engine: _read_tune(tune, engine, engines, profile) for engine in engines}
     usual = USUAL_SAMPLES if minutes is None else MOST_SAMPLES
-    needed = max(len(corners(teacher, align, bits)), FEWEST_SAMPLES)
+    cornered = corners(teacher, align, bits)
+    needed = max(len(cornered), FEWEST_SAMPLES)
     shapes = sample_shapes(teacher, max(samples or usual, needed), 0, align, bits)
+    chosen = frozenset(cornered).union(shape for shape in shapes if is_block(shape, teacher))
     deadline = Deadline.of(minutes, clock)
     if bench is None:
         bench = Bench(LocalRunner(profile.name))
@@ -164,7 +166,7 @@ def profile_device(
 
         tune_device(shapes, tokens=tokens, target=Target.of(bench.target), timer=bench.timer, progress=progress)
     timing = Timing(threads, teacher.vocabulary, cap_s=SAMPLE_CAP_S)
-    campaigns = [Campaign(profile, engine, tokens, timing, bench) for engine in engines]
+    campaigns = [Campaign(profile, engine, tokens, timing, bench, chosen) for engine in engines]
     for campaign in campaigns:
         campaign.begin(resume=resume)
     for index, shape in enumerate(shapes):
@@ -189,13 +191,14 @@ def _read_tune(tune: str | None, engine: str, engines: Sequence[str], profile: D
 
 @dataclass
 class Campaign:
-    """The samples of one engine on one device."""
+    """The samples of one engine on one device; ``chosen`` are the shapes that were not drawn at random."""
 
     profile: DeviceProfile
     engine: str
     tokens: int
     timing: Timing
     bench: Bench
+    chosen: frozenset[ModelShape]
     results: dict[str, Measurement | Failure] = field(default_factory=dict)
     shapes: dict[str, ModelShape] = field(default_factory=dict)
     spent_s: float = 0.0
@@ -231,7 +234,9 @@ class Campaign:
     ) -> FittedPredictor:
         """Fit, and keep the predictor; ``teacher`` is kept under load for ``sustained_s`` seconds if these are any."""
         taken = tuple(
-            Sample.of(self.shapes[name], self.tokens, without_waiting(result)) for name, result in measured.items()
+            Sample.of(shape, self.tokens, without_waiting(result), drawn=shape not in self.chosen)
+            for name, result in measured.items()
+            if (shape := self.shapes[name])
         )
         predictor = fit(
             taken + self._earlier({(sample.shape, sample.tokens) for sample in taken}),

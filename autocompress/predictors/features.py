@@ -84,6 +84,16 @@ def features(shape: ModelShape, tokens: int, hardware: Hardware = NOMINAL) -> Ro
     return _complete(row, counted[:, len(FEATURES) :].max(axis=0), np.array(kernels), hardware)
 
 
+def layer_rows(shape: ModelShape, tokens: int, hardware: Hardware = NOMINAL) -> Rows:
+    """Return (1 + layers x ``len(FEATURES)``) what embeddings and head, then each layer, add to ``features``.
+
+    The columns that are no sums over layers are 0.
+    """
+    counter = _counter(tokens, hardware)
+    layers = [counter.layer(layer, shape.hidden, shape.embedding).counted for layer in shape.layers]
+    return np.array([counter.frame(*_FRAME(shape)), *layers])[:, : len(FEATURES)]
+
+
 def features_many(shapes: Iterable[ModelShape], tokens: int, hardware: Hardware = NOMINAL) -> Rows:
     """Return ``features`` of each shape as the rows of one array (shapes x ``len(FEATURES)``).
 

@@ -7,12 +7,18 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from autocompress.errors import DeviceError
-from autocompress.predictors.features import BOUNDED, columns, features
+from autocompress.predictors.families import FAMILIES
+from autocompress.predictors.features import BOUNDED, LATENCY, MEMORY, SIZE, columns, features
+from autocompress.predictors.figure import fit_figure, scale_figure
 from autocompress.predictors.intervals import FEWEST_SAMPLES
-from autocompress.predictors.latency import fit_median, fit_tail
-from autocompress.predictors.memory import fit_memory
 from autocompress.predictors.predictor import FittedPredictor, Moment, Sample
-from autocompress.predictors.size import fit_size
+from autocompress.predictors.ridge import Ridge
+
+COMPOSED = {name: family for name, family in FAMILIES.items() if name.startswith("ridge")}
+"""Families of latency: the sum of what kernels cost, alone or corrected as a whole, so that layers have shares."""
+MEMORY_RIDGE = 1e-5
+SIZE_RIDGE = 1e-9
+"""Bytes have no noise, so nothing may be shrunk."""
 
 
 def fit(
@@ -25,6 +31,11 @@ def fit(
     timeline: tuple[Moment, ...] = (),
 ) -> FittedPredictor:
     """Fit latency, memory and size.
+
+    Latency is a composition: every kernel's work, counted in columns, times what it costs (a non-negative ridge),
+    and where cross-validation says that it helps, a correction of the whole (``families.FAMILIES``). Peak memory is
+    the process and engine, and multiples of weights and activations; size is the weights as packed, and what the
+    container adds. The 95th percentile is the median times the median ratio of the two.
 
     Args:
         samples: At least ``FEWEST_SAMPLES``; 16 or more make it useful. See ``sampling.sample_shapes``.
@@ -44,22 +55,21 @@ def fit(
             next_step="Look at why measurements failed, or raise the number of samples.",
         )
     rows = np.array([features(sample.shape, sample.tokens) for sample in samples])
-    p50_ms = np.array([sample.latency_p50_ms for sample in samples])
-    p95_ms = np.array([sample.latency_p95_ms for sample in samples])
-    medians = fit_median(rows, p50_ms)
+    drawn = np.array([sample.drawn for sample in samples])
+    p50_ms, p95_ms, peak_bytes, size_bytes = (
+        np.array([float(getattr(sample, name)) for sample in samples])
+        for name in ("latency_p50_ms", "latency_p95_ms", "peak_memory_bytes", "size_bytes")
+    )
+    medians, out_of_fold = fit_figure(COMPOSED, rows, p50_ms, LATENCY, drawn=drawn)
     return FittedPredictor(
         device=device,
         engine=engine,
         threads=threads,
-        models={
+        figures={
             "latency_p50_ms": medians,
-            "latency_p95_ms": fit_tail(rows, p50_ms, p95_ms, medians),
-            "peak_memory_bytes": fit_memory(
-                rows,
-                np.array([float(sample.peak_memory_bytes) for sample in samples]),
-                np.array([float(sample.base_memory_bytes) for sample in samples]),
-            ),
-            "size_bytes": fit_size(rows, np.array([float(sample.size_bytes) for sample in samples])),
+            "latency_p95_ms": scale_figure(medians, out_of_fold, p95_ms / p50_ms, p95_ms, drawn=drawn),
+            "peak_memory_bytes": fit_figure({"ridge": Ridge(MEMORY_RIDGE)}, rows, peak_bytes, MEMORY, drawn=drawn)[0],
+            "size_bytes": fit_figure({"ridge": Ridge(SIZE_RIDGE)}, rows, size_bytes, SIZE, drawn=drawn)[0],
         },
         ranges={
             name: (float(column.min()), float(column.max()))

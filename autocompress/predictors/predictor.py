@@ -8,14 +8,15 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from autocompress.cost import Cost, Estimate, Measurement
+from autocompress.cost import LIMITS, Cost, Estimate, Measurement
 from autocompress.errors import OutOfRangeError
-from autocompress.predictors.features import BOUNDED, FEATURES, Row, columns, features
+from autocompress.predictors.cost_table import CostTable
+from autocompress.predictors.features import BOUNDED, FEATURES, Row, columns, features, features_many, layer_rows
+from autocompress.predictors.figure import Figure
 from autocompress.predictors.intervals import HeldOut
-from autocompress.predictors.linear import Linear
 from autocompress.shape import ModelShape
 
-FIGURES = ("latency_p50_ms", "latency_p95_ms", "peak_memory_bytes", "size_bytes")
+FIGURES = LIMITS
 SLACK = 0.02
 """How far a feature may lie outside its range, in widths of it: another count of classes is no other model."""
 
@@ -30,15 +31,20 @@ class Predictor(Protocol):
             OutOfRangeError: The predictor knows nothing about such a shape.
         """
 
-
-def predict_many(predictor: Predictor, shapes: Iterable[ModelShape], tokens: int) -> tuple[Cost, ...]:
-    """Return the cost of each shape."""
-    return tuple(predictor.predict(shape, tokens) for shape in shapes)
+    def predict_many(self, shapes: Iterable[ModelShape], tokens: int) -> CostTable:
+        """Return the costs of ``shapes``, those of unknown ones too; the table says which these are."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What one shape was measured to cost."""
+    """What one shape was measured to cost.
+
+    Attributes:
+        shape: The model.
+        tokens: Length of the sequence.
+        latency_p50_ms, latency_p95_ms, peak_memory_bytes, base_memory_bytes, size_bytes: As of ``cost.Measurement``.
+        drawn: Whether the shape was drawn at random, as those that will be asked about are; corners and blocks are not.
+    """
 
     shape: ModelShape
     tokens: int
@@ -47,9 +53,10 @@ class Sample:
     peak_memory_bytes: int
     base_memory_bytes: int
     size_bytes: int
+    drawn: bool = True
 
     @classmethod
-    def of(cls, shape: ModelShape, tokens: int, measurement: Measurement) -> Sample:
+    def of(cls, shape: ModelShape, tokens: int, measurement: Measurement, *, drawn: bool = True) -> Sample:
         """Take from ``measurement`` what a fit needs."""
         return cls(
             shape=shape,
@@ -59,6 +66,7 @@ class Sample:
             peak_memory_bytes=measurement.peak_memory_bytes,
             base_memory_bytes=measurement.base_memory_bytes,
             size_bytes=measurement.size_bytes,
+            drawn=drawn,
         )
 
 
@@ -87,7 +95,7 @@ class FittedPredictor:
         device: Name of the device profile.
         engine: Key of ``engines.ENGINES``.
         threads: Threads of the engine.
-        models: A fit for each of ``FIGURES``.
+        figures: A fit for each of ``FIGURES``.
         ranges: Lowest and highest value of each of ``features.BOUNDED`` among the samples.
         samples: What was measured.
         provenance: Engine version, processor, date and the like, as text.
@@ -97,7 +105,7 @@ class FittedPredictor:
     device: str
     engine: str
     threads: int
-    models: Mapping[str, Linear]
+    figures: Mapping[str, Figure]
     ranges: Mapping[str, tuple[float, float]]
     samples: tuple[Sample, ...]
     provenance: Mapping[str, str] = field(default_factory=dict)
@@ -117,7 +125,7 @@ class FittedPredictor:
     @property
     def held_out(self) -> dict[str, HeldOut]:
         """Errors of each figure on samples that were left out of the fit."""
-        return {name: model.held_out for name, model in self.models.items()}
+        return {name: figure.held_out for name, figure in self.figures.items()}
 
     def predict(self, shape: ModelShape, tokens: int, *, extrapolate: bool = False) -> Cost:
         """Return the cost of ``shape`` on one sequence of ``tokens`` tokens, with 90 % intervals.
@@ -132,26 +140,46 @@ class FittedPredictor:
             OutOfRangeError: A feature is outside its range, unless ``extrapolate``.
         """
         row = features(shape, tokens)
-        name, overrun = self._overrun(row)
+        beyond = self._beyond(row)
+        overrun = max(0.0, float(beyond.max()))
         if overrun > SLACK and not extrapolate:
-            raise self._refusal(name, row)
-        outside = overrun > SLACK
-        figures = {figure: _widen(model.estimate(row), overrun) for figure, model in self.models.items()}
-        source = self.source + (", extrapolated" if outside else "")
-        return Cost(**figures, calibrated=not self.emulator, source=source)
+            raise self._refusal(beyond, row)
+        source = self.source + (", extrapolated" if overrun > SLACK else "")
+        estimates = {name: _widen(figure.estimates(row[None])[0], overrun) for name, figure in self.figures.items()}
+        return Cost(**estimates, calibrated=not self.emulator, source=source)
 
-    def _overrun(self, row: Row) -> tuple[str, float]:
-        """Return a feature outside its range, and how far the farthest is, in widths of its range (0: none is)."""
+    def predict_many(self, shapes: Iterable[ModelShape], tokens: int) -> CostTable:
+        """See ``Predictor.predict_many``; a ``ShapeTable`` saves making an object of each shape."""
+        rows = features_many(shapes, tokens)
+        return CostTable(
+            figures={name: figure.estimates(rows) for name, figure in self.figures.items()},
+            known=self._beyond(rows).max(axis=-1) <= SLACK,
+            calibrated=not self.emulator,
+            source=self.source,
+        )
+
+    def layer_shares_ms(self, shape: ModelShape, tokens: int) -> tuple[float, ...]:
+        """Return what embeddings and head, then each layer, take of the median latency, in milliseconds.
+
+        The composition says what each takes; the correction of the whole, if there is one, scales all alike.
+        """
+        figure = self.figures["latency_p50_ms"]
+        parts = figure.parts(layer_rows(shape, tokens))
+        total = float(figure.estimates(features(shape, tokens)[None])[0, 0])
+        return tuple((parts * total / parts.sum()).tolist())
+
+    def _beyond(self, rows: Row) -> Row:
+        """Return how far each of ``BOUNDED`` lies outside its range, in widths of it (<= 0: it does not)."""
         low, high = np.array([self.ranges[name] for name in BOUNDED]).T
         width = np.where(high > low, high - low, np.maximum(np.abs(high), 1.0))
-        values = columns(row, BOUNDED)
-        beyond = dict(zip(BOUNDED, np.maximum(low - values, values - high) / width, strict=True))
-        # A user knows tokens and hidden; where these are off, many others are too.
-        plain = [name for name in ("tokens", "hidden") if beyond[name] > SLACK]
-        farthest = max(beyond, key=beyond.__getitem__)
-        return (plain or [farthest])[0], max(0.0, float(beyond[farthest]))
+        values = columns(rows, BOUNDED)
+        beyond: Row = np.maximum(low - values, values - high) / width
+        return beyond
 
-    def _refusal(self, name: str, row: Row) -> OutOfRangeError:
+    def _refusal(self, beyond: Row, row: Row) -> OutOfRangeError:
+        # A user knows tokens and hidden; where these are off, many others are too.
+        plain = [name for name in ("tokens", "hidden") if beyond[BOUNDED.index(name)] > SLACK]
+        name = (plain or [BOUNDED[int(beyond.argmax())]])[0]
         low, high = self.ranges[name]
         return OutOfRangeError(
             f"The shape has {name} = {row[FEATURES.index(name)]:g}, which this predictor never saw ({self.source}).",
@@ -166,9 +194,8 @@ class FittedPredictor:
             "engine": self.engine,
             "threads": self.threads,
             "provenance": dict(self.provenance),
-            "held_out": {name: asdict(errors) for name, errors in self.held_out.items()},
             "ranges": {name: list(ends) for name, ends in self.ranges.items()},
-            "models": {name: model.to_dict() for name, model in self.models.items()},
+            "figures": {name: figure.to_dict() for name, figure in self.figures.items()},
             "samples": [asdict(sample) for sample in self.samples],
             "timeline": [asdict(moment) for moment in self.timeline],
         }
@@ -180,7 +207,7 @@ class FittedPredictor:
             device=data["device"],
             engine=data["engine"],
             threads=data["threads"],
-            models={name: Linear.from_dict(data["models"][name]) for name in FIGURES},
+            figures={name: Figure.from_dict(data["figures"][name]) for name in FIGURES},
             ranges={name: (data["ranges"][name][0], data["ranges"][name][1]) for name in BOUNDED},
             samples=tuple(
                 Sample(**{**sample, "shape": ModelShape.from_dict(sample["shape"])}) for sample in data["samples"]
@@ -190,5 +217,6 @@ class FittedPredictor:
         )
 
 
-def _widen(estimate: Estimate, overrun: float) -> Estimate:
-    return Estimate(estimate.value, estimate.low / (1 + overrun), estimate.high * (1 + overrun))
+def _widen(estimate: Row, overrun: float) -> Estimate:
+    value, low, high = estimate.tolist()
+    return Estimate(value, low / (1 + overrun), high * (1 + overrun))

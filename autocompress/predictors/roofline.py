@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from autocompress.cost import Cost, Estimate
 from autocompress.errors import UnsupportedError
+from autocompress.predictors.cost_table import CostTable
 from autocompress.predictors.features import FEATURES, features
 from autocompress.shape import BITS, EMBEDDING_BITS, Bits, ModelShape
 
@@ -138,6 +139,10 @@ class Roofline:
             calibrated=False,
             source=f"{self.device}, {self.engine}, roofline: {LABEL}",
         )
+
+    def predict_many(self, shapes: Iterable[ModelShape], tokens: int) -> CostTable:
+        """See ``Predictor.predict_many``."""
+        return CostTable.of(self.predict(shape, tokens) for shape in shapes)
 
     def _latency_s(self, shape: ModelShape, row: Mapping[str, float]) -> float:
         peak, engine = self.peak, EFFICIENCY[self.engine]

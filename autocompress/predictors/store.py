@@ -11,7 +11,7 @@ from autocompress.errors import StorageError
 from autocompress.predictors.features import BOUNDED
 from autocompress.predictors.predictor import FittedPredictor
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 def file_name(device: str, engine: str, threads: int) -> str:
@@ -65,7 +65,7 @@ def load(path: Path) -> FittedPredictor:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise StorageError(
             f"The predictor {path} is damaged: {type(error).__name__} {error}.",
-            right="It holds models, ranges and samples as they were saved.",
+            right="It holds figures, ranges and samples as they were saved.",
             next_step=again,
         ) from None
 

@@ -7,8 +7,9 @@ import pytest
 
 from autocompress.cost import LIMITS, Measurement
 from autocompress.errors import OutOfRangeError
-from autocompress.predictors.predictor import FIGURES, Sample, predict_many
+from autocompress.predictors.predictor import FIGURES, Sample
 from autocompress.predictors.sampling import COMMON_BITS, corners, sample_shapes
+from autocompress.predictors.shape_table import ShapeTable
 from tests.predictors.synthetic import TAIL, TEACHER, TOKENS, fitted, fresh_shapes, sample, samples, true_bytes, true_ms
 
 
@@ -46,8 +47,37 @@ def test_the_source_names_device_engine_threads_and_samples():
 
 
 def test_every_corner_is_within_the_range():
-    predictor = fitted()
-    assert len(predict_many(predictor, corners(TEACHER), TOKENS)) == len(corners(TEACHER))
+    assert fitted().predict_many(corners(TEACHER), TOKENS).known.all()
+
+
+def test_many_shapes_cost_what_each_of_them_does():
+    predictor, shapes = fitted(samples(40, noise=0.03)), fresh_shapes(20)
+    table = predictor.predict_many(shapes, TOKENS)
+    of_table = predictor.predict_many(ShapeTable.of(shapes), TOKENS)
+    assert len(table) == len(of_table) == len(shapes)
+    for position, shape in enumerate(shapes):
+        single = predictor.predict(shape, TOKENS)
+        for cost in (table[position], of_table[position]):
+            assert cost.source == single.source
+            assert cost.figures() == pytest.approx(single.figures(), rel=1e-5)
+            assert cost.held() == pytest.approx(single.held(), rel=1e-5)
+
+
+def test_a_table_tells_which_shapes_the_predictor_knows():
+    wider = replace(TEACHER, layers=TEACHER.layers * 2)
+    assert fitted().predict_many([TEACHER, wider, TEACHER], TOKENS).known.tolist() == [True, False, True]
+
+
+def test_the_parts_of_a_model_add_up_to_its_latency_and_equal_layers_take_the_same():
+    predictor = fitted(samples(40))
+    small = replace(TEACHER.layers[0], heads=1, ffn=64)
+    shape = replace(TEACHER, layers=(TEACHER.layers[0], small, TEACHER.layers[0]))
+    rest, first, second, third = predictor.layer_shares_ms(shape, TOKENS)
+    assert rest + first + second + third == pytest.approx(predictor.predict(shape, TOKENS).latency_p50_ms.value)
+    assert first == third > second > 0
+    one = replace(TEACHER, layers=TEACHER.layers[:1])
+    two = replace(TEACHER, layers=TEACHER.layers[:2])
+    assert first == pytest.approx(true_ms(two) - true_ms(one), rel=0.05)
 
 
 @pytest.mark.parametrize(

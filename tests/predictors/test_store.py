@@ -23,7 +23,7 @@ def test_the_file_shows_errors_ranges_samples_and_provenance_to_a_reader(tmp_pat
     predictor = fitted()
     data = json.loads(save(predictor, tmp_path).read_text())
     assert data["provenance"]["engine_version"] == "1.23.2"
-    assert data["held_out"]["latency_p50_ms"]["mape"] == predictor.held_out["latency_p50_ms"].mape
+    assert data["figures"]["latency_p50_ms"]["held_out"]["mape"] == predictor.held_out["latency_p50_ms"].mape
     assert data["samples"][0]["latency_p50_ms"] == predictor.samples[0].latency_p50_ms
     assert data["ranges"]["tokens"] == [TOKENS, TOKENS]
 
@@ -34,7 +34,7 @@ def test_a_newer_predictor_takes_the_place_of_the_older(tmp_path):
 
 
 def damaged(data):
-    del data["models"]["size_bytes"]
+    del data["figures"]["size_bytes"]
     return data
 
 

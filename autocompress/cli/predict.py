@@ -29,17 +29,28 @@ def run(
     tokens: Tokens = 64,
 ) -> None:
     """See ``HELP``."""
-    from autocompress.pipeline.prediction import activation_bytes, predict, shape_of, shrink
+    from autocompress.pipeline.prediction import activation_bytes, best_predictor, shape_of, shrink
+    from autocompress.predictors.predictor import FittedPredictor
     from autocompress.report.units import TITLES, figure
 
     whole = shape_of(model)
     shape = shrink(whole, depth=depth, heads_keep=heads_keep, ffn_keep=ffn_keep, bits=bits)
-    cost = predict(shape, device=device, engine=engine, threads=threads, tokens=tokens)
+    predictor = best_predictor(device, engine, threads)
+    cost = predictor.predict(shape, tokens)
     rows = []
     for name, title in TITLES.items():
         estimate = getattr(cost, name)
         rows.append([title, *(figure(name, value) for value in (estimate.value, estimate.low, estimate.high))])
     show(["figure", "predicted", "from", "to"], rows, title=shape.describe())
+    if isinstance(predictor, FittedPredictor):
+        parts = predictor.layer_shares_ms(shape, tokens)
+        names = ["embeddings and head", *(f"layer {number}" for number in range(1, len(parts)))]
+        total = sum(parts)
+        cells = [
+            [name, figure("latency_p50_ms", part), f"{part / total:.0%}"]
+            for name, part in zip(names, parts, strict=True)
+        ]
+        show(["part", "median latency", "share"], cells, title="Of which")
     say(cost.source)
     if engine == "tvm":
         held = figure("activation_bytes", activation_bytes(shape, tokens))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
+
+import numpy as np
 
 from autocompress.compression.method import Space
 from autocompress.compression.methods import reshape_plan
-from autocompress.cost import LIMITS, Budget, Cost, Figures
+from autocompress.cost import Budget, Cost, Figures
 from autocompress.pipeline.candidates import every_plan
 from autocompress.plan import CompressionPlan
 from autocompress.predictors.predictor import Predictor
@@ -78,27 +79,32 @@ class Feasibility:
 
 
 def assess(shape: ModelShape, space: Space, budget: Budget, predictor: Predictor, tokens: int) -> Feasibility:
-    """Predict every candidate of the space and hold it against the budget."""
+    """Predict every candidate of the space and hold it against the budget.
+
+    Raises:
+        OutOfRangeError: The predictor does not know some of them.
+    """
     teacher = predictor.predict(shape, tokens).figures()
     limits = budget.resolve(teacher)
-    costs: dict[ModelShape, Cost] = {}
     plans: dict[ModelShape, CompressionPlan] = {}
     for _, plan in every_plan(shape, space):
-        student = reshape_plan(shape, plan)
-        if student not in costs:
-            costs[student], plans[student] = predictor.predict(student, tokens), plan
-    excess = {student: max(violations(cost, limits).values(), default=0.0) for student, cost in costs.items()}
-    nearest = min(excess, key=excess.__getitem__)
+        plans.setdefault(reshape_plan(shape, plan), plan)
+    students = tuple(plans)
+    costs = predictor.predict_many(students, tokens)
+    for unknown in np.flatnonzero(~costs.known)[:1].tolist():
+        predictor.predict(students[unknown], tokens)  # Raises, and says what is unknown.
+    held = costs.held()
+    over = [held[name] / limit - 1.0 for name, limit in limits.items()]
+    excess = np.max(over, axis=0) if over else np.zeros(len(students))
+    nearest = int(excess.argmin())
     return Feasibility(
-        reaches=tuple(_reach(name, costs.values(), teacher, limits) for name in LIMITS),
+        reaches=tuple(
+            Reach(name, teacher[name], float(values.min()), float(values.max()), limits.get(name))
+            for name, values in held.items()
+        ),
         limits=limits,
-        candidates=len(costs),
-        inside=sum(share <= 0 for share in excess.values()),
-        nearest=plans[nearest],
+        candidates=len(students),
+        inside=int((excess <= 0).sum()),
+        nearest=plans[students[nearest]],
         nearest_cost=costs[nearest],
     )
-
-
-def _reach(name: str, costs: Iterable[Cost], teacher: Figures, limits: Figures) -> Reach:
-    held = [cost.held()[name] for cost in costs]
-    return Reach(name, teacher[name], min(held), max(held), limits.get(name))

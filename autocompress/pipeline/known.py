@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from autocompress.devices.paths import data_folders
 from autocompress.devices.profile import DeviceProfile
-from autocompress.errors import OutOfRangeError, UnsupportedError
+from autocompress.errors import ConfigError, OutOfRangeError, UnsupportedError
 from autocompress.pipeline.tuning import TVM, kept_log
 from autocompress.predictors.predictor import FittedPredictor
 from autocompress.predictors.roofline import Peak, Roofline
@@ -27,6 +27,24 @@ def best_known(profile: DeviceProfile, engine: str, threads: int) -> FittedPredi
     # What a board's predictor was fitted on is in its provenance; this machine says nothing of it.
     current = known is not None and (profile.name != HOST or made_by(known, identity(profile, engine)))
     return known if current else None
+
+
+def fitted(device: str | None = None) -> tuple[FittedPredictor, ...]:
+    """Return every fitted predictor of a device, by default of all; the user's own take the place of shipped ones.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    paths = {path.name: path for folder in reversed(data_folders(MODELS)) for path in sorted(folder.glob("*.json"))}
+    found = [load(path) for path in paths.values()]
+    kept = tuple(predictor for predictor in found if device in (None, predictor.device))
+    if not kept:
+        raise ConfigError(
+            f"No predictor was fitted for {device or 'any device'}.",
+            right=f"There are predictors for {', '.join(sorted({each.device for each in found})) or 'none'}.",
+            next_step=f"Run: autocompress profile {device or 'host'}",
+        )
+    return kept
 
 
 def roofline(profile: DeviceProfile, engine: str, threads: int) -> Roofline:

@@ -14,6 +14,8 @@ from autocompress.pipeline.known import best_known, roofline
 from autocompress.pipeline.teacher import cache_folder
 from autocompress.predictors.activations import planned_bytes
 from autocompress.predictors.hardware import NOMINAL
+from autocompress.predictors.predictor import FittedPredictor
+from autocompress.predictors.roofline import Roofline
 from autocompress.shape import BITS, LayerShape, ModelShape, nearest_embedding_bits
 
 COMMON = ModelShape(
@@ -63,9 +65,17 @@ def predict(shape: ModelShape, *, device: str, engine: str, threads: int, tokens
         OutOfRangeError: The device's predictor was not fitted on such shapes.
         ConfigError: There is no such device.
     """
+    return best_predictor(device, engine, threads).predict(shape, tokens)
+
+
+def best_predictor(device: str, engine: str, threads: int) -> FittedPredictor | Roofline:
+    """Return what knows most of a device: a fit where it was measured, its roofline where not.
+
+    Raises:
+        ConfigError: There is no such device.
+    """
     profile = load_profile(device)
-    known = best_known(profile, engine, threads)
-    return (known or roofline(profile, engine, threads)).predict(shape, tokens)
+    return best_known(profile, engine, threads) or roofline(profile, engine, threads)
 
 
 def activation_bytes(shape: ModelShape, tokens: int) -> int:

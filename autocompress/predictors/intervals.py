@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from math import ceil, floor, inf
+from math import ceil, exp, floor, inf
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,11 @@ class Conformal:
     half_width: float
     coverage: float
     samples: int
+
+    @property
+    def factor(self) -> float:
+        """The upper end over the predicted value, for a difficulty of one."""
+        return exp(self.half_width)
 
     def bounds(self, values: Array, difficulty: Array | None = None) -> tuple[Array, Array]:
         """Return the ends (samples,) of the intervals about the predictions ``values`` (samples,).

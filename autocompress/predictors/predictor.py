@@ -209,12 +209,15 @@ class FittedPredictor:
             threads=data["threads"],
             figures={name: Figure.from_dict(data["figures"][name]) for name in FIGURES},
             ranges={name: (data["ranges"][name][0], data["ranges"][name][1]) for name in BOUNDED},
-            samples=tuple(
-                Sample(**{**sample, "shape": ModelShape.from_dict(sample["shape"])}) for sample in data["samples"]
-            ),
+            samples=read_samples(data["samples"]),
             provenance=data["provenance"],
             timeline=tuple(Moment(**moment) for moment in data.get("timeline", ())),
         )
+
+
+def read_samples(data: Iterable[Mapping[str, Any]]) -> tuple[Sample, ...]:
+    """Read samples as ``to_dict`` wrote them."""
+    return tuple(Sample(**{**sample, "shape": ModelShape.from_dict(sample["shape"])}) for sample in data)
 
 
 def _widen(estimate: Row, overrun: float) -> Estimate:

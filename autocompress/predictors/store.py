@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from autocompress.errors import StorageError
 from autocompress.predictors.features import BOUNDED
-from autocompress.predictors.predictor import FittedPredictor
+from autocompress.predictors.fit import fit
+from autocompress.predictors.predictor import FittedPredictor, read_samples
 
 FORMAT_VERSION = 2
+REFITTED_VERSION = 1
+"""Of files whose fits are no longer used; their samples are fitted anew when they are read."""
 
 
 def file_name(device: str, engine: str, threads: int) -> str:
@@ -47,7 +51,7 @@ def load(path: Path) -> FittedPredictor:
             f"The predictor {path} cannot be read: {error}.", right="It is a JSON file.", next_step=again
         ) from None
     version = data.get("format_version") if isinstance(data, dict) else None
-    if version != FORMAT_VERSION:
+    if version not in (REFITTED_VERSION, FORMAT_VERSION):
         raise StorageError(
             f"The predictor {path} has format version {version!r}.",
             right=f"This version of AutoCompress reads format version {FORMAT_VERSION}.",
@@ -61,13 +65,23 @@ def load(path: Path) -> FittedPredictor:
                 right=f"This version also counts {', '.join(name for name in BOUNDED if name not in fitted)}.",
                 next_step=again,
             )
-        return FittedPredictor.from_dict(data)
+        return _refit(data) if version == REFITTED_VERSION else FittedPredictor.from_dict(data)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise StorageError(
             f"The predictor {path} is damaged: {type(error).__name__} {error}.",
             right="It holds figures, ranges and samples as they were saved.",
             next_step=again,
         ) from None
+
+
+def _refit(data: Mapping[str, Any]) -> FittedPredictor:
+    return fit(
+        read_samples(data["samples"]),
+        device=data["device"],
+        engine=data["engine"],
+        threads=data["threads"],
+        provenance=data["provenance"],
+    )
 
 
 def find(folders: Iterable[Path], device: str, engine: str, threads: int) -> Path | None:

@@ -80,3 +80,14 @@ def test_the_first_folder_that_has_one_wins(tmp_path):
     assert find((first, second), "my-board", "onnxruntime", 4) is None
     mine = save(fitted(samples(12)), first)
     assert find((first, second), "my-board", "onnxruntime", 2) == mine
+
+
+def test_the_samples_of_an_older_file_are_fitted_anew(tmp_path):
+    predictor = fitted(samples(16))
+    path = save(predictor, tmp_path)
+    data = json.loads(path.read_text())
+    older = {key: value for key, value in data.items() if key not in ("figures", "timeline")}
+    for sample in older["samples"]:
+        del sample["drawn"]
+    path.write_text(json.dumps({**older, "format_version": 1, "models": {}}))
+    assert load(path).figures == predictor.figures

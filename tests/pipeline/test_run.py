@@ -9,7 +9,7 @@ import pytest
 
 from autocompress.config import load_config
 from autocompress.errors import AutoCompressError, DeviceError, StorageError
-from autocompress.pipeline import finalists, workspace
+from autocompress.pipeline import bench, workspace
 from autocompress.pipeline.run import search
 from autocompress.pipeline.setting import check
 from autocompress.profiling.runner import LocalRunner
@@ -130,7 +130,7 @@ def test_an_artifact_that_crashes_when_it_is_measured_is_a_device_error_and_the_
     before, scored = snapshot(finished / "best"), found(finished, "finished")
     crash = (sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
     with monkeypatch.context() as patch:
-        patch.setattr(finalists, "LocalRunner", lambda device: LocalRunner(device, command=crash))
+        patch.setattr(bench, "LocalRunner", lambda device: LocalRunner(device, command=crash))
         with pytest.raises(DeviceError, match="crash: SIGSEGV") as caught:
             run(world, "finished", resume=True)
     assert caught.value.exit_code == 4 and "teacher" in caught.value.wrong

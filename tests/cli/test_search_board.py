@@ -1,4 +1,4 @@
-"""``autocompress search`` for a board on loopback that is away before training, and dies before the finalists' stage."""
+"""``autocompress search`` for a board on loopback that is away before training, and again before its measurements."""
 
 from __future__ import annotations
 

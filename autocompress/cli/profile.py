@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
@@ -13,10 +11,7 @@ from autocompress.cli.terminal import progress, say, show
 from autocompress.errors import ConfigError, DeviceError
 
 if TYPE_CHECKING:
-    from autocompress.boards.connection import Connection
-    from autocompress.boards.remote_timer import RemoteTimer
     from autocompress.devices.profile import DeviceProfile
-    from autocompress.pipeline.profiling import Bench
 
 NAME, HELP = "profile", "Measure a device around a model and fit its latency, memory and size predictors."
 
@@ -57,12 +52,14 @@ def run(
 ) -> None:
     """See ``HELP``."""
     from autocompress.devices.load import load_profile
+    from autocompress.pipeline.bench import reach_device, resumable
     from autocompress.pipeline.known import widths
     from autocompress.pipeline.prediction import shape_of
     from autocompress.pipeline.profiling import profile_device
 
     profile, engines = load_profile(device), _engines(engine)
-    with progress() as report, _bench(profile, engines) as bench:
+    _check_added(profile)
+    with progress() as report, resumable(), reach_device(profile, engines=engines) as bench:
         predictors = profile_device(
             profile,
             shape_of(model),
@@ -107,40 +104,18 @@ def _engines(text: str) -> tuple[str, ...]:
     )
 
 
-@contextmanager
-def _bench(profile: DeviceProfile, engines: tuple[str, ...]) -> Iterator[Bench | None]:
-    """Yield the way to a board; ``None`` for this machine."""
-    from autocompress.boards.address import load
-    from autocompress.boards.remote import RemoteRunner
-    from autocompress.boards.ssh import reach
-    from autocompress.pipeline.known import HOST
-    from autocompress.pipeline.profiling import Bench
-    from autocompress.pipeline.tuning import TVM
+def _check_added(profile: DeviceProfile) -> None:
+    """Refuse a board of which it is not known how it is reached.
 
-    if profile.name == HOST:
-        yield None
-        return
-    address = load(profile.name)
-    if address is None:
+    Raises:
+        DeviceError: It was never added.
+    """
+    from autocompress.pipeline.bench import is_added
+    from autocompress.pipeline.known import HOST
+
+    if profile.name != HOST and not is_added(profile):
         raise DeviceError(
             f"How the device {profile.name!r} is reached is not known.",
             right="A board is added before it is measured; the machine that this runs on is called host.",
             next_step=f"Run: autocompress device add {profile.name} --ssh USER@HOST",
         )
-    try:
-        with ExitStack() as held:
-            way = held.enter_context(reach(profile.name, address))
-            runner = held.enter_context(RemoteRunner(way, profile.name, keeps=1))
-            timer = held.enter_context(_timer(way, profile)) if TVM in engines else None
-            yield Bench(runner, profile.tvm_target, timer)
-    except DeviceError as error:
-        kept = "What was measured is kept: run the same command with --resume."
-        raise DeviceError(error.wrong, right=error.right, next_step=f"{error.next_step} {kept}") from error
-
-
-def _timer(way: Connection, profile: DeviceProfile) -> RemoteTimer:
-    """Return what times kernels on a board; it needs the compiler."""
-    from autocompress.boards.remote_timer import RemoteTimer
-    from autocompress.compiler.target import Target
-
-    return RemoteTimer(way, Target.of(profile.tvm_target))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from autocompress.devices.profile import DeviceProfile
 from autocompress.pipeline.known import HOST, best_known, covers, roofline
-from autocompress.pipeline.profiling import profile_device
+from autocompress.pipeline.profiling import Bench, profile_device
 from autocompress.pipeline.progress import Progress, quiet
 from autocompress.predictors.predictor import Predictor
 from autocompress.predictors.sampling import COMMON_BITS
@@ -21,18 +21,25 @@ def predictor_for(
     samples: int,
     align: int,
     bits: tuple[Bits, ...] = COMMON_BITS,
+    bench: Bench | None = None,
+    resume: bool = False,
     progress: Progress = quiet,
 ) -> Predictor:
     """Return the predictor of a device for shapes nested within ``teacher``.
 
     A fitted one is used if it was made on this processor, with this engine version and tuning, and covers the teacher.
-    Otherwise this machine is profiled (device ``host``); a board that was not gets its roofline.
+    Otherwise this machine is profiled (device ``host``), or the board to which ``bench`` leads; a board to which none
+    leads gets its roofline. With ``resume``, the samples of a profiling that was interrupted are not taken anew.
+
+    Raises:
+        DeviceError: Too few samples could be measured, or the board cannot be reached.
+        ConfigError: What is to be resumed is another profiling.
     """
     known = best_known(profile, engine, threads)
     if known is not None and covers(known, teacher, tokens, align, bits):
         progress("calibrate", 1, 1, known.source)
         return known
-    if profile.name != HOST:
+    if profile.name != HOST and bench is None:
         return known or roofline(profile, engine, threads)
     made = profile_device(
         profile,
@@ -43,6 +50,8 @@ def predictor_for(
         samples=samples,
         align=align,
         bits=bits,
+        bench=bench,
+        resume=resume,
         progress=progress,
     )
     return made[engine]

@@ -9,6 +9,7 @@ from autocompress.cost import Artifact
 from autocompress.errors import MissingDependencyError
 from autocompress.evaluation.task import Score, predict_with
 from autocompress.export.parity import Parity, gate
+from autocompress.pipeline.bench import reach_runner
 from autocompress.pipeline.finalists import TEACHER, Made, export, measure, parity, score
 from autocompress.pipeline.outcome import Outcome, choose
 from autocompress.pipeline.package import pack
@@ -28,13 +29,16 @@ def prove(setting: Setting, made: Sequence[Made], progress: Progress) -> tuple[O
         What was found, and the winner's artifact for each engine.
 
     Raises:
+        DeviceError: One of them does not run, or the board cannot be reached.
         ParityError: An artifact does not compute what the student computes.
     """
     config = setting.config
-    progress("measure", 0, 1, f"{len(made)} models in turn")
+    progress("measure", 0, 1, f"{len(made)} models in turn on {setting.profile.name}")
     measured, limits = {}, setting.feasibility.limits
-    if setting.on_this_machine:
-        measured = measure(made, config=config, vocabulary=setting.teacher.shape.vocabulary)
+    if setting.measurable:
+        vocabulary = setting.teacher.shape.vocabulary
+        with reach_runner(setting.profile, keeps=len(made)) as runner:
+            measured = measure(made, runner, setting.profile, threads=config.device.threads, vocabulary=vocabulary)
         limits = config.budget.to_budget().resolve(measured[TEACHER].figures())
     winner = choose([item for item in made if item.finalist], measured, limits)
     progress("measure", 1, 1, f"{winner.name} is delivered")
@@ -50,6 +54,7 @@ def deliver(
     """Prove, pack and report.
 
     Raises:
+        DeviceError: One of what was made does not run, or the board cannot be reached.
         ParityError: The winner's artifact does not compute what its student computes.
     """
     outcome, artifacts = prove(setting, made, progress)

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from safetensors.torch import load_file, save
@@ -15,21 +16,26 @@ from autocompress.compiler.build import Container, build
 from autocompress.compression.distillation import DistillStep
 from autocompress.config import RunConfig
 from autocompress.cost import Artifact, Failure, Measurement
+from autocompress.devices.profile import DeviceProfile
 from autocompress.engines import open_artifact
 from autocompress.errors import DeviceError
 from autocompress.evaluation.task import Score, predict_with
 from autocompress.export.parity import Parity, Tolerance, allow_bf16, compare
 from autocompress.models.load import adapter_of
 from autocompress.pipeline.candidates import Students
+from autocompress.pipeline.known import HOST
+from autocompress.pipeline.profiling import refuse_mixing
 from autocompress.pipeline.teacher import Teacher
 from autocompress.pipeline.workspace import Workspace
 from autocompress.plan import CompressionPlan
-from autocompress.profiling.runner import LocalRunner, measure_alternating
+from autocompress.profiling.runner import Runner, measure_alternating
 from autocompress.profiling.timing import Timing
 
 PARITY_INPUTS = 32
 ROUNDS = 3
 """Times that each artifact is measured in turn with the others, each time in a fresh process."""
+CAP_S = 1.0
+"""Seconds of timing in each of these rounds."""
 EVALUATION_THREADS = 1
 """TVM's thread pool may have been started with one by the compiler."""
 
@@ -121,26 +127,33 @@ def export(
     return build(shape, weights, stem, engine=engine, tokens=tokens, target=target, container=container)
 
 
-def measure(made: Sequence[Made], *, config: RunConfig, vocabulary: int) -> dict[str, Measurement]:
-    """Measure all in turn on this machine.
+def measure(
+    made: Sequence[Made], runner: Runner, profile: DeviceProfile, *, threads: int, vocabulary: int
+) -> dict[str, Measurement]:
+    """Measure all in turn on the device of ``profile``, to which ``runner`` leads.
 
     Raises:
-        DeviceError: One of them does not run.
+        DeviceError: One of them does not run, the device cannot be reached, or is emulated although its profile says
+            that it is real.
     """
-    results = measure_alternating(
-        LocalRunner(config.device.profile),
-        {item.name: item.artifact for item in made},
-        Timing(config.device.threads, vocabulary, cap_s=1.0),
-        rounds=ROUNDS,
-    )
-    for name, result in results.items():
-        if isinstance(result, Failure):
-            raise DeviceError(
-                f"The artifact of {name} does not run on this machine ({result.reason}).",
-                right="It runs as it did when the device was profiled.",
-                next_step="Free memory and try again with --resume; autocompress doctor checks the engines.",
-            )
-    return {name: result for name, result in results.items() if isinstance(result, Measurement)}
+    artifacts, timing = {item.name: item.artifact for item in made}, Timing(threads, vocabulary, cap_s=CAP_S)
+    date = datetime.now(UTC).isoformat("T", "seconds")
+    results = measure_alternating(runner, artifacts, timing, rounds=ROUNDS, provenance={"date": date})
+    return {name: _measured(name, result, profile) for name, result in results.items()}
+
+
+def _measured(name: str, result: Measurement | Failure, profile: DeviceProfile) -> Measurement:
+    if isinstance(result, Failure):
+        where, look = "this machine", "doctor"
+        if profile.name != HOST:
+            where, look = f"the board {profile.name}", f"device probe {profile.name}"
+        raise DeviceError(
+            f"The artifact of {name} does not run on {where} ({result.reason}).",
+            right="It runs as it did when the device was profiled.",
+            next_step=f"Free memory there; autocompress {look} shows the engines.",
+        )
+    refuse_mixing(profile, result)
+    return result
 
 
 def score(artifact: Artifact, teacher: Teacher) -> Score:

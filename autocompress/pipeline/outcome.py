@@ -18,7 +18,7 @@ class Outcome:
     Attributes:
         made: Teacher, alternatives and finalists.
         winner: The finalist that is delivered.
-        measured: By name; empty where the device is not this machine.
+        measured: By name; empty where the device was not there to measure on.
         scores: Metric on the test documents, by name.
         limits: Absolute limits: of measured figures where there are any, else of predicted ones.
         parities: Of the winner, one an engine that runs here.

@@ -11,6 +11,7 @@ from typing import Any
 from autocompress.compression.methods import draw, read_plan, reshape_plan
 from autocompress.config import RunConfig
 from autocompress.evaluation.task import predict_with
+from autocompress.pipeline.bench import resumable
 from autocompress.pipeline.candidates import Students, alternatives, anchors, space_of
 from autocompress.pipeline.deliver import deliver
 from autocompress.pipeline.finalists import TEACHER, Made, export, make, refined
@@ -26,6 +27,7 @@ from autocompress.search.storage import bind, mend, open_study, storage_errors
 from autocompress.search.study import search as run_study
 
 
+@resumable()
 def search(config: RunConfig, *, resume: bool = False, progress: Progress = quiet) -> RunReport:
     """Run the main job and return its report; the run's folder holds everything else.
 
@@ -44,7 +46,7 @@ def search(config: RunConfig, *, resume: bool = False, progress: Progress = quie
     if not resume:
         workspace.describe(config)
     progress = workspace.noting(progress)
-    setting = prepare(config, progress, workspace.predictor(config) if resume else None)
+    setting = prepare(config, progress, workspace.predictor(config) if resume else None, resume=resume)
     students = setting.students(progress)
     bind(study, _fingerprint(setting))
     if resume:  # Not before: a resumed run that was refused keeps its own run file.

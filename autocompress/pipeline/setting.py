@@ -10,12 +10,14 @@ from autocompress.config import RunConfig
 from autocompress.devices.load import load_profile
 from autocompress.devices.profile import DeviceProfile
 from autocompress.errors import ConfigError
+from autocompress.pipeline.bench import answers, reach_device
 from autocompress.pipeline.calibration import predictor_for
 from autocompress.pipeline.candidates import Students, space_of
 from autocompress.pipeline.feasibility import Feasibility, assess
 from autocompress.pipeline.known import HOST, covers, widths
 from autocompress.pipeline.progress import Progress, quiet
 from autocompress.pipeline.teacher import Teacher, load_teacher, untrained_shape
+from autocompress.pipeline.tuning import TVM
 from autocompress.predictors.predictor import FittedPredictor, Predictor
 from autocompress.shape import Bits, ModelShape
 
@@ -30,6 +32,7 @@ class Setting:
         teacher: The model that came in.
         predictor: What says what a shape costs there.
         feasibility: What the space holds for the budget.
+        measurable: Whether artifacts can be measured on the device: it is this machine, or a board that answers.
     """
 
     config: RunConfig
@@ -37,10 +40,11 @@ class Setting:
     teacher: Teacher
     predictor: Predictor
     feasibility: Feasibility
+    measurable: bool
 
     @property
     def on_this_machine(self) -> bool:
-        """Whether artifacts can be measured."""
+        """Whether the device is the machine that searches."""
         return self.profile.name == HOST
 
     @property
@@ -50,7 +54,7 @@ class Setting:
 
     @property
     def container(self) -> Container:
-        """What a library is written as; for this machine it is linked, as it is measured here."""
+        """What a library is written as; for this machine it is linked, as it may be measured here."""
         return "so" if self.on_this_machine else self.config.export.container
 
     def students(self, progress: Progress) -> Students:
@@ -60,53 +64,76 @@ class Setting:
 
     def runs_here(self, engine: str) -> bool:
         """Whether an artifact for the device runs on this machine: a library compiled for another one does not."""
-        return self.on_this_machine or engine != "tvm"
+        return self.on_this_machine or engine != TVM
 
 
 def check(config: RunConfig, progress: Progress = quiet) -> Feasibility:
-    """Say what is reachable on the device for the budget; nothing is trained or searched."""
+    """Say what is reachable on the device for the budget; nothing is trained or searched.
+
+    Raises:
+        DeviceError: The device is a board that was added and has to be calibrated, and it cannot be reached.
+    """
     profile = load_profile(config.device.profile)
     shape = untrained_shape(config, progress)
     return _assess(config, shape, _predictor(config, profile, shape, progress))
 
 
-def prepare(config: RunConfig, progress: Progress = quiet, kept: FittedPredictor | None = None) -> Setting:
+def prepare(
+    config: RunConfig, progress: Progress = quiet, kept: FittedPredictor | None = None, *, resume: bool = False
+) -> Setting:
     """Load the teacher, calibrate the device, and say what is reachable; nothing is searched.
 
     Args:
         config: The run file.
         progress: Told of every stage.
         kept: The predictor that the run began with, if it did: the device's own may have learnt since.
+        resume: Whether a calibration of the board that was interrupted goes on.
+
+    Raises:
+        DeviceError: The device is a board that was added, and it cannot be reached.
     """
     profile = load_profile(config.device.profile)  # First: a typo should not cost a fine-tuning.
-    if profile.name == HOST and config.export.container != "so":
-        raise ConfigError(
-            f"export.container is {config.export.container}, and the device is this machine.",
-            right="Libraries for this machine are linked, to be measured.",
-            next_step="Leave export.container out, or set device.profile to the device that links.",
-        )
+    measurable = answers(profile)
+    _check_container(config, measured_as_library=measurable and (profile.name == HOST or config.device.engine == TVM))
     teacher = load_teacher(config, progress)
     tokens, align = config.task.max_tokens, config.search.space.align
     predictor: Predictor
     if kept is not None and covers(kept, teacher.shape, tokens, align, _bits(config)):
         predictor = kept
     else:
-        predictor = _predictor(config, profile, teacher.shape, progress)
-    return Setting(config, profile, teacher, predictor, _assess(config, teacher.shape, predictor))
+        predictor = _predictor(config, profile, teacher.shape, progress, resume=resume)
+    return Setting(config, profile, teacher, predictor, _assess(config, teacher.shape, predictor), measurable)
 
 
-def _predictor(config: RunConfig, profile: DeviceProfile, shape: ModelShape, progress: Progress) -> Predictor:
-    return predictor_for(
-        profile,
-        shape,
-        engine=config.device.engine,
-        threads=config.device.threads,
-        tokens=config.task.max_tokens,
-        samples=config.calibrate.samples,
-        align=config.search.space.align,
-        bits=_bits(config),
-        progress=progress,
-    )
+def _check_container(config: RunConfig, *, measured_as_library: bool) -> None:
+    """Refuse a library that only the device could link where it is to be measured."""
+    if measured_as_library and config.export.container != "so":
+        here = "this machine" if config.device.profile == HOST else f"the board {config.device.profile}"
+        raise ConfigError(
+            f"export.container is {config.export.container}, and the device is {here}.",
+            right=f"Libraries for {here} are linked, to be measured.",
+            next_step="Leave export.container out, or set device.profile to a device that is not measured.",
+        )
+
+
+def _predictor(
+    config: RunConfig, profile: DeviceProfile, shape: ModelShape, progress: Progress, *, resume: bool = False
+) -> Predictor:
+    engine = config.device.engine
+    with reach_device(profile, engines=(engine,)) as bench:
+        return predictor_for(
+            profile,
+            shape,
+            engine=engine,
+            threads=config.device.threads,
+            tokens=config.task.max_tokens,
+            samples=config.calibrate.samples,
+            align=config.search.space.align,
+            bits=_bits(config),
+            bench=bench,
+            resume=resume and bench is not None,
+            progress=progress,
+        )
 
 
 def _bits(config: RunConfig) -> tuple[Bits, ...]:

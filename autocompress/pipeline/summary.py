@@ -54,6 +54,7 @@ def summarize(setting: Setting, outcome: Outcome, found: Sequence[Record]) -> Ru
         parity=tuple(_parity(outcome)),
         reproduction=(f"autocompress search {Workspace.of(config).config} name={config.name}-again",),
         versions=versions(),
+        emulated=setting.profile.emulated if outcome.measured else "",
     )
 
 
@@ -79,7 +80,8 @@ def _verdict(setting: Setting, outcome: Outcome, goal: GoalRow) -> Verdict:
         return "infeasible"
     if outcome.broken or not goal.passed:
         return "fail"
-    return "pass" if outcome.measured else "estimated"
+    # What an emulator measured says nothing of how fast a device is.
+    return "pass" if outcome.measured and not setting.profile.emulated else "estimated"
 
 
 def _blocked(setting: Setting, outcome: Outcome, goal: GoalRow) -> str:
@@ -93,8 +95,9 @@ def _blocked(setting: Setting, outcome: Outcome, goal: GoalRow) -> str:
         ]
     else:
         measured = outcome.measured[outcome.winner.name].figures() if outcome.broken else {}
+        word = "emulated" if setting.profile.emulated else "measured"
         parts = [
-            f"{TITLES[name]}: {figure(name, measured[name])} measured, {figure(name, outcome.limits[name])} allowed"
+            f"{TITLES[name]}: {figure(name, measured[name])} {word}, {figure(name, outcome.limits[name])} allowed"
             for name in outcome.broken
         ]
         if not goal.passed:

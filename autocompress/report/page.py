@@ -11,7 +11,7 @@ from autocompress.report.markup import Html, Row, join, table, tag
 from autocompress.report.plots import Figure, pareto, reliability
 from autocompress.report.units import ratio
 from autocompress.report.values import PredictorHealth, RunReport
-from autocompress.report.verdict import SENTENCES, UNCALIBRATED, WORDS, where
+from autocompress.report.verdict import UNCALIBRATED, WORDS, how, sentence, where
 
 _HERE = Path(__file__).parent
 _POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
@@ -67,10 +67,10 @@ def _verdict(report: RunReport) -> list[Html]:
     kind = "good" if report.verdict == "pass" else "bad"
     badge = tag("span", WORDS[report.verdict], class_="badge")
     return [
-        tag("p", badge, tag("span", SENTENCES[report.verdict]), class_=f"verdict {kind}"),
+        tag("p", badge, tag("span", sentence(report)), class_=f"verdict {kind}"),
         *(tag("p", tag("b", text)) for text in (report.blocked, report.reachable) if text),
         _tiles(report),
-        tables.limits(report.limits),
+        tables.limits(report.limits, how(report)),
         _warning(report.predictor),
     ]
 
@@ -123,7 +123,7 @@ def _pareto(report: RunReport) -> list[Html]:
         return [_plain("Nothing was tried.")]
     plot = _plot("pareto", pareto(report), "Score over median latency of every candidate and baseline")
     hollow = "predicted" if report.predictor.calibrated else f"predicted ({UNCALIBRATED})"
-    return [plot, _note(f"Filled marks are measured, hollow ones {hollow}. Point at a mark for its plan.")]
+    return [plot, _note(f"Filled marks are {how(report)}, hollow ones {hollow}. Point at a mark for its plan.")]
 
 
 def _reliability(health: PredictorHealth) -> list[Html]:

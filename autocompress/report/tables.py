@@ -18,14 +18,14 @@ from autocompress.report.values import (
 from autocompress.report.verdict import goal_line, limit_cells, outcome
 
 
-def limits(rows: Sequence[LimitRow]) -> Html:
-    """Return one row a figure: outcome, measurement, budget, prediction."""
+def limits(rows: Sequence[LimitRow], how: str = "measured") -> Html:
+    """Return one row a figure: outcome, measurement (a column called ``how``), budget, prediction."""
 
     def row(limit: LimitRow) -> Row:
         name, _, *figures = limit_cells(limit)
         return Row((name, _mark(limit.passed), *figures))
 
-    header = ("limit", "outcome", "measured", "budget", "predicted")
+    header = ("limit", "outcome", how, "budget", "predicted")
     return table(header, map(row, rows), words=2, caption="Every limit")
 
 

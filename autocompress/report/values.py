@@ -7,7 +7,7 @@ report cannot contradict itself.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from types import UnionType
 from typing import Any, Literal, TypeAlias, TypeVar, get_args, get_origin, get_type_hints
 
@@ -211,7 +211,7 @@ class RunReport:
         threads: Threads that the engine was given.
         verdict: ``pass``: every limit and the goal are met, as measured. ``fail``: something was exported and breaks
             one. ``infeasible``: no candidate fits. ``estimated``: it should fit, but the device was not there to
-            measure on.
+            measure on, or is emulated.
         blocked: Which limit or goal blocks, in words; empty on a pass.
         reachable: What can be reached instead, in words; empty on a pass.
         limits: One row a figure of ``cost.LIMITS``.
@@ -223,6 +223,7 @@ class RunReport:
         parity: One row an exported artifact.
         reproduction: Command lines that repeat this run.
         versions: Package or machine part -> version.
+        emulated: Program that emulated the device on which everything was measured; empty where it is real.
     """
 
     title: str
@@ -242,6 +243,7 @@ class RunReport:
     parity: tuple[ParityRow, ...]
     reproduction: tuple[str, ...]
     versions: Mapping[str, str] = field(default_factory=dict)
+    emulated: str = ""
 
     def only(self, role: Literal["teacher", "student"]) -> BaselineRow | None:
         """Return the measured teacher or student, if there is one."""
@@ -266,8 +268,10 @@ class RunReport:
 
 
 def _read(kind: type[R], data: Any) -> R:
-    names = {f.name for f in fields(kind)}  # type: ignore[arg-type]
-    if not isinstance(data, Mapping) or set(data) != names:
+    known = fields(kind)  # type: ignore[arg-type]
+    names = {f.name for f in known}
+    needed = {f.name for f in known if f.default is MISSING and f.default_factory is MISSING}
+    if not isinstance(data, Mapping) or not needed <= set(data) <= names:
         raise StorageError(
             f"A report holds {sorted(data) if isinstance(data, Mapping) else data!r} where {kind.__name__} is due.",
             right=f"{kind.__name__} has the fields {', '.join(sorted(names))}.",

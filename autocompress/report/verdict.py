@@ -15,12 +15,13 @@ SENTENCES = {
     "infeasible": "No candidate fits the budget; the closest attempt is kept.",
     "estimated": "Every limit should be met, but the device was not there to measure on.",
 }
+EMULATED = "Every limit is met on an emulated device, whose times are no real device's; measure on one."
 
 
 def verdict_text(report: RunReport) -> str:
     """Return the verdict: one line a limit with outcome, measurement, budget and prediction, then the goal."""
-    lines = [f"{WORDS[report.verdict]}  {report.title}", SENTENCES[report.verdict], where(report), ""]
-    header = ("", "", "measured", "budget", "predicted")
+    lines = [f"{WORDS[report.verdict]}  {report.title}", sentence(report), where(report), ""]
+    header = ("", "", how(report), "budget", "predicted")
     lines += _aligned([header, *(limit_cells(row) for row in report.limits)])
     if report.goal is not None:
         lines += ["", goal_line(report.goal)]
@@ -31,10 +32,21 @@ def verdict_text(report: RunReport) -> str:
     return "\n".join(lines)
 
 
+def sentence(report: RunReport) -> str:
+    """Say what the verdict means."""
+    return EMULATED if report.verdict == "estimated" and report.emulated else SENTENCES[report.verdict]
+
+
+def how(report: RunReport) -> str:
+    """Say in one word how figures came about that were not predicted."""
+    return "emulated" if report.emulated else "measured"
+
+
 def where(report: RunReport) -> str:
     """Say on what everything was measured."""
     threads = "1 thread" if report.threads == 1 else f"{report.threads} threads"
-    return f"{report.device}, {report.engine}, {threads}"
+    device = f"{report.device} (emulated by {report.emulated})" if report.emulated else report.device
+    return f"{device}, {report.engine}, {threads}"
 
 
 def outcome(passed: bool | None) -> str:
@@ -66,7 +78,7 @@ def gains(report: RunReport) -> str:
         return ""
     faster = ratio(teacher.latency_p50_ms, student.latency_p50_ms)
     smaller = ratio(teacher.size_bytes, student.size_bytes)
-    return f"{faster} faster and {smaller} smaller than the teacher, both measured."
+    return f"{faster} faster and {smaller} smaller than the teacher, both {how(report)}."
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -135,6 +135,30 @@ def test_a_board_that_was_never_measured_gets_its_roofline_and_nothing_runs(host
     assert ByFormula.runs == 0
 
 
+def test_a_board_to_which_a_bench_leads_is_calibrated_once_and_then_known():
+    board = load_profile("raspberry-pi-4")
+    bench = Bench(ByFormula(board.name), board.tvm_target)
+    size = {"threads": 1, "tokens": TOKENS, "samples": SAMPLES, "align": 16, "bench": bench}
+    made = predictor_for(board, TEACHER, engine="onnxruntime", **size)
+    assert made.predict(TEACHER, TOKENS).calibrated and ByFormula.runs == SAMPLES
+    predictor_for(board, TEACHER, engine="onnxruntime", **size)
+    assert ByFormula.runs == SAMPLES
+
+
+def test_a_calibration_of_a_board_that_was_interrupted_goes_on():
+    def interrupted(stage, done, total, note):
+        if done == 5:
+            raise KeyboardInterrupt
+
+    board = load_profile("raspberry-pi-4")
+    bench = Bench(ByFormula(board.name), board.tvm_target)
+    size = {"threads": 1, "tokens": TOKENS, "samples": SAMPLES, "align": 16, "bench": bench}
+    with pytest.raises(KeyboardInterrupt):
+        predictor_for(board, TEACHER, engine="onnxruntime", progress=interrupted, **size)
+    predictor_for(board, TEACHER, engine="onnxruntime", resume=True, **size)
+    assert ByFormula.runs == SAMPLES
+
+
 def test_samples_that_fail_are_left_out(host, monkeypatch):
     monkeypatch.setattr(ByFormula, "failing", 6)
     assert len(predictor(host).samples) == SAMPLES - SAMPLES // 6

@@ -6,7 +6,10 @@ import torch
 
 from autocompress.compression.methods import draw
 from autocompress.config import load_config
+from autocompress.cost import Artifact, Failure, Measurement
+from autocompress.devices.load import load_profile
 from autocompress.engines import open_artifact
+from autocompress.errors import DeviceError
 from autocompress.evaluation.task import predict_with
 from autocompress.pipeline import finalists
 from autocompress.pipeline.candidates import Chosen, Students, space_of
@@ -127,3 +130,63 @@ def test_the_parity_gate_is_shown_the_artifact_itself(setting, workspace):
 
 def test_refining_leaves_the_teacher_and_the_empty_plan_alone(setting):
     assert finalists.refined(CompressionPlan(), 10) == CompressionPlan()
+
+
+class Scripted:
+    """A runner that notes what it is asked, and answers with what it is given for the artifact."""
+
+    def __init__(self, device: str, **answers: float | Failure) -> None:
+        self.device, self.answers, self.asked, self.emulated = device, answers, [], ""
+
+    def run(self, artifact, timing, *, provenance=None):
+        name = artifact.path.stem
+        self.asked.append((name, timing.threads, timing.vocabulary))
+        answer = self.answers[name]
+        if isinstance(answer, Failure):
+            return answer
+        facts = {"reference_ms": "1.0", **provenance} | ({"emulated": self.emulated} if self.emulated else {})
+        return Measurement((answer,) * 5, 10, 5, 3, self.device, artifact.engine, timing.threads, facts)
+
+
+def named(tmp_path, *names: str) -> list[finalists.Made]:
+    return [
+        finalists.Made(
+            name, CompressionPlan(), torch.nn.Identity(), 0.5, Artifact(tmp_path / name, "tvm", 8), finalist=True
+        )
+        for name in names
+    ]
+
+
+def measured(made, runner, device="raspberry-pi-4", **changes):
+    profile = load_profile(device).model_copy(update=changes)
+    return finalists.measure(made, runner, profile, threads=2, vocabulary=60)
+
+
+def test_all_are_measured_in_turn_on_the_device(tmp_path):
+    runner = Scripted("raspberry-pi-4", teacher=9.0, student=3.0)
+    found = measured(named(tmp_path, "teacher", "student"), runner)
+    assert runner.asked == [("teacher", 2, 60), ("student", 2, 60)] * finalists.ROUNDS
+    assert {name: one.latency_p50_ms for name, one in found.items()} == {"teacher": 9.0, "student": 3.0}
+    assert all(one.device == "raspberry-pi-4" and one.provenance["date"] for one in found.values())
+
+
+@pytest.mark.parametrize(
+    ("device", "where", "look"),
+    [
+        ("raspberry-pi-4", "on the board raspberry-pi-4", "device probe raspberry-pi-4"),
+        ("host", "this machine", "doctor"),
+    ],
+)
+def test_an_artifact_that_does_not_run_is_an_error_that_names_it_and_the_device(tmp_path, device, where, look):
+    runner = Scripted(device, teacher=9.0, student=Failure("crash: SIGILL"))
+    with pytest.raises(DeviceError, match="artifact of student .*crash: SIGILL") as caught:
+        measured(named(tmp_path, "teacher", "student"), runner, device)
+    assert where in caught.value.wrong and look in caught.value.next_step
+
+
+def test_times_of_an_emulator_are_no_real_boards(tmp_path):
+    runner, made = Scripted("raspberry-pi-4", student=3.0), named(tmp_path, "student")
+    runner.emulated = "qemu-aarch64"
+    with pytest.raises(DeviceError, match="emulated by qemu-aarch64"):
+        measured(made, runner)
+    assert measured(made, runner, emulated="qemu-aarch64")["student"].provenance["emulated"] == "qemu-aarch64"

@@ -3,19 +3,25 @@
 import json
 import shutil
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from autocompress.config import load_config
+from autocompress.devices.detect import write_profile
+from autocompress.devices.load import load_profile
 from autocompress.errors import AutoCompressError, DeviceError, StorageError
-from autocompress.pipeline import finalists, workspace
+from autocompress.pipeline import bench, setting, workspace
+from autocompress.pipeline.profiling import Bench
 from autocompress.pipeline.run import search
 from autocompress.pipeline.setting import check
 from autocompress.profiling.runner import LocalRunner
+from autocompress.report.verdict import verdict_text
 from autocompress.search.records import records
 from autocompress.search.storage import open_study
 from tests.cli.world import World
+from tests.pipeline.test_calibration import ByFormula
 
 pytestmark = pytest.mark.slow
 SMALL = (
@@ -130,7 +136,7 @@ def test_an_artifact_that_crashes_when_it_is_measured_is_a_device_error_and_the_
     before, scored = snapshot(finished / "best"), found(finished, "finished")
     crash = (sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
     with monkeypatch.context() as patch:
-        patch.setattr(finalists, "LocalRunner", lambda device: LocalRunner(device, command=crash))
+        patch.setattr(bench, "LocalRunner", lambda device: LocalRunner(device, command=crash))
         with pytest.raises(DeviceError, match="crash: SIGSEGV") as caught:
             run(world, "finished", resume=True)
     assert caught.value.exit_code == 4 and "teacher" in caught.value.wrong
@@ -149,6 +155,38 @@ def test_a_board_that_is_not_there_gets_an_estimated_package_with_nothing_measur
     manifest = json.loads((world.folder / "runs/board/best/manifest.json").read_text())
     assert manifest["measured"] == {} and manifest["predicted"]["calibrated"] is False
     assert [parity["passed"] for parity in manifest["parity"]] == [True]  # an ONNX model runs here too
+
+
+@pytest.fixture
+def emulated(world, monkeypatch):
+    """A board that was added and answers; what it measures, a formula says in the name of an emulator."""
+    profile = load_profile("raspberry-pi-4").model_copy(update={"name": "emulated-board", "emulated": "qemu-aarch64"})
+    write_profile(profile, world.folder / "home/device_profiles")
+
+    class Emulated(ByFormula):
+        def run(self, artifact, timing, *, provenance):
+            facts = {**provenance, "emulated": "qemu-aarch64"}
+            return super().run(artifact, timing, provenance=facts)
+
+    @contextmanager
+    def reach_device(profile, **_):
+        yield Bench(Emulated(profile.name), profile.tvm_target)
+
+    for room in (bench, setting):
+        monkeypatch.setattr(room, "reach_device", reach_device)
+    monkeypatch.setattr(setting, "answers", lambda profile: True)
+
+
+def test_what_an_emulator_measures_is_shown_as_emulated_and_never_passes(world, emulated):
+    report = run(world, "emulated", "device.profile=emulated-board")
+    assert report.verdict == "estimated" and report.emulated == "qemu-aarch64"
+    assert all(row.measured is not None for row in report.limits)
+    assert {row.role for row in report.baselines} == {"teacher", "student"}
+    text = verdict_text(report)
+    assert "ESTIMATED" in text and "emulated by qemu-aarch64" in text and "measured" not in text
+    manifest = json.loads((world.folder / "runs/emulated/best/manifest.json").read_text())
+    (kept,) = manifest["measured"].values()
+    assert manifest["verdict"] == "estimated" and kept["provenance"]["emulated"] == "qemu-aarch64"
 
 
 @pytest.mark.parametrize(

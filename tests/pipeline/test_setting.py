@@ -1,16 +1,58 @@
+from contextlib import contextmanager
+from functools import partial
+
 import pytest
 
+from autocompress.boards.address import Direct, Place, save
+from autocompress.boards.connection import Patience
+from autocompress.boards.ssh import reach
 from autocompress.config import load_config
-from autocompress.errors import ConfigError
-from autocompress.pipeline import calibration, setting
+from autocompress.errors import ConfigError, DeviceError
+from autocompress.pipeline import bench, calibration, setting
+from autocompress.pipeline.profiling import Bench
 from autocompress.pipeline.setting import check, prepare
+from tests.boards.agents import free_port
+from tests.pipeline.test_calibration import ByFormula
+
+BOARD = ("device.profile=raspberry-pi-4", "budget.size=0.8x")
 
 
-def test_a_wrong_device_costs_no_fine_tuning(world, monkeypatch):
+@contextmanager
+def by_formula(profile, *, engines):
+    """Lead to a board on which a formula takes the place of the runner."""
+    yield Bench(ByFormula(profile.name), profile.tvm_target)
+
+
+@pytest.fixture
+def untrained(monkeypatch):
     def train(*args):
         raise AssertionError("the teacher was loaded first")
 
     monkeypatch.setattr(setting, "load_teacher", train)
+
+
+@pytest.fixture
+def home(monkeypatch, tmp_path):
+    """Keep what is measured and added from the other tests of this world."""
+    monkeypatch.setenv("AUTOCOMPRESS_HOME", str(tmp_path))
+
+
+@pytest.fixture
+def away(home, monkeypatch):
+    """A board that was added and does not answer."""
+    save("raspberry-pi-4", Direct(Place("127.0.0.1", free_port())))
+    monkeypatch.setattr(bench, "reach", partial(reach, patience=Patience(connect_s=2, call_s=5, pauses_s=())))
+
+
+@pytest.fixture
+def there(home, monkeypatch):
+    """A board that answers."""
+
+    monkeypatch.setattr(setting, "answers", lambda profile: True)
+    monkeypatch.setattr(setting, "reach_device", by_formula)
+
+
+def test_a_wrong_device_costs_no_fine_tuning(world, untrained):
     with pytest.raises(ConfigError, match="raspberry-pi-4"):
         prepare(load_config(world.run_file, ["device.profile=raspberry-pi4"]))
 
@@ -39,3 +81,38 @@ def test_the_predictor_must_know_the_widths_that_the_space_adds(world, monkeypat
     check(load_config(world.run_file, board))
     check(load_config(world.run_file, [*board, "search.space.ffn_bits=[2,8]", "search.space.embedding_bits=[16]"]))
     assert asked == [(4, 8, 32), (2, 4, 8, 16, 32)]
+
+
+def test_a_board_that_is_away_costs_no_fine_tuning(world, away, untrained):
+    with pytest.raises(DeviceError, match="raspberry-pi-4") as caught:
+        prepare(load_config(world.run_file, BOARD))
+    assert "device probe raspberry-pi-4" in caught.value.next_step
+
+
+def test_checking_asks_a_board_only_where_it_is_to_be_calibrated(world, away, monkeypatch):
+    config = load_config(world.run_file, BOARD)
+    with pytest.raises(DeviceError, match="did not answer while measuring"):
+        check(config)
+    with monkeypatch.context() as patch:
+        patch.setattr(setting, "reach_device", by_formula)
+        foreseen = check(config)
+    assert check(config) == foreseen
+
+
+def test_a_board_that_answers_is_calibrated_and_measured(world, there):
+    prepared = prepare(load_config(world.run_file, BOARD))
+    assert prepared.measurable and not prepared.on_this_machine
+    assert prepared.target == prepared.profile.tvm_target and not prepared.runs_here("tvm")
+    assert prepared.predictor.predict(prepared.teacher.shape, 12).calibrated
+
+
+@pytest.mark.parametrize("board", ["raspberry-pi-4", "host"])
+def test_a_library_that_is_to_be_measured_is_linked(world, there, untrained, board):
+    tar = [f"device.profile={board}", "device.engine=tvm", "export.container=tar"]
+    with pytest.raises(ConfigError, match="export.container is tar") as caught:
+        prepare(load_config(world.run_file, tar))
+    assert "linked, to be measured" in caught.value.right
+
+
+def test_a_library_that_is_only_packed_for_a_board_may_be_a_bundle(world, there):
+    assert prepare(load_config(world.run_file, [*BOARD, "export.container=tar"])).container == "tar"

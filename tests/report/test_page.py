@@ -96,6 +96,13 @@ def every_text(report: RunReport, word: str) -> RunReport:
     )
 
 
+def test_what_an_emulator_measured_is_called_emulated_where_the_verdict_is(report: RunReport) -> None:
+    emulated = replace(report, verdict="estimated", emulated="qemu-aarch64")
+    verdict = Reader(own(render(emulated)).partition("<h2>Goal</h2>")[0]).text
+    assert "emulated by qemu-aarch64" in verdict and "whose times are no real device's" in verdict
+    assert "measured" not in verdict
+
+
 def test_no_name_becomes_markup(report: RunReport) -> None:
     evil = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&"
     tame, hostile = (own(render(every_text(report, word))) for word in ("word", evil))

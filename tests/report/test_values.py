@@ -40,6 +40,12 @@ def test_a_realistic_report_survives_json(report: RunReport) -> None:
     assert RunReport.from_dict(json.loads(json.dumps(report.to_dict()))) == report
 
 
+def test_a_report_from_before_devices_were_emulated_is_read(report: RunReport) -> None:
+    values = report.to_dict()
+    assert values.pop("emulated") == ""
+    assert RunReport.from_dict(values) == report
+
+
 @pytest.mark.parametrize("change", [{"goal": {"metric": "accuracy"}}, {"surprise": 1}, {"predictor": [1, 2]}])
 def test_a_report_of_other_fields_is_refused_in_three_parts(report: RunReport, change: dict[str, object]) -> None:
     with pytest.raises(StorageError) as caught:

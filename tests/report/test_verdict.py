@@ -49,3 +49,12 @@ def test_an_infeasible_run_says_what_blocks_and_what_can_be_reached(infeasible_r
     assert "not measured" in text
     assert UNCALIBRATED in text
     assert "faster" not in text
+
+
+def test_what_an_emulator_measured_is_never_said_to_be_measured(report: RunReport) -> None:
+    emulated = replace(report, verdict="estimated", emulated="qemu-aarch64")
+    text = verdict_text(emulated)
+    assert "measured" not in text
+    assert f"{report.device} (emulated by qemu-aarch64)" in text
+    assert "whose times are no real device's" in text and "was not there" not in text
+    assert "both emulated" in text

@@ -8,7 +8,7 @@ from plotly.offline import get_plotlyjs
 
 from autocompress.report import tables
 from autocompress.report.markup import Html, Row, join, table, tag
-from autocompress.report.plots import Figure, pareto, reliability
+from autocompress.report.plots import Figure, pareto, reliability, timeline
 from autocompress.report.units import ratio
 from autocompress.report.values import PredictorHealth, RunReport
 from autocompress.report.verdict import SENTENCES, UNCALIBRATED, WORDS, where
@@ -44,7 +44,7 @@ def _sections(report: RunReport) -> list[Html]:
         _section("Score over latency", *_pareto(report)),
         _section("Predicted against measured", *_reliability(report.predictor)),
         _section("Candidates", *_candidates(report)),
-        _section("Predictor health", _warning(report.predictor), tables.predictor(report.predictor)),
+        _section("Predictor health", *_health(report.predictor)),
         _section("Parity", *_parity(report)),
         _section("Failures", tables.failures(report.failures) if report.failures else _plain("Nothing failed.")),
         _section("How to reproduce", *_reproduction(report)),
@@ -94,9 +94,8 @@ def _tiles(report: RunReport) -> Html:
 def _warning(health: PredictorHealth) -> Html:
     if health.calibrated:
         return Html()
-    text = (
-        "Latency and memory are worked out from the device's data sheet. Measure on the device before relying on them."
-    )
+    known = f"measured while {health.emulator} emulated it" if health.emulator else "worked out from its data sheet"
+    text = f"The device's latency and memory are {known}. Measure on the device before relying on them."
     return tag("p", tag("b", UNCALIBRATED.capitalize()), text, class_="warning")
 
 
@@ -132,6 +131,18 @@ def _reliability(health: PredictorHealth) -> list[Html]:
     held = sum(pair.covered for pair in health.pairs)
     note = f"{held} of {len(health.pairs)} measurements lie inside the predicted interval."
     return [_plot("reliability", reliability(health.pairs), "Predicted over measured latency"), _note(note)]
+
+
+def _health(health: PredictorHealth) -> list[Html]:
+    told = [_warning(health), tables.predictor(health)]
+    slow = "The device was slow, and what it measured then was measured again: "
+    said = [_note(slow + "; ".join(health.episodes) + ".")] if health.episodes else []
+    if not any(moment.reference_ms for moment in health.timeline):
+        return [*told, *said]
+    plot = _plot("timeline", timeline(health.timeline), "Reference kernel over the minutes of the profile")
+    steady = [] if health.episodes else [_note("The device was never slow.")]
+    note = _note("One kernel, timed beside every sample, shows how fast the device was; slow stretches are shaded.")
+    return [*told, plot, *said, *steady, note]
 
 
 def _candidates(report: RunReport) -> list[Html]:

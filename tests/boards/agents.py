@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,16 +90,19 @@ def free_port() -> int:
         return sock.getsockname()[1]
 
 
-def surroundings(home: Path) -> dict[str, str]:
-    return os.environ | {"AUTOCOMPRESS_HOME": str(home)}
+def surroundings(home: Path, variables: Mapping[str, str] = os.environ) -> dict[str, str]:
+    return {**variables, "AUTOCOMPRESS_HOME": str(home)}
 
 
 @contextmanager
-def agent(home: Path, *options: str) -> Iterator[Agent]:
+def agent(
+    home: Path, *options: str, python: str = sys.executable, variables: Mapping[str, str] = os.environ
+) -> Iterator[Agent]:
     """Start an agent and give it when it serves."""
     port = free_port()
-    command = [sys.executable, "-m", "autocompress.boards.agent", "--port", str(port), *options]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, env=surroundings(home), start_new_session=True) as process:
+    command = [python, "-m", "autocompress.boards.agent", "--port", str(port), *options]
+    env = surroundings(home, variables)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=env, start_new_session=True) as process:
         try:
             assert b"Serving" in process.stdout.readline()
             yield Agent(process, port, home)

@@ -94,8 +94,10 @@ def _tiles(report: RunReport) -> Html:
 def _warning(health: PredictorHealth) -> Html:
     if health.calibrated:
         return Html()
-    known = f"measured while {health.emulator} emulated it" if health.emulator else "worked out from its data sheet"
-    text = f"The device's latency and memory are {known}. Measure on the device before relying on them."
+    known = "worked out from the device's data sheet"
+    if health.emulator:
+        known = f"fitted on samples that {health.emulator} emulated"
+    text = f"Latency and memory are {known}. Measure on the device before relying on them."
     return tag("p", tag("b", UNCALIBRATED.capitalize()), text, class_="warning")
 
 
@@ -135,14 +137,14 @@ def _reliability(health: PredictorHealth) -> list[Html]:
 
 def _health(health: PredictorHealth) -> list[Html]:
     told = [_warning(health), tables.predictor(health)]
-    slow = "The device was slow, and what it measured then was measured again: "
+    slow = "The device was slow, and what it then ran was measured again as far as the time allowed: "
     said = [_note(slow + "; ".join(health.episodes) + ".")] if health.episodes else []
     if not any(moment.reference_ms for moment in health.timeline):
         return [*told, *said]
     plot = _plot("timeline", timeline(health.timeline), "Reference kernel over the minutes of the profile")
-    steady = [] if health.episodes else [_note("The device was never slow.")]
-    note = _note("One kernel, timed beside every sample, shows how fast the device was; slow stretches are shaded.")
-    return [*told, plot, *said, *steady, note]
+    shaded = "slow stretches are shaded" if any(moment.slow for moment in health.timeline) else "it was never slow"
+    note = f"One kernel, timed beside every sample, shows how fast the device was; {shaded}."
+    return [*told, plot, *said, _note(note)]
 
 
 def _candidates(report: RunReport) -> list[Html]:

@@ -71,7 +71,7 @@ def timeline(moments: Sequence[Moment]) -> Figure:
     timed = [(at, moment) for at, moment in zip(minutes, moments, strict=True) if moment.reference_ms is not None]
     for name, waited, symbol, colour in (
         ("sample", False, "circle", BLUE),
-        (f"sample that waited for a processor, {percent(WAITED, 0)} of its time or more", True, "diamond", ORANGE),
+        (f"waited {percent(WAITED, 0)} or more for a processor", True, "diamond", ORANGE),
     ):
         rows = [(at, moment) for at, moment in timed if (moment.waited_share >= WAITED) is waited]
         if rows:

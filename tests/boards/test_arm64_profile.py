@@ -12,6 +12,8 @@ from contextlib import contextmanager
 import pytest
 from transformers import BertConfig, BertForSequenceClassification
 
+from autocompress.compiler.dots import sdot
+from autocompress.compiler.target import Target, machine_of
 from autocompress.devices.load import read_profile
 from tests.boards.agents import wait_until
 from tests.boards.arm64_agent import CPU, EMULATOR, arm64_agent
@@ -101,16 +103,18 @@ def test_a_probe_writes_a_profile_that_says_it_is_emulated(probed, home):
     assert profile.emulated == EMULATOR
     assert profile.architecture == "aarch64"
     assert profile.tvm_target["mcpu"] == CPU
-    assert "asimddp" in profile.isa  # What SDOT needs.
+    assert machine_of(Target.of(profile.tvm_target).llvm()).dot == sdot()
 
 
 def test_a_profiling_whose_agent_and_host_are_killed_is_resumed_and_predicts(board, probed, home, teacher):
     profiling = ("profile", probed, "--engine", ",".join(ENGINES), "--model", teacher, *SETTINGS)
     with command(home, *profiling) as started:
         wait_until(lambda: len(noted(home)) >= 2, timeout_s=TIMEOUT_S)
-        board.server().send_signal(signal.SIGKILL)
+        killed = board.server()
+        killed.send_signal(signal.SIGKILL)
         wait_until(lambda: len(noted(home)) >= 4, timeout_s=TIMEOUT_S)
         started.kill()
+    assert board.server() != killed
     before = {engine: noted(home, engine) for engine in ENGINES}
     assert sum(map(len, before.values())) < SAMPLES * len(ENGINES)
     succeeds(home, *profiling, "--resume")

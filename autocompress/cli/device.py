@@ -135,6 +135,7 @@ def probe_board(name: Board) -> None:
     hottest = max(health.temperatures_c.values(), default=None)
     rows = {
         "processor": f"{profile.cpu}, {profile.core_count} cores, {', '.join(profile.isa)}",
+        **({"emulated by": f"{profile.emulated}: its times are no device's"} if profile.emulated else {}),
         "memory": f"{profile.ram_bytes / 2**30:.1f} GiB, {health.free_memory_bytes / 2**30:.1f} free",
         "engines": ", ".join(f"{engine} {version}" for engine, version in profile.engines.items()) or "none",
         "temperature": "not said" if hottest is None else f"{hottest:.0f} degrees C",

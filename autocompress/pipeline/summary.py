@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 
 from autocompress.cost import LIMITS, Cost, Estimate
@@ -21,6 +22,7 @@ from autocompress.report.values import (
     FailureRow,
     GoalRow,
     LimitRow,
+    Moment,
     Pair,
     ParityRow,
     PredictorHealth,
@@ -29,6 +31,9 @@ from autocompress.report.values import (
     Verdict,
 )
 from autocompress.search.records import Record, plan_key
+
+NONE = "none"
+"""How a predictor's provenance says that there was nothing."""
 
 
 def summarize(setting: Setting, outcome: Outcome, found: Sequence[Record]) -> RunReport:
@@ -207,13 +212,18 @@ def _health(setting: Setting, outcome: Outcome) -> PredictorHealth:
     if not isinstance(predictor, FittedPredictor):
         return PredictorHealth(costs[TEACHER].source, calibrated=False, samples=0, pairs=pairs)
     errors = predictor.held_out["latency_p50_ms"]
+    told = predictor.provenance
     return PredictorHealth(
         source=predictor.source,
-        calibrated=True,
+        calibrated=not predictor.emulator,
         samples=len(predictor.samples),
         held_out_mape=errors.mape,
         within_10_percent=errors.within_10_percent,
         pairs=pairs,
+        timeline=tuple(Moment(**asdict(moment)) for moment in predictor.timeline),
+        episodes=tuple(line for line in told.get("episodes", NONE).split("; ") if line != NONE),
+        failed="" if (failed := told.get("failures", NONE)) == NONE else failed,
+        emulator=predictor.emulator,
     )
 
 

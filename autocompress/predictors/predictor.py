@@ -115,7 +115,7 @@ class FittedPredictor:
     def source(self) -> str:
         """Which predictor this is, in a few words."""
         said = f"{self.device}, {self.engine}, {self.threads} threads, fitted on {len(self.samples)} samples"
-        return f"{said} that {self.emulator} emulated" if self.emulator else said
+        return f"{said} that {self.emulator} emulated, not calibrated" if self.emulator else said
 
     @property
     def emulator(self) -> str:

@@ -8,7 +8,7 @@ from plotly.offline import get_plotlyjs
 
 from autocompress.report import tables
 from autocompress.report.markup import Html, Row, join, table, tag
-from autocompress.report.plots import Figure, pareto, reliability
+from autocompress.report.plots import Figure, pareto, reliability, timeline
 from autocompress.report.units import ratio
 from autocompress.report.values import PredictorHealth, RunReport
 from autocompress.report.verdict import UNCALIBRATED, WORDS, how, sentence, where
@@ -44,7 +44,7 @@ def _sections(report: RunReport) -> list[Html]:
         _section("Score over latency", *_pareto(report)),
         _section("Predicted against measured", *_reliability(report.predictor)),
         _section("Candidates", *_candidates(report)),
-        _section("Predictor health", _warning(report.predictor), tables.predictor(report.predictor)),
+        _section("Predictor health", *_health(report.predictor)),
         _section("Parity", *_parity(report)),
         _section("Failures", tables.failures(report.failures) if report.failures else _plain("Nothing failed.")),
         _section("How to reproduce", *_reproduction(report)),
@@ -94,9 +94,10 @@ def _tiles(report: RunReport) -> Html:
 def _warning(health: PredictorHealth) -> Html:
     if health.calibrated:
         return Html()
-    text = (
-        "Latency and memory are worked out from the device's data sheet. Measure on the device before relying on them."
-    )
+    known = "worked out from the device's data sheet"
+    if health.emulator:
+        known = f"fitted on samples that {health.emulator} emulated"
+    text = f"Latency and memory are {known}. Measure on the device before relying on them."
     return tag("p", tag("b", UNCALIBRATED.capitalize()), text, class_="warning")
 
 
@@ -132,6 +133,18 @@ def _reliability(health: PredictorHealth) -> list[Html]:
     held = sum(pair.covered for pair in health.pairs)
     note = f"{held} of {len(health.pairs)} measurements lie inside the predicted interval."
     return [_plot("reliability", reliability(health.pairs), "Predicted over measured latency"), _note(note)]
+
+
+def _health(health: PredictorHealth) -> list[Html]:
+    told = [_warning(health), tables.predictor(health)]
+    slow = "The device was slow, and what it then ran was measured again as far as the time allowed: "
+    said = [_note(slow + "; ".join(health.episodes) + ".")] if health.episodes else []
+    if not any(moment.reference_ms for moment in health.timeline):
+        return [*told, *said]
+    plot = _plot("timeline", timeline(health.timeline), "Reference kernel over the minutes of the profile")
+    shaded = "slow stretches are shaded" if any(moment.slow for moment in health.timeline) else "it was never slow"
+    note = f"One kernel, timed beside every sample, shows how fast the device was; {shaded}."
+    return [*told, plot, *said, _note(note)]
 
 
 def _candidates(report: RunReport) -> list[Html]:

@@ -1,20 +1,23 @@
-"""The two plots of the page, as figures. Hollow marks are predicted, filled ones are measured."""
+"""The plots of the page, as figures. Hollow marks are predicted, filled ones are measured."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from html import escape
+from itertools import pairwise
 from typing import Any, TypeAlias
 
 import plotly.graph_objects as go
 
 from autocompress.report.units import figure, interval, percent
-from autocompress.report.values import BaselineRow, CandidateRow, Pair, RunReport
+from autocompress.report.values import BaselineRow, CandidateRow, Moment, Pair, RunReport
 
 Figure: TypeAlias = Any
 """``plotly.graph_objects.Figure``; plotly carries no types."""
 
 LATENCY = "latency_p50_ms"
+WAITED = 0.05
+"""Share of its time from which a sample is marked as one that waited for a processor."""
 GREEN, GREY, RED, BLUE, ORANGE = "#1a9b6c", "#8a8f98", "#d4493f", "#3b82d6", "#d98a1c"
 
 
@@ -58,6 +61,55 @@ def reliability(pairs: Sequence[Pair]) -> Figure:
         if rows:
             plot.add_trace(_intervals(name, rows, colour))
     return plot
+
+
+def timeline(moments: Sequence[Moment]) -> Figure:
+    """Plot the reference kernel over the minutes since the first moment, with the slow stretches shaded."""
+    plot = _figure("minutes since the start", "reference kernel (ms)", height=320)
+    begun_s = min((moment.start_s for moment in moments), default=0.0)
+    minutes = [(moment.start_s - begun_s) / 60 for moment in moments]
+    timed = [(at, moment) for at, moment in zip(minutes, moments, strict=True) if moment.reference_ms is not None]
+    for name, waited, symbol, colour in (
+        ("sample", False, "circle", BLUE),
+        (f"waited {percent(WAITED, 0)} or more for a processor", True, "diamond", ORANGE),
+    ):
+        rows = [(at, moment) for at, moment in timed if (moment.waited_share >= WAITED) is waited]
+        if rows:
+            plot.add_trace(_moments(name, rows, {"symbol": symbol, "size": 8, "color": colour}))
+    for start, end in _slow(minutes, moments):
+        plot.add_vrect(x0=start, x1=end, fillcolor=RED, opacity=0.14, line={"width": 0}, layer="below")
+    left, right = _span(minutes)
+    plot.update_layout(xaxis_range=[left, right], yaxis_rangemode="tozero", showlegend=True)
+    return plot
+
+
+def _slow(minutes: Sequence[float], moments: Sequence[Moment]) -> list[tuple[float, float]]:
+    """Return where each slow stretch begins and ends: halfway to the steady moment before and after it."""
+    edges = [(before + after) / 2 for before, after in pairwise(minutes)]
+    starts, ends = [*minutes[:1], *edges], [*edges, *minutes[-1:]]
+    stretches: list[tuple[float, float]] = []
+    for place, moment in enumerate(moments):
+        if moment.slow:
+            goes_on = place > 0 and moments[place - 1].slow
+            start = stretches.pop()[0] if goes_on else starts[place]
+            stretches.append((start, ends[place]))
+    return stretches
+
+
+def _moments(name: str, rows: Sequence[tuple[float, Moment]], marker: dict[str, object]) -> Figure:
+    def hover(at: float, moment: Moment) -> str:
+        waited = f"waited {percent(moment.waited_share)} of its time" if moment.waited_share else ""
+        return _lines(f"minute {at:.1f}", figure(LATENCY, moment.reference_ms), waited, "slow" if moment.slow else "")
+
+    return go.Scatter(
+        name=name,
+        mode="markers",
+        x=[at for at, _ in rows],
+        y=[moment.reference_ms for _, moment in rows],
+        marker=marker,
+        hoverinfo="text",
+        hovertext=[hover(at, moment) for at, moment in rows],
+    )
 
 
 def _figure(x: str, y: str, *, height: int) -> Figure:

@@ -87,9 +87,13 @@ def candidates(rows: Sequence[CandidateRow]) -> Html:
 
 def predictor(health: PredictorHealth) -> Html:
     """Return what is known of the predictor's error."""
+    emulated = [("emulated by", f"{health.emulator}: these are no device's times")] if health.emulator else []
+    failed = [("could not be measured", health.failed)] if health.failed else []
     rows = (
         ("source", health.source),
+        *emulated,
         ("fitted on", f"{health.samples:,} samples"),
+        *failed,
         ("mean error on held-out samples", percent(health.held_out_mape)),
         ("held-out samples within 10 %", percent(health.within_10_percent)),
         ("held-out samples inside their interval", percent(health.coverage)),

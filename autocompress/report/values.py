@@ -146,17 +146,38 @@ class Pair:
 
 
 @dataclass(frozen=True)
+class Moment:
+    """How the device was when a sample of its profile was taken.
+
+    Attributes:
+        start_s: When, in seconds on any clock that all moments share.
+        reference_ms: What the reference kernel took; ``None`` where it was not timed.
+        waited_share: Share of the sample's time in which it waited for a processor (0 to 1).
+        slow: Whether the moment lies in an episode in which the device was slow.
+    """
+
+    start_s: float
+    reference_ms: float | None
+    waited_share: float
+    slow: bool
+
+
+@dataclass(frozen=True)
 class PredictorHealth:
     """How far the latency predictor can be trusted.
 
     Attributes:
         source: Which predictor spoke, e.g. its file.
-        calibrated: Whether it was fitted on measurements of this device and engine.
+        calibrated: Whether it was fitted on measurements of this device and engine; an emulated one is no device.
         samples: On how many.
         held_out_mape: Mean absolute relative error on held-out samples (0.03 is 3 %).
         within_10_percent: Share of held-out samples predicted within 10 % (0 to 1).
         coverage: Share of held-out samples inside their interval (0 to 1).
         pairs: Predictions that this run or the calibration checked by measuring.
+        timeline: How the device was while it was profiled, in time order; empty where that was not kept.
+        episodes: Stretches in which it was slow, in words.
+        failed: What could not be measured, in words; empty where all was.
+        emulator: What emulated the device; empty where it is real.
     """
 
     source: str
@@ -166,6 +187,10 @@ class PredictorHealth:
     within_10_percent: float | None = None
     coverage: float | None = None
     pairs: tuple[Pair, ...] = ()
+    timeline: tuple[Moment, ...] = ()
+    episodes: tuple[str, ...] = ()
+    failed: str = ""
+    emulator: str = ""
 
 
 @dataclass(frozen=True)
@@ -268,6 +293,7 @@ class RunReport:
 
 
 def _read(kind: type[R], data: Any) -> R:
+    # Reports of earlier versions lack what has a default.
     known = fields(kind)  # type: ignore[arg-type]
     names = {f.name for f in known}
     needed = {f.name for f in known if f.default is MISSING and f.default_factory is MISSING}

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,12 +93,19 @@ def free_port() -> int:
         return sock.getsockname()[1]
 
 
-def surroundings(home: Path) -> dict[str, str]:
-    return os.environ | {"AUTOCOMPRESS_HOME": str(home)}
+def surroundings(home: Path, variables: Mapping[str, str] = os.environ) -> dict[str, str]:
+    return {**variables, "AUTOCOMPRESS_HOME": str(home)}
 
 
 @contextmanager
-def agent(home: Path, *options: str, inside: Sequence[str] = (), host: str = LOOPBACK) -> Iterator[Agent]:
+def agent(
+    home: Path,
+    *options: str,
+    inside: Sequence[str] = (),
+    host: str = LOOPBACK,
+    python: str = sys.executable,
+    variables: Mapping[str, str] = os.environ,
+) -> Iterator[Agent]:
     """Start an agent and give it when it serves.
 
     Args:
@@ -106,11 +113,14 @@ def agent(home: Path, *options: str, inside: Sequence[str] = (), host: str = LOO
         options: More words of its command.
         inside: What is put before its command.
         host: Address at which it listens.
+        python: Its interpreter.
+        variables: Of its surroundings.
     """
     port = free_port()
-    command = [*inside, sys.executable, "-m", "autocompress.boards.agent", "--port", str(port), *options]
+    command = [*inside, python, "-m", "autocompress.boards.agent", "--port", str(port), *options]
     command += [] if host == LOOPBACK else ["--insecure-bind", host]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, env=surroundings(home), start_new_session=True) as process:
+    env = surroundings(home, variables)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=env, start_new_session=True) as process:
         try:
             assert b"Serving" in process.stdout.readline()
             yield Agent(process, port, home, host)

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import shlex
-import signal
-import subprocess
-
 import pytest
 
-from autocompress.boards.address import Direct, Place
+from autocompress.boards.address import Direct
 from autocompress.boards.connection import Connection, Patience
 from autocompress.boards.remote import RemoteRunner
 from autocompress.boards.remote_timer import RemoteTimer
@@ -21,8 +16,7 @@ from autocompress.cost import Failure, Measurement
 from autocompress.devices.detect import profile_of
 from autocompress.profiling.timing import Timing
 from autocompress.shape import LayerShape, ModelShape
-from tests.boards import build_arm64
-from tests.boards.agents import free_port
+from tests.boards.arm64_agent import arm64_agent
 from tests.boards.cases import BATCH, TOKENS, encoder
 
 pytestmark = pytest.mark.board
@@ -32,25 +26,9 @@ SHORT = Timing(1, 50, warmup=1, repeats=5)
 
 @pytest.fixture(scope="module")
 def board(tmp_path_factory):
-    """Give a connection to an agent on the board, whose processes start each other through qemu."""
-    root, folder, port = (
-        build_arm64.finished(build_arm64.default_folder()),
-        tmp_path_factory.mktemp("arm64"),
-        free_port(),
-    )
-    python = folder / "python"
-    python.write_text(f'#!/bin/sh\nexec {shlex.join(build_arm64.python(root, "cortex-a76"))} "$@"\n')
-    python.chmod(0o755)
-    (folder / "sitecustomize.py").write_text(f"import sys\nsys.executable = {str(python)!r}\n")
-    found = build_arm64.environment(root)
-    surroundings = {**found, "PYTHONPATH": f"{folder}:{found['PYTHONPATH']}", "AUTOCOMPRESS_HOME": str(folder / "home")}
-    command = [str(python), "-m", "autocompress.boards.agent", "--port", str(port)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, env=surroundings, start_new_session=True) as process:
-        try:
-            assert b"Serving" in process.stdout.readline()
-            yield Connection("emulated", Direct(Place("127.0.0.1", port)), Patience(60, 60, (2, 5, 10)))
-        finally:
-            os.killpg(process.pid, signal.SIGKILL)
+    """Give a connection to an agent on the board."""
+    with arm64_agent(tmp_path_factory.mktemp("arm64")) as started:
+        yield Connection("emulated", Direct(started.place), Patience(60, 60, (2, 5, 10)))
 
 
 def test_the_board_describes_itself_as_arm(board):

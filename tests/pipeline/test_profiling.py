@@ -138,7 +138,7 @@ def test_a_predictor_of_an_emulated_board_says_so_and_is_not_calibrated(home):
     profiled(Device(emulated="qemu-aarch64"), profile=board, samples=12)
     cost = load(home / "latency_models/emulated-onnxruntime-1t.json").predict(TEACHER, TOKENS)
     assert not cost.calibrated
-    assert cost.source.endswith("fitted on 12 samples that qemu-aarch64 emulated")
+    assert cost.source.endswith("fitted on 12 samples that qemu-aarch64 emulated, not calibrated")
 
 
 def test_minutes_under_load_are_a_figure_of_their_own():

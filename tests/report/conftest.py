@@ -12,6 +12,7 @@ from autocompress.report.values import (
     FailureRow,
     GoalRow,
     LimitRow,
+    Moment,
     Pair,
     ParityRow,
     PredictorHealth,
@@ -115,6 +116,30 @@ def make_report() -> RunReport:
     )
 
 
+SLOW = range(20, 31)
+WAITING = (5, 24)
+EPISODE = "slow by 42 % from sample 20 to 30: throttling, 2.4 to 1.8 GHz"
+
+
+def make_disturbed_report() -> RunReport:
+    """A report whose predictor was profiled on an emulated device, with a slow stretch between steady ones."""
+    report, random_source = make_report(), random.Random(1)
+
+    def moment(place: int) -> Moment:
+        reference_ms = (1.42 if place in SLOW else 1.0) * random_source.gauss(2.4, 0.01)
+        return Moment(100.0 + 30 * place, reference_ms, 0.21 if place in WAITING else 0.001, place in SLOW)
+
+    health = replace(
+        report.predictor,
+        calibrated=False,
+        timeline=tuple(map(moment, range(48))),
+        episodes=(EPISODE,),
+        failed="timed out 2",
+        emulator="qemu-aarch64-static",
+    )
+    return replace(report, predictor=health)
+
+
 def make_infeasible_report() -> RunReport:
     report = make_report()
     return replace(
@@ -133,6 +158,11 @@ def make_infeasible_report() -> RunReport:
 @pytest.fixture
 def report() -> RunReport:
     return make_report()
+
+
+@pytest.fixture
+def disturbed_report() -> RunReport:
+    return make_disturbed_report()
 
 
 @pytest.fixture

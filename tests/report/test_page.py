@@ -13,6 +13,7 @@ from plotly.offline import get_plotlyjs
 from autocompress.report.page import render
 from autocompress.report.units import percent
 from autocompress.report.values import RunReport
+from tests.report.conftest import EPISODE
 from tests.report.test_markup import Reader
 
 SECTIONS = [
@@ -45,8 +46,10 @@ def test_the_page_loads_nothing_from_anywhere(report: RunReport) -> None:
     assert "default-src 'none'" in page
 
 
-def test_the_sections_stand_in_the_order_of_what_matters(report: RunReport, infeasible_report: RunReport) -> None:
-    for told in (report, infeasible_report):
+def test_the_sections_stand_in_the_order_of_what_matters(
+    report: RunReport, disturbed_report: RunReport, infeasible_report: RunReport
+) -> None:
+    for told in (report, disturbed_report, infeasible_report):
         assert re.findall(r"<h2>(.*?)</h2>", render(told)) == SECTIONS
 
 
@@ -78,6 +81,43 @@ def test_an_uncalibrated_estimate_says_so_where_the_verdict_is(report: RunReport
     assert "stimated, not calibrated" not in own(render(report))
 
 
+def health(report: RunReport) -> str:
+    return own(render(report)).partition("<h2>Predictor health</h2>")[2].partition("<h2>Parity</h2>")[0]
+
+
+def test_an_episode_is_drawn_and_told(disturbed_report: RunReport) -> None:
+    told = health(disturbed_report)
+    assert 'data-figure="timeline"' in told
+    assert EPISODE in told and "measured again" in told
+    assert "timed out 2" in told
+
+
+def test_a_steady_profile_says_so(disturbed_report: RunReport) -> None:
+    steady = tuple(replace(moment, slow=False) for moment in disturbed_report.predictor.timeline)
+    told = health(with_health(disturbed_report, timeline=steady, episodes=(), failed=""))
+    assert 'data-figure="timeline"' in told
+    assert "never slow" in told
+    assert "could not be measured" not in told
+
+
+@pytest.mark.parametrize("timed", [False, True])
+def test_without_a_timeline_there_is_neither_plot_nor_a_word_on_it(disturbed_report: RunReport, timed: bool) -> None:
+    untimed = tuple(replace(moment, reference_ms=None) for moment in disturbed_report.predictor.timeline)
+    told = health(with_health(disturbed_report, timeline=untimed if timed else (), episodes=()))
+    assert "timeline" not in told and "slow" not in told
+
+
+def test_an_emulated_device_is_labelled_and_not_calibrated(disturbed_report: RunReport) -> None:
+    verdict = render(disturbed_report).partition("<h2>Goal</h2>")[0]
+    for told in (verdict, health(disturbed_report)):
+        assert "Estimated, not calibrated" in told and "qemu-aarch64-static" in told
+    assert "data sheet" not in own(render(disturbed_report))
+
+
+def with_health(report: RunReport, **changes: object) -> RunReport:
+    return replace(report, predictor=replace(report.predictor, **changes))
+
+
 def every_text(report: RunReport, word: str) -> RunReport:
     """Return ``report`` with ``word`` for every text that comes from outside."""
     assert report.goal is not None
@@ -88,7 +128,7 @@ def every_text(report: RunReport, word: str) -> RunReport:
         goal=replace(report.goal, metric=word),
         candidates=tuple(replace(row, label=word, plan_summary=word) for row in report.candidates),
         baselines=tuple(replace(row, name=word) for row in report.baselines),
-        predictor=replace(report.predictor, source=word, pairs=pairs),
+        predictor=replace(report.predictor, source=word, pairs=pairs, episodes=(word,), failed=word, emulator=word),
         failures=tuple(replace(row, reason=word) for row in report.failures),
         parity=tuple(replace(row, engine=word) for row in report.parity),
         reproduction=(word,),
@@ -103,9 +143,9 @@ def test_what_an_emulator_measured_is_called_emulated_where_the_verdict_is(repor
     assert "measured" not in verdict
 
 
-def test_no_name_becomes_markup(report: RunReport) -> None:
+def test_no_name_becomes_markup(disturbed_report: RunReport) -> None:
     evil = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&"
-    tame, hostile = (own(render(every_text(report, word))) for word in ("word", evil))
+    tame, hostile = (own(render(every_text(disturbed_report, word))) for word in ("word", evil))
     assert [name for name, _ in Reader(hostile).tags] == [name for name, _ in Reader(tame).tags]
     # Plotly reads hover texts as markup of its own, so they are escaped for it too.
     assert "\\u003cimg" not in hostile
@@ -122,7 +162,7 @@ def test_the_page_suits_a_phone_and_both_colour_schemes(report: RunReport) -> No
 
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None and "CI" not in os.environ, reason="chromium is not installed")
-@pytest.mark.parametrize("kind", ["report", "infeasible_report"])
+@pytest.mark.parametrize("kind", ["report", "disturbed_report", "infeasible_report"])
 def test_a_browser_opens_the_page_and_draws_its_plots(
     kind: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
@@ -134,9 +174,9 @@ def test_a_browser_opens_the_page_and_draws_its_plots(
     command = [CHROMIUM, *flags, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", page.as_uri()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     assert [line for line in done.stderr.splitlines() if "CONSOLE" in line] == []
-    plots = 2 if told.predictor.pairs else 1
+    plots = 1 + bool(told.predictor.pairs) + bool(told.predictor.timeline)
     assert done.stdout.count('class="main-svg"') >= 2 * plots
     measured = sum(row.score is not None for row in told.baselines)
     assert len(re.findall(r'<path class="point"', done.stdout)) == (
-        len(told.candidates) + measured + len(told.predictor.pairs)
+        len(told.candidates) + measured + len(told.predictor.pairs) + len(told.predictor.timeline)
     )

@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 
 from autocompress.cost import Estimate
-from autocompress.report.plots import pareto, reliability
-from autocompress.report.values import Pair, RunReport
+from autocompress.report.plots import pareto, reliability, timeline
+from autocompress.report.values import Moment, Pair, RunReport
+from tests.report.conftest import SLOW, WAITING
 
 
 def traces(plot: object) -> dict[str, object]:
@@ -60,3 +61,44 @@ def test_intervals_reach_from_low_to_high_and_misses_stand_apart() -> None:
         (middle,), (up,), (down,) = drawn[name].y, drawn[name].error_y.array, drawn[name].error_y.arrayminus
         assert (middle + up, middle - down) == pytest.approx((pair.predicted.high, pair.predicted.low))
         assert tuple(drawn[name].x) == (pair.measured,)
+
+
+def moments(slow: str, step_s: float = 60.0) -> list[Moment]:
+    """Return a moment a minute; ``x`` stands for a slow one."""
+    return [Moment(1000 + step_s * place, 2.0, 0.0, mark == "x") for place, mark in enumerate(slow)]
+
+
+@pytest.mark.parametrize(
+    ("slow", "shaded"),
+    [
+        ("....", []),
+        (".xx.", [(0.5, 2.5)]),
+        ("x..x", [(0.0, 0.5), (2.5, 3.0)]),
+        (".x.x.", [(0.5, 1.5), (2.5, 3.5)]),
+        ("xxx", [(0.0, 2.0)]),
+        ("", []),
+    ],
+)
+def test_slow_stretches_are_shaded_halfway_to_their_steady_neighbours(
+    slow: str, shaded: list[tuple[float, float]]
+) -> None:
+    assert [(shape.x0, shape.x1) for shape in timeline(moments(slow)).layout.shapes] == shaded
+
+
+def test_every_timed_moment_is_drawn_in_minutes_since_the_first_and_those_that_waited_apart(
+    disturbed_report: RunReport,
+) -> None:
+    told = disturbed_report.predictor.timeline
+    samples, waited = timeline(told).data
+    assert list(waited.x) == pytest.approx([place / 2 for place in WAITING])
+    assert [(y, "slow" in text) for y, text in zip(waited.y, waited.hovertext, strict=True)] == [
+        (told[place].reference_ms, place in SLOW) for place in WAITING
+    ]
+    assert len(samples.x) + len(waited.x) == len(told)
+
+
+def test_moments_without_a_reference_are_not_drawn_but_count_in_the_shading() -> None:
+    first, *others = moments(".x.")
+    plot = timeline([replace(first, reference_ms=None), *others])
+    assert list(plot.data[0].x) == [1.0, 2.0]
+    assert [(shape.x0, shape.x1) for shape in plot.layout.shapes] == [(0.5, 1.5)]

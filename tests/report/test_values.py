@@ -46,6 +46,14 @@ def test_a_report_from_before_devices_were_emulated_is_read(report: RunReport) -
     assert RunReport.from_dict(values) == report
 
 
+def test_a_report_of_before_there_were_timelines_is_read(disturbed_report: RunReport) -> None:
+    data = json.loads(json.dumps(disturbed_report.to_dict()))
+    for name in ("timeline", "episodes", "failed", "emulator"):
+        del data["predictor"][name]
+    health = replace(disturbed_report.predictor, timeline=(), episodes=(), failed="", emulator="")
+    assert RunReport.from_dict(data) == replace(disturbed_report, predictor=health)
+
+
 @pytest.mark.parametrize("change", [{"goal": {"metric": "accuracy"}}, {"surprise": 1}, {"predictor": [1, 2]}])
 def test_a_report_of_other_fields_is_refused_in_three_parts(report: RunReport, change: dict[str, object]) -> None:
     with pytest.raises(StorageError) as caught:

@@ -10,7 +10,7 @@ import json
 import random
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -23,14 +23,15 @@ from autocompress.cost import Failure, Measurement
 from autocompress.pipeline.candidates import Chosen, choices
 from autocompress.pipeline.profiling import SAMPLE_CAP_S
 from autocompress.predictors.sampling import is_block, sample_shapes
-from autocompress.profiling.drift import remeasure_drifted
+from autocompress.profiling.drift import disturbance, remeasure_drifted
 from autocompress.profiling.runner import LocalRunner
 from autocompress.profiling.timing import Timing
 from autocompress.shape import ModelShape
 
 FIT_SEED, FRESH_SEED = 0, 1
-REMEASURED = 0.25
-"""Most samples that are measured again because the machine was disturbed, as a share of all."""
+REMEASURED, PASSES = 0.25, 2
+"""Most samples that are measured again because the machine was disturbed, as a share of all, in each
+pass."""
 Role: TypeAlias = Literal["fit", "fresh", "again"]
 
 
@@ -111,7 +112,7 @@ def measure(wants: Sequence[Wanted], path: Path, *, threads: int, tokens: int) -
     Raises:
         RuntimeError: A shape cannot be built or run: a benchmark with holes says nothing.
     """
-    known = {taken.wanted: taken for taken in read(path)}
+    known = read(path)
 
     def take(want: Wanted, *, retaken: bool) -> Taken:
         start_s = time.monotonic()
@@ -132,24 +133,36 @@ def measure(wants: Sequence[Wanted], path: Path, *, threads: int, tokens: int) -
             known[want] = take(want, retaken=False)
         if position % 20 == 0:
             print(f"{position} of {len(wants)} measured", flush=True)
-    for engine in {want.engine for want in wants}:
-        of_engine = {str(index): want for index, want in enumerate(wants) if want.engine == engine}
-        results = {name: known[want].measurement for name, want in of_engine.items()}
-        again: dict[str, Taken] = {}
-
-        def retake(name: str, of_engine=of_engine, again=again) -> Measurement:
-            again[name] = take(of_engine[name], retaken=True)
-            return again[name].measurement
-
-        steady = remeasure_drifted(results, retake, at_most=int(REMEASURED * len(results)))
-        known |= {of_engine[name]: taken for name, taken in again.items() if steady[name] is taken.measurement}
+    for engine in dict.fromkeys(want.engine for want in wants):
+        named = {str(index): want for index, want in enumerate(wants) if want.engine == engine}
+        _retake(named, known, lambda want: take(want, retaken=True))
     return tuple(known[want] for want in wants)
 
 
-def read(path: Path) -> tuple[Taken, ...]:
-    """Return what a file holds, first measurements only: those that were disturbed are measured again if they are."""
-    lines = path.read_text().splitlines() if path.exists() else []
-    return tuple(taken for taken in map(_taken, map(json.loads, lines)) if not taken.retaken)
+def _retake(named: Mapping[str, Wanted], known: dict[Wanted, Taken], take: Callable[[Wanted], Taken]) -> None:
+    """Put calmer measurements in place of disturbed ones, in two passes."""
+    for _ in range(PASSES):
+        again: dict[str, Taken] = {}
+
+        def measured(name: str, again: dict[str, Taken] = again) -> Measurement:
+            again[name] = take(named[name])
+            return again[name].measurement
+
+        results = {name: known[want].measurement for name, want in named.items()}
+        steady = remeasure_drifted(results, measured, at_most=int(REMEASURED * len(results)))
+        print(f"{len(again)} measured again", flush=True)
+        known |= {named[name]: taken for name, taken in again.items() if steady[name] is taken.measurement}
+
+
+def read(path: Path) -> dict[Wanted, Taken]:
+    """Return what a file holds; of several measurements of one shape in one role the least disturbed."""
+    found: dict[Wanted, Taken] = {}
+    for line in path.read_text().splitlines() if path.exists() else []:
+        taken = _taken(json.loads(line))
+        before = found.get(taken.wanted)
+        if before is None or disturbance(taken.measurement) < disturbance(before.measurement):
+            found[taken.wanted] = taken
+    return found
 
 
 def _plain(taken: Taken) -> dict[str, object]:

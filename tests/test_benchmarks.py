@@ -8,16 +8,18 @@ import pytest
 import torch
 from transformers import BertConfig, BertForSequenceClassification
 
-from autocompress.cost import LIMITS, Artifact, Cost, Estimate, Measurement
+from autocompress.cost import Artifact, Measurement
 from autocompress.engines import ENGINES
 from autocompress.pipeline.prediction import COMMON
 from autocompress.pipeline.workspace import PACKAGES
-from autocompress.predictors.sampling import corners, sample_shapes
-from autocompress.predictors.store import load
+from autocompress.predictors.sampling import is_block, sample_shapes
+from autocompress.profiling.drift import reference_ms
+from autocompress.shape import LayerShape, ModelShape
 from benchmarks.engines import check_logits
 from benchmarks.peer_worker import PEER_ENGINES, open_torch
 from benchmarks.peers import CONTESTANTS, OURS, PEERS, Contestant, Subject, silenced
-from benchmarks.predictor import FRESH_SEED, Fresh, errors, fresh_shapes
+from benchmarks.predictor_records import FIT_SEED, Wanted, measure, read, wanted
+from benchmarks.predictors import Foreseen
 from benchmarks.quickstart import RUN_FILE, TINY, Stopwatch
 from benchmarks.record import RESULTS, finish, print_table
 from benchmarks.standings import PRUNED, Case, ratios
@@ -63,32 +65,46 @@ def test_kept_results_are_of_full_runs_of_a_benchmark_that_exists(path):
     assert kept["figures"] and kept["details"] and kept["machine"] and kept["versions"]
 
 
-def fresh(predicted: list[float], measured: list[float]) -> list[Fresh]:
-    """Shapes whose every figure is foreseen with an interval of 10 % to each side."""
-    found = []
-    for value, taken in zip(predicted, measured, strict=True):
-        estimate = Estimate(value, 0.9 * value, 1.1 * value)
-        cost = Cost(*[estimate] * len(LIMITS), calibrated=True, source="")
-        found.append(Fresh(COMMON, cost, Measurement((taken,), int(taken), 0, int(taken), "host", "onnxruntime", 1)))
-    return found
-
-
 def test_errors_are_shares_of_the_measured_value_and_coverage_counts_intervals():
-    row = errors(fresh([100, 100, 130], [100, 125, 100]), "latency_p50_ms", lambda raw: raw)
+    values, measured = np.array([100.0, 100.0, 130.0]), np.array([100.0, 125.0, 100.0])
+    row = Foreseen(np.column_stack([values, 0.9 * values, 1.1 * values]), measured).row()
     wrong = [0.0, 0.2, 0.3]  # |100/100 - 1|, |100/125 - 1|, |130/100 - 1|
     assert row["mape"] == pytest.approx(np.mean(wrong))
     assert row["worst"] == pytest.approx(0.3)
-    assert row["within_10_percent"] == row["coverage"] == pytest.approx(1 / 3)
+    assert row["within_10_percent"] == row["coverage_90"] == pytest.approx(1 / 3)
     assert row["interval_width"] == pytest.approx(0.2)
 
 
-def test_fresh_shapes_are_neither_fitted_nor_corners():
-    predictor = load(next((ROOT / "latency_models").glob("*-onnxruntime-1t.json")))
-    shapes = fresh_shapes(predictor, 20)
-    assert len(set(shapes)) == 20
-    assert not set(shapes) & {sample.shape for sample in predictor.samples}
-    assert not set(shapes) & set(corners(COMMON))
-    assert set(shapes) <= set(sample_shapes(COMMON, 100, seed=FRESH_SEED))
+def test_no_shape_is_both_fitted_and_foreseen_and_engines_follow_each_other():
+    wants = wanted(COMMON, ("onnxruntime", "tvm"), fit=40, fresh=30, again=5)
+    shapes = {role: [want.shape for want in wants if want.role == role] for role in ("fit", "fresh", "again")}
+    assert {role: len(set(found)) for role, found in shapes.items()} == {"fit": 40, "fresh": 30, "again": 5}
+    assert not set(shapes["fit"]) & set(shapes["fresh"])
+    assert set(shapes["again"]) <= set(shapes["fresh"])
+    assert set(shapes["fit"]) == set(sample_shapes(COMMON, 40, seed=FIT_SEED))
+    assert not any(is_block(shape, COMMON) for shape in shapes["fresh"])
+    pairs = list(zip(wants[::2], wants[1::2], strict=True))
+    assert all(first.shape == second.shape and first.engine != second.engine for first, second in pairs)
+    roles = [want.role for want in wants]
+    assert roles != sorted(roles) and roles != sorted(roles, reverse=True)
+
+
+def test_of_several_measurements_of_a_shape_the_least_disturbed_is_read(tmp_path, monkeypatch):
+    references, tiny = iter([1.4, 1.0, 1.2]), ModelShape("bert", 50, 16, 32, 32, (LayerShape(2, 8, 64),), 3)
+    want = Wanted("onnxruntime", "fit", tiny)
+
+    def run(runner, artifact, timing):
+        provenance = {"reference_ms": str(next(references))}
+        return Measurement((1.0,), 100, 10, 50, "host", artifact.engine, 1, provenance)
+
+    monkeypatch.setattr("benchmarks.predictor_records.LocalRunner.run", run)
+    path = tmp_path / "records.jsonl"
+    for _ in range(3):
+        measure([want], tmp_path / "one.jsonl", threads=1, tokens=8)
+        with path.open("a") as file:
+            file.write((tmp_path / "one.jsonl").read_text())
+        (tmp_path / "one.jsonl").unlink()
+    assert reference_ms(read(path)[want].measurement) == 1.0
 
 
 def test_time_belongs_to_the_stage_that_reports_and_overhead_to_the_one_before(monkeypatch, capsys):

@@ -16,8 +16,9 @@ from autocompress.profiling.episodes import Conditions, Episode, Observation, fi
 from autocompress.profiling.timing import never_waits, time_calls
 
 REFERENCE_WIDTH = 256
-TOLERANCE = 0.15
-"""How much slower than the run's median reference that of a single measurement may be; episodes are found sooner."""
+TOLERANCE = 0.05
+"""How much slower than the run's median reference that of a single measurement may be: a neighbour on the other thread
+of a core slows the reference by less than models."""
 _SCHEDSTAT = Path("/proc/self/schedstat")
 
 
@@ -129,11 +130,11 @@ def drifted(results: Mapping[str, Measurement | Failure], *, tolerance: float = 
         for (name, result), slow in zip(measured.items(), inside, strict=True)
         if slow or reference_ms(result) > (1 + tolerance) * usual_ms
     ]
-    return tuple(sorted(disturbed, key=lambda name: -_disturbance(measured[name])))
+    return tuple(sorted(disturbed, key=lambda name: -disturbance(measured[name])))
 
 
-def _disturbance(measurement: Measurement) -> float:
-    """Return the time of the reference kernel, stretched by the share of the time that was spent waiting."""
+def disturbance(measurement: Measurement) -> float:
+    """Return how disturbed a measurement was: the milliseconds of its reference kernel, stretched by waiting."""
     return reference_ms(measurement) * (1 + waited_share(measurement))
 
 
@@ -158,6 +159,6 @@ def remeasure_drifted(
     for name in drifted(results, tolerance=tolerance)[:at_most]:
         again, before = measure(name), kept[name]
         assert isinstance(before, Measurement)
-        if isinstance(again, Measurement) and _disturbance(again) < _disturbance(before):
+        if isinstance(again, Measurement) and disturbance(again) < disturbance(before):
             kept[name] = again
     return kept

@@ -1,0 +1,271 @@
+"""How well does a predictor foresee models that it was not fitted on? ``python -m benchmarks.predictors [--quick]``.
+
+Measures shapes to fit on, as ``autocompress profile`` draws them, and shapes of random plans, in one shuffled order on
+this machine, in both engines; fits the first and foresees the second; no shape is in both. Shapes measured twice say
+how well anything can be foreseen. ``--hat FOLDER`` adds what ``benchmarks.hat`` says of others' measurements.
+"""
+
+from __future__ import annotations
+
+import os
+
+if __name__ == "__main__":
+    # Libraries read them when they start.
+    os.environ |= dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "TVM_NUM_THREADS"), "1")
+
+import argparse
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+from scipy.stats import spearmanr
+
+from autocompress.cost import LIMITS
+from autocompress.devices.load import load_profile
+from autocompress.pipeline.known import identity
+from autocompress.pipeline.prediction import COMMON
+from autocompress.pipeline.tuning import tune_host
+from autocompress.predictors.cost_table import HIGH, LOW, VALUE
+from autocompress.predictors.fit import fit
+from autocompress.predictors.predictor import FittedPredictor, Sample
+from autocompress.predictors.sampling import corners, is_block, sample_shapes
+from autocompress.predictors.shape_table import ShapeTable
+from autocompress.predictors.store import save
+from autocompress.profiling.drift import drifted, reference_ms, waited_share, without_waiting
+from benchmarks import hat
+from benchmarks.predictor_records import FIT_SEED, Taken, measure, wanted
+from benchmarks.record import finish, print_table
+
+ENGINES, THREADS, TOKENS = ("onnxruntime", "tvm"), 1, 64
+CURVE = (16, 24, 48, 96)
+"""Numbers of samples at which the error is also told."""
+ASKED = 100_000
+CONDITIONS = "virtual machine; other processes shared its cores, and waiting for them was taken off the samples"
+
+
+@dataclass(frozen=True)
+class Foreseen:
+    """One figure of fresh shapes: predicted, then measured.
+
+    Attributes:
+        estimates: (shapes x 3), value and both ends.
+        measured: (shapes,).
+    """
+
+    estimates: np.ndarray
+    measured: np.ndarray
+
+    @property
+    def errors(self) -> np.ndarray:
+        """Absolute errors (shapes,), as shares of the measured value."""
+        return np.abs(self.estimates[:, VALUE] / self.measured - 1)
+
+    def row(self) -> dict[str, float]:
+        """Return mean and worst error, the share within 10 %, rank correlation, and what the intervals hold."""
+        low, high = self.estimates[:, LOW], self.estimates[:, HIGH]
+        return {
+            "mape": float(self.errors.mean()),
+            "worst": float(self.errors.max()),
+            "within_10_percent": float(np.mean(self.errors <= 0.1)),
+            "rank_correlation": float(spearmanr(self.estimates[:, VALUE], self.measured).statistic),
+            "coverage_90": float(np.mean((low <= self.measured) & (self.measured <= high))),
+            "interval_width": float(np.median((high - low) / self.estimates[:, VALUE])),
+        }
+
+
+def samples(taken: Sequence[Taken]) -> tuple[Sample, ...]:
+    """Return measurements as a fit takes them, in the order in which ``autocompress profile`` would take them."""
+    chosen = set(corners(COMMON))
+    order = {shape: place for place, shape in enumerate(sample_shapes(COMMON, len(taken), FIT_SEED))}
+    found = [
+        Sample.of(
+            item.wanted.shape,
+            TOKENS,
+            without_waiting(item.measurement),
+            drawn=item.wanted.shape not in chosen and not is_block(item.wanted.shape, COMMON),
+        )
+        for item in taken
+    ]
+    return tuple(sorted(found, key=lambda sample: order[sample.shape]))
+
+
+def fitted(engine: str, some: Sequence[Sample]) -> FittedPredictor:
+    """Fit some of the samples."""
+    provenance = {**identity(load_profile("host"), engine), "date": datetime.now(UTC).date().isoformat()}
+    return fit(some, device="host", engine=engine, threads=THREADS, provenance=provenance)
+
+
+def foresee(predictor: FittedPredictor, fresh: Sequence[Taken], figure: str) -> Foreseen:
+    """Predict a figure of fresh shapes."""
+    table = predictor.predict_many([item.wanted.shape for item in fresh], TOKENS)
+    if not table.known.all():
+        raise RuntimeError("a fresh shape lies outside the fitted range")
+    measured = [without_waiting(item.measurement).figures()[figure] for item in fresh]
+    return Foreseen(table.figures[figure], np.array(measured))
+
+
+def noise(fresh: Sequence[Taken], again: Sequence[Taken]) -> dict[str, float]:
+    """Return how far apart two measurements of one shape are (mean, worst), as shares of the first."""
+    second = {item.wanted.shape: item for item in again}
+    pairs = [(item, second[item.wanted.shape]) for item in fresh if item.wanted.shape in second]
+    both = np.array([[without_waiting(item.measurement).latency_p50_ms for item in pair] for pair in pairs])
+    apart = np.abs(both[:, 1] / both[:, 0] - 1)
+    return {"mean": float(apart.mean()), "worst": float(apart.max()), "pairs": len(pairs)}
+
+
+def shapes_per_second(predictor: FittedPredictor, *, layers: int = 6) -> float:
+    """Return how many random plans a predictor foresees in a second, from arrays of choices to all four figures."""
+    rng = np.random.default_rng(0)
+    size, teacher = (ASKED, layers), replace(COMMON, layers=COMMON.layers[:1] * layers)
+    rates = []
+    for _ in range(5):
+        start_s = time.perf_counter()
+        table = ShapeTable.of_choices(
+            teacher,
+            kept=np.arange(layers) < rng.integers(1, layers + 1, (ASKED, 1)),
+            heads=rng.integers(1, 13, size),
+            ffn=32 * rng.integers(1, 49, size),
+            attention_bits=rng.choice([4, 8, 32], size),
+            ffn_bits=rng.choice([4, 8, 32], size),
+            embedding_bits=rng.choice([4, 8, 32], ASKED),
+        )
+        predictor.predict_many(table, TOKENS)
+        rates.append(ASKED / (time.perf_counter() - start_s))
+    return median(rates)
+
+
+def report(engine: str, taken: Sequence[Taken]) -> tuple[FittedPredictor, dict[str, object]]:
+    """Print the tables of one engine and return its predictor and figures."""
+    parts = {role: [item for item in taken if item.wanted.role == role] for role in ("fit", "fresh", "again")}
+    some, fresh = samples(parts["fit"]), parts["fresh"]
+    predictor = fitted(engine, some)
+    rows = {figure: foresee(predictor, fresh, figure).row() for figure in LIMITS}
+    floor = noise(fresh, parts["again"])
+    every = {str(position): item.measurement for position, item in enumerate(taken)}
+    disturbed = len(drifted(every)) / len(every)
+    chosen = predictor.figures["latency_p50_ms"]
+    print(
+        f"\n{engine}: {len(some)} samples fitted ({chosen.family}), {len(fresh)} fresh shapes; measured twice:"
+        f" {floor['mean']:.1%} apart in the mean, {floor['worst']:.1%} at worst ({floor['pairs']} pairs);"
+        f" {disturbed:.0%} of the measurements still disturbed"
+    )
+    header = ["figure", "MAPE", "worst", "within 10 %", "rank corr.", "in 90 % interval", "width of interval"]
+    print_table(header, [[name, *(_cell(key, value) for key, value in row.items())] for name, row in rows.items()])
+    curve = {
+        str(count): foresee(fitted(engine, some[:count]), fresh, "latency_p50_ms").row()
+        for count in (*CURVE, len(some))
+        if count <= len(some)
+    }
+    print_table(header, [[f"p50, {n} samples", *(_cell(*cell) for cell in row.items())] for n, row in curve.items()])
+    whole = [sample for sample in some if not is_block(sample.shape, COMMON)]
+    without_blocks = foresee(fitted(engine, whole), fresh, "latency_p50_ms").row()
+    return predictor, {
+        "samples": len(some),
+        "fresh": len(fresh),
+        "family": chosen.family,
+        "scores": {score.family: round(score.mape, 5) for score in chosen.scores},
+        "noise_floor": _rounded(floor),
+        "disturbed": round(disturbed, 4),
+        "reference_ms": round(median(reference_ms(item.measurement) for item in taken), 4),
+        "waited_share": round(median(waited_share(item.measurement) for item in taken), 4),
+        "calibration_s": round(sum(item.spent_s for item in parts["fit"]), 1),
+        "shapes_per_second": round(shapes_per_second(predictor)),
+        "errors": {name: _rounded(row) for name, row in rows.items()},
+        "by_samples": {count: _rounded(row) for count, row in curve.items()},
+        "without_blocks": {"samples": len(whole), **_rounded(without_blocks)},
+    }
+
+
+def headline(found: Mapping[str, Mapping[str, dict]]) -> dict[str, object]:
+    """Return the figures of both engines as one: of errors the worse, of shares the smaller, coverage pooled."""
+    rows = [each["errors"] for each in found.values()]
+    latency = [row["latency_p50_ms"] for row in rows]
+    return {
+        "within_10_percent": min(row["within_10_percent"] for row in latency),
+        "mape": max(row["mape"] for row in latency),
+        "rank_correlation": min(row["rank_correlation"] for row in latency),
+        "coverage_90": round(sum(row["coverage_90"] for row in latency) / len(latency), 4),
+        "memory_mape": max(row["peak_memory_bytes"]["mape"] for row in rows),
+        "size_mape": max(row["size_bytes"]["mape"] for row in rows),
+        "shapes_per_second": min(each["shapes_per_second"] for each in found.values()),
+        "calibration_minutes": round(sum(each["calibration_s"] for each in found.values()) / 60, 1),
+    }
+
+
+@contextmanager
+def own_folder() -> Iterator[Path]:
+    """Give a folder that takes the place of the user's, so that nothing known of this machine is used or replaced."""
+    before = os.environ.get("AUTOCOMPRESS_HOME")
+    with tempfile.TemporaryDirectory() as home:
+        os.environ["AUTOCOMPRESS_HOME"] = home
+        try:
+            yield Path(home)
+        finally:
+            os.environ.pop("AUTOCOMPRESS_HOME")
+            os.environ.update({} if before is None else {"AUTOCOMPRESS_HOME": before})
+
+
+def ship(predictor: FittedPredictor, device: str) -> Path:
+    """Write a predictor of this machine as that of the profile ``device``, for machines of its kind."""
+    provenance: Mapping[str, str] = {**predictor.provenance, "conditions": CONDITIONS}
+    folder = Path(__file__).parents[1] / "latency_models"
+    return save(replace(predictor, device=load_profile(device).name, provenance=provenance), folder)
+
+
+def main() -> None:
+    """Measure, fit, foresee, and report."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="16 samples, 12 fresh shapes, untuned")
+    parser.add_argument("--records", type=Path, help="keep measurements in this file, and go on with what it holds")
+    parser.add_argument("--hat", type=Path, metavar="FOLDER", help="the folder with HAT's files of records")
+    parser.add_argument("--ship", metavar="DEVICE", help="also write the predictors into latency_models/, as DEVICE's")
+    arguments = parser.parse_args()
+    fitting, fresh, again = (16, 12, 4) if arguments.quick else (160, 220, 24)
+    with own_folder() as home:
+        if not arguments.quick:
+            tune_host(sample_shapes(COMMON, 24, FIT_SEED), tokens=TOKENS, how="tiles")
+        wants = wanted(COMMON, ENGINES, fit=fitting, fresh=fresh, again=again)
+        taken = measure(wants, arguments.records or home / "records.jsonl", threads=THREADS, tokens=TOKENS)
+        found: dict[str, dict] = {}
+        for engine in ENGINES:
+            of_engine = [item for item in taken if item.wanted.engine == engine]
+            predictor, found[engine] = report(engine, of_engine)
+            if arguments.ship:
+                ship(predictor, arguments.ship)
+    figures = headline(found)
+    if arguments.hat:
+        figures |= hat.report(arguments.hat, quick=arguments.quick)[0]
+    keys = tuple(figures)
+    details = {"measured": [_plain(item) for item in taken]}
+    finish("predictors", {**figures, **found}, quick=arguments.quick, details=details, headline=keys)
+
+
+def _plain(taken: Taken) -> dict[str, object]:
+    measurement = taken.measurement
+    return {
+        "engine": taken.wanted.engine,
+        "role": taken.wanted.role,
+        "shape": taken.wanted.shape.describe(),
+        **without_waiting(measurement).figures(),
+        "raw_p50_ms": measurement.latency_p50_ms,
+        "reference_ms": reference_ms(measurement),
+        "waited_share": round(waited_share(measurement), 4),
+    }
+
+
+def _cell(key: str, value: float) -> str:
+    return f"{value:.4f}" if key == "rank_correlation" else f"{value:.1%}"
+
+
+def _rounded(row: Mapping[str, float]) -> dict[str, float]:
+    return {key: round(value, 5) for key, value in row.items()}
+
+
+if __name__ == "__main__":
+    main()

@@ -36,6 +36,8 @@ class Cost:
         calibrated: Whether latency and memory come from measurements on the device. If not, outputs that show
             them say "estimated, not calibrated".
         source: Which predictor said so.
+        energy_mj: Energy of one inference in millijoules, idle power included; ``None`` where no figure of the
+            device's power exists.
     """
 
     latency_p50_ms: Estimate
@@ -44,6 +46,7 @@ class Cost:
     size_bytes: Estimate
     calibrated: bool
     source: str
+    energy_mj: Estimate | None = None
 
     def figures(self) -> dict[str, float]:
         """Return the central values, by the names of ``LIMITS``."""

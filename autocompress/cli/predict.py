@@ -38,8 +38,10 @@ def run(
     predictor = best_predictor(device, engine, threads)
     cost = predictor.predict(shape, tokens)
     rows = []
-    for name, title in TITLES.items():
+    for name, title in {**TITLES, "energy_mj": "energy"}.items():
         estimate = getattr(cost, name)
+        if estimate is None:
+            continue
         rows.append([title, *(figure(name, value) for value in (estimate.value, estimate.low, estimate.high))])
     show(["figure", "predicted", "from", "to"], rows, title=shape.describe())
     if isinstance(predictor, FittedPredictor):

@@ -2,23 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from autocompress.boards.address import load
 from autocompress.boards.remote import RemoteRunner
 from autocompress.boards.ssh import reach
+from autocompress.cost import Measurement
 from autocompress.devices.profile import DeviceProfile
 from autocompress.errors import DeviceError
 from autocompress.pipeline.known import HOST
-from autocompress.pipeline.profiling import Bench
 from autocompress.pipeline.tuning import TVM
 from autocompress.profiling.runner import LocalRunner, Runner
 
 if TYPE_CHECKING:
     from autocompress.boards.connection import Connection
     from autocompress.boards.remote_timer import RemoteTimer
+    from autocompress.compiler.tuning import Timer
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where samples are taken.
+
+    Attributes:
+        runner: Runs them.
+        target: What they are compiled for; ``None`` is this machine.
+        timer: Times kernels there, so that the compiler can be tuned; ``None`` leaves it untuned.
+    """
+
+    runner: Runner
+    target: Mapping[str, object] | None = None
+    timer: Timer | None = None
 
 
 def is_added(profile: DeviceProfile) -> bool:
@@ -73,6 +90,24 @@ def reach_runner(profile: DeviceProfile, *, keeps: int) -> Iterator[Runner]:
     """Yield what runs artifacts on a device that ``answers``; a board holds at most ``keeps`` of them at a time."""
     with reach_device(profile, keeps=keeps) as bench:
         yield LocalRunner(profile.name) if bench is None else bench.runner
+
+
+def refuse_mixing(profile: DeviceProfile, measurement: Measurement) -> None:
+    """Keep times of an emulator from passing for those of a device.
+
+    Raises:
+        DeviceError: The measurement was emulated and the profile is of a real device, or the reverse.
+    """
+    ran = measurement.provenance.get("emulated", "")
+    if bool(ran) == bool(profile.emulated):
+        return
+    here = f"was emulated by {ran}" if ran else "ran on a real processor"
+    right = "a real device" if ran else f"one that {profile.emulated} emulates"
+    raise DeviceError(
+        f"A sample {here}, and the profile {profile.name} is of {right}.",
+        right="The times of an emulator are no device's: they are kept under a profile that says emulated.",
+        next_step="Add the board under another name, and let autocompress device probe write its profile.",
+    )
 
 
 @contextmanager

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from autocompress.devices.profile import DeviceProfile
+from autocompress.pipeline.bench import Bench
 from autocompress.pipeline.known import HOST, best_known, covers, roofline
-from autocompress.pipeline.profiling import Bench, profile_device
+from autocompress.pipeline.profiling import profile_device
 from autocompress.pipeline.progress import Progress, quiet
 from autocompress.predictors.predictor import Predictor
 from autocompress.predictors.sampling import COMMON_BITS

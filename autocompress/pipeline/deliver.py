@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
-from autocompress.cost import Artifact
+from autocompress.cost import Artifact, Figures, Measurement
 from autocompress.errors import MissingDependencyError
 from autocompress.evaluation.task import Score, predict_with
 from autocompress.export.parity import Parity, gate
 from autocompress.pipeline.bench import reach_runner
 from autocompress.pipeline.finalists import TEACHER, Made, export, measure, parity, score
-from autocompress.pipeline.outcome import Outcome, choose
+from autocompress.pipeline.outcome import Outcome, choose, exceeded
 from autocompress.pipeline.package import pack
 from autocompress.pipeline.progress import Progress
 from autocompress.pipeline.setting import Setting
@@ -22,42 +23,72 @@ from autocompress.report.values import RunReport
 from autocompress.search.records import Record
 
 
-def prove(setting: Setting, made: Sequence[Made], progress: Progress) -> tuple[Outcome, dict[str, Artifact]]:
-    """Measure all that was made, choose among the finalists, and hold the winner's artifacts against its student.
+@dataclass(frozen=True)
+class Measured:
+    """What was measured of all that was made.
+
+    Attributes:
+        by_name: Empty where the device was not there to measure on.
+        limits: Absolute limits: of measured figures where there are any, else of predicted ones.
+    """
+
+    by_name: Mapping[str, Measurement]
+    limits: Figures
+
+    def inside(self, made: Iterable[Made]) -> bool:
+        """Return whether any finalist is inside every limit, as far as was measured."""
+        return any(item.finalist and not exceeded(self.by_name.get(item.name), self.limits) for item in made)
+
+
+def measure_all(setting: Setting, made: Sequence[Made], progress: Progress) -> Measured:
+    """Measure all that was made in turn on the device, if it is there.
+
+    Raises:
+        DeviceError: One of them does not run, or the board cannot be reached.
+    """
+    if not setting.measurable:
+        return Measured({}, setting.feasibility.limits)
+    config = setting.config
+    progress("measure", 0, 1, f"{len(made)} models in turn on {setting.profile.name}")
+    vocabulary = setting.teacher.shape.vocabulary
+    with reach_runner(setting.profile, keeps=len(made)) as runner:
+        measured = measure(made, runner, setting.profile, threads=config.device.threads, vocabulary=vocabulary)
+    return Measured(measured, config.budget.to_budget().resolve(measured[TEACHER].figures()))
+
+
+def prove(
+    setting: Setting, made: Sequence[Made], measured: Measured, progress: Progress
+) -> tuple[Outcome, dict[str, Artifact]]:
+    """Choose among the finalists, and hold the winner's artifacts against its student.
 
     Returns:
         What was found, and the winner's artifact for each engine.
 
     Raises:
-        DeviceError: One of them does not run, or the board cannot be reached.
         ParityError: An artifact does not compute what the student computes.
     """
-    config = setting.config
-    progress("measure", 0, 1, f"{len(made)} models in turn on {setting.profile.name}")
-    measured, limits = {}, setting.feasibility.limits
-    if setting.measurable:
-        vocabulary = setting.teacher.shape.vocabulary
-        with reach_runner(setting.profile, keeps=len(made)) as runner:
-            measured = measure(made, runner, setting.profile, threads=config.device.threads, vocabulary=vocabulary)
-        limits = config.budget.to_budget().resolve(measured[TEACHER].figures())
-    winner = choose([item for item in made if item.finalist], measured, limits)
+    winner = choose([item for item in made if item.finalist], measured.by_name, measured.limits)
     progress("measure", 1, 1, f"{winner.name} is delivered")
     scores = _scores(setting, made, winner, progress)
     artifacts, omitted = _artifacts(setting, winner)
     parities = list(_parities(setting, winner, artifacts, scores[winner.name], progress))
-    return Outcome(made, winner, measured, scores, limits, parities, omitted), artifacts
+    return Outcome(made, winner, measured.by_name, scores, measured.limits, parities, omitted), artifacts
 
 
 def deliver(
-    setting: Setting, made: Sequence[Made], found: Sequence[Record], workspace: Workspace, progress: Progress
+    setting: Setting,
+    made: Sequence[Made],
+    measured: Measured,
+    found: Sequence[Record],
+    workspace: Workspace,
+    progress: Progress,
 ) -> RunReport:
     """Prove, pack and report.
 
     Raises:
-        DeviceError: One of what was made does not run, or the board cannot be reached.
         ParityError: The winner's artifact does not compute what its student computes.
     """
-    outcome, artifacts = prove(setting, made, progress)
+    outcome, artifacts = prove(setting, made, measured, progress)
     report = summarize(setting, outcome, found)
     folder = workspace.best if report.verdict in ("pass", "estimated") else workspace.closest
     pack(folder, setting, outcome, artifacts, report)

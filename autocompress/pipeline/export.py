@@ -10,7 +10,7 @@ from autocompress.compression.methods import read_plan
 from autocompress.config import RunConfig, load_config
 from autocompress.errors import ConfigError
 from autocompress.evaluation.task import predict_with
-from autocompress.pipeline.deliver import prove
+from autocompress.pipeline.deliver import measure_all, prove
 from autocompress.pipeline.package import pack
 from autocompress.pipeline.progress import Progress, quiet
 from autocompress.pipeline.run import make_all
@@ -56,7 +56,7 @@ def export(
     setting = prepare(config, progress, workspace.predictor(config))
     record = choose(found, pick, floor=_floor(setting, config))
     made = make_all(setting, setting.students(progress), workspace, [read_plan(record.plan)])
-    outcome, artifacts = prove(setting, made, progress)
+    outcome, artifacts = prove(setting, made, measure_all(setting, made, progress), progress)
     report = summarize(setting, outcome, found)
     pack(folder, setting, outcome, artifacts, report)
     return report

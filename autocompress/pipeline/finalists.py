@@ -22,9 +22,9 @@ from autocompress.errors import DeviceError
 from autocompress.evaluation.task import Score, predict_with
 from autocompress.export.parity import Parity, Tolerance, allow_bf16, compare
 from autocompress.models.load import adapter_of
+from autocompress.pipeline.bench import refuse_mixing
 from autocompress.pipeline.candidates import Students
 from autocompress.pipeline.known import HOST
-from autocompress.pipeline.profiling import refuse_mixing
 from autocompress.pipeline.teacher import Teacher
 from autocompress.pipeline.workspace import Workspace
 from autocompress.plan import CompressionPlan

@@ -13,8 +13,9 @@ from autocompress.config import RunConfig
 from autocompress.evaluation.task import predict_with
 from autocompress.pipeline.bench import resumable
 from autocompress.pipeline.candidates import Students, alternatives, anchors, space_of
-from autocompress.pipeline.deliver import deliver
+from autocompress.pipeline.deliver import Measured, deliver, measure_all
 from autocompress.pipeline.finalists import TEACHER, Made, export, make, refined
+from autocompress.pipeline.learning import learn, next_best
 from autocompress.pipeline.progress import Progress, quiet
 from autocompress.pipeline.setting import Setting, prepare
 from autocompress.pipeline.teacher import Teacher
@@ -54,9 +55,30 @@ def search(config: RunConfig, *, resume: bool = False, progress: Progress = quie
     workspace.keep(setting.predictor)
     with storage_errors(workspace.storage(config)):
         found = _search(study, setting, students, progress)
-    chosen = [read_plan(record.plan) for record in finalists(found, config.search.finalists)]
-    made = make_all(setting, students, workspace, chosen or [setting.feasibility.nearest])
-    return deliver(setting, made, found, workspace, progress)
+    made, measured = _finish(setting, students, workspace, found, progress)
+    return deliver(setting, made, measured, found, workspace, progress)
+
+
+def _finish(
+    setting: Setting, students: Students, workspace: Workspace, found: Sequence[Record], progress: Progress
+) -> tuple[list[Made], Measured]:
+    """Make and measure the finalists; where none is inside the budget, those too that are foreseen to be now."""
+    count = setting.config.search.finalists
+    chosen = finalists(found, count)
+    plans = [read_plan(record.plan) for record in chosen]
+    made = make_all(setting, students, workspace, plans or [setting.feasibility.nearest])
+    measured = measure_all(setting, made, progress)
+    learnt = learn(setting, made, measured.by_name, progress)
+    if not chosen or measured.inside(made):
+        return made, measured
+    known = {record.key for record in chosen}
+    more = next_best(learnt, [record for record in found if record.key not in known], measured.limits, count)
+    if more:
+        progress("measure", 0, 1, f"no finalist is inside the budget; {len(more)} more are foreseen to be")
+        made = make_all(setting, students, workspace, [*plans, *(read_plan(record.plan) for record in more)])
+        measured = measure_all(setting, made, progress)
+        learn(learnt, made, measured.by_name, progress)
+    return made, measured
 
 
 def _search(study: Any, setting: Setting, students: Students, progress: Progress) -> list[Record]:

@@ -123,6 +123,11 @@ class FittedPredictor:
         return self.provenance.get("emulated", "")
 
     @property
+    def power_w(self) -> float | None:
+        """What the device takes while it runs a model, in watts: metered, or stated by its profile; else ``None``."""
+        return float(self.provenance["power_w"]) if "power_w" in self.provenance else None
+
+    @property
     def held_out(self) -> dict[str, HeldOut]:
         """Errors of each figure on samples that were left out of the fit."""
         return {name: figure.held_out for name, figure in self.figures.items()}
@@ -146,7 +151,8 @@ class FittedPredictor:
             raise self._refusal(beyond, row)
         source = self.source + (", extrapolated" if overrun > SLACK else "")
         estimates = {name: _widen(figure.estimates(row[None])[0], overrun) for name, figure in self.figures.items()}
-        return Cost(**estimates, calibrated=not self.emulator, source=source)
+        energy_mj = _scaled(estimates["latency_p50_ms"], self.power_w)
+        return Cost(**estimates, calibrated=not self.emulator, source=source, energy_mj=energy_mj)
 
     def predict_many(self, shapes: Iterable[ModelShape], tokens: int) -> CostTable:
         """See ``Predictor.predict_many``; a ``ShapeTable`` saves making an object of each shape."""
@@ -223,3 +229,9 @@ def read_samples(data: Iterable[Mapping[str, Any]]) -> tuple[Sample, ...]:
 def _widen(estimate: Row, overrun: float) -> Estimate:
     value, low, high = estimate.tolist()
     return Estimate(value, low / (1 + overrun), high * (1 + overrun))
+
+
+def _scaled(estimate: Estimate, factor: float | None) -> Estimate | None:
+    if factor is None:
+        return None
+    return Estimate(factor * estimate.value, factor * estimate.low, factor * estimate.high)

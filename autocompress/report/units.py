@@ -16,15 +16,16 @@ ABSENT = "–"
 
 
 def figure(name: str, value: float | None) -> str:
-    """Write ``value`` in the unit that ``name`` ends in (``_ms`` or ``_bytes``), to three figures.
+    """Write ``value`` in the unit that ``name`` ends in (``_ms``, ``_mj`` or ``_bytes``), to three figures.
 
     Raises:
         KeyError: ``name`` ends in another unit.
     """
     if value is None:
         return ABSENT
-    if name.endswith("_ms"):
-        return f"{_three(value)} ms"
+    for ending, unit in (("_ms", "ms"), ("_mj", "mJ")):
+        if name.endswith(ending):
+            return f"{_three(value)} {unit}"
     if not name.endswith("_bytes"):
         raise KeyError(name)
     for unit in ("B", "KiB", "MiB"):

@@ -8,7 +8,8 @@ from autocompress.boards.address import Direct, parse_place
 from autocompress.boards.connection import Connection, Patience
 from autocompress.boards.remote import RemoteRunner
 from autocompress.devices.load import load_profile
-from autocompress.pipeline.profiling import Bench, profile_device
+from autocompress.pipeline.bench import Bench
+from autocompress.pipeline.profiling import profile_device
 from autocompress.shape import LayerShape, ModelShape
 
 SAMPLES, TOKENS, ALIGN = 9, 8, 16

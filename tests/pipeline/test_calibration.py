@@ -9,9 +9,10 @@ from autocompress.devices.load import load_profile
 from autocompress.devices.profile import DeviceProfile
 from autocompress.errors import DeviceError, OutOfRangeError, StorageError, UnsupportedError
 from autocompress.pipeline import profiling
+from autocompress.pipeline.bench import Bench
 from autocompress.pipeline.calibration import predictor_for
 from autocompress.pipeline.known import HOST, best_known, widths
-from autocompress.pipeline.profiling import Bench, profile_device
+from autocompress.pipeline.profiling import profile_device
 from autocompress.predictors.predictor import FittedPredictor
 from autocompress.predictors.sampling import COMMON_BITS, corners
 from autocompress.profiling.timing import Timing

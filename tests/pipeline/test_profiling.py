@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from autocompress.cost import Artifact, Failure, Measurement
 from autocompress.devices.load import load_profile
 from autocompress.errors import DeviceError
+from autocompress.pipeline.bench import Bench
+from autocompress.pipeline.campaign import KEPT_BACK
 from autocompress.pipeline.known import HOST, best_known
-from autocompress.pipeline.profiling import KEPT_BACK, Bench, profile_device
-from autocompress.predictors.sampling import corners
+from autocompress.pipeline.profiling import profile_device
+from autocompress.predictors.sampling import BLOCK_VOCABULARY, corners
 from autocompress.predictors.store import load
 from autocompress.profiling.sustained import Interval, Sustained
 from autocompress.profiling.timing import Timing
@@ -28,6 +31,7 @@ class Device:
 
     def __init__(self, slow=range(0), failing=range(0), emulated="") -> None:
         self.runs: list[str] = []
+        self.vocabularies: list[int] = []
         self.slow, self.failing = slow, failing
         self.said = {"emulated": emulated} if emulated else {}
 
@@ -37,6 +41,7 @@ class Device:
     def run(self, artifact: Artifact, timing: Timing, *, provenance) -> Measurement | Failure:
         position = len(self.runs)
         self.runs.append(artifact.engine)
+        self.vocabularies.append(timing.vocabulary)
         if position in self.failing:
             return Failure("crash: SIGSEGV")
         factor = 1.4 if position in self.slow else 1.0
@@ -64,11 +69,11 @@ def home(monkeypatch, tmp_path):
     return tmp_path
 
 
-def profiled(device: Device, *engines: str, profile=None, **settings):
+def profiled(device: Device, *engines: str, profile=None, teacher=TEACHER, **settings):
     asked = {"engines": engines or ("onnxruntime",), "tokens": TOKENS, "align": 16, "tune": "off", **settings}
     asked |= {} if "tvm" in asked["engines"] else {"tune": None}
     profile = profile or load_profile(HOST)
-    return profile_device(profile, TEACHER, bench=Bench(device), clock=device.clock, **asked)
+    return profile_device(profile, teacher, bench=Bench(device), clock=device.clock, **asked)
 
 
 def test_engines_take_turns_on_each_shape():
@@ -154,7 +159,26 @@ def test_energy_follows_from_the_power_that_the_profile_states(home):
     profile = load_profile("raspberry-pi-4")
     sources = {**profile.sources, "power_w": "a meter at the plug"}
     board = profile.model_copy(update={"power_w": 5.0, "sources": sources})
-    profiled(Device(), profile=board, samples=9)
+    made = profiled(Device(), profile=board, samples=9)["onnxruntime"]
     lines = [json.loads(line) for path in home.rglob("*.jsonl") for line in path.read_text().splitlines()]
     found = [line["measurement"] for line in lines if "measurement" in line]
     assert [one["energy_mj"] for one in found] == [pytest.approx(5 * one["samples_ms"][0]) for one in found]
+    cost = made.predict(TEACHER, TOKENS)
+    assert made.provenance["energy_source"] == "power_w of the profile"
+    assert cost.energy_mj.value == pytest.approx(5 * cost.latency_p50_ms.value)
+    assert cost.energy_mj.high == pytest.approx(5 * cost.latency_p50_ms.high)
+
+
+def test_without_a_figure_of_power_there_is_no_energy():
+    assert profiled(Device(), samples=9)["onnxruntime"].predict(TEACHER, TOKENS).energy_mj is None
+
+
+def test_blocks_are_asked_about_ids_that_they_know_and_are_not_counted_as_drawn():
+    device, large = Device(), replace(TEACHER, vocabulary=BLOCK_VOCABULARY + 1)
+    made = profiled(device, teacher=large, samples=16)["onnxruntime"]
+    assert set(device.vocabularies) == {BLOCK_VOCABULARY, large.vocabulary}
+    assert [sample.shape.vocabulary for sample in made.samples] == device.vocabularies
+    blocks = [sample for sample in made.samples if sample.shape.vocabulary == BLOCK_VOCABULARY]
+    assert blocks and all(len(sample.shape.layers) == 1 for sample in blocks)
+    chosen = {sample.shape for sample in blocks} | set(corners(large, 16))
+    assert {sample.shape for sample in made.samples if not sample.drawn} == chosen

@@ -13,7 +13,7 @@ from autocompress.devices.detect import write_profile
 from autocompress.devices.load import load_profile
 from autocompress.errors import AutoCompressError, DeviceError, StorageError
 from autocompress.pipeline import bench, setting, workspace
-from autocompress.pipeline.profiling import Bench
+from autocompress.pipeline.bench import Bench
 from autocompress.pipeline.run import search
 from autocompress.pipeline.setting import check
 from autocompress.profiling.runner import LocalRunner

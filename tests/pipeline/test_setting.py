@@ -9,7 +9,7 @@ from autocompress.boards.ssh import reach
 from autocompress.config import load_config
 from autocompress.errors import ConfigError, DeviceError
 from autocompress.pipeline import bench, calibration, setting
-from autocompress.pipeline.profiling import Bench
+from autocompress.pipeline.bench import Bench
 from autocompress.pipeline.setting import check, prepare
 from tests.boards.agents import free_port
 from tests.pipeline.test_calibration import ByFormula

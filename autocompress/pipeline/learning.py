@@ -1,0 +1,87 @@
+"""What was measured at the end flows back: the predictor is fitted again, and says anew what fits the budget."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from autocompress.compression.methods import read_plan, reshape_plan
+from autocompress.cost import LIMITS, Figures, Measurement
+from autocompress.devices.paths import data_folders
+from autocompress.models.load import adapter_of
+from autocompress.pipeline.finalists import Made
+from autocompress.pipeline.known import MODELS
+from autocompress.pipeline.progress import Progress
+from autocompress.pipeline.setting import Setting
+from autocompress.predictors.fit import fit
+from autocompress.predictors.predictor import FittedPredictor, Sample
+from autocompress.predictors.store import save
+from autocompress.profiling.drift import without_waiting
+from autocompress.search.objective import violations
+from autocompress.search.records import Record, finalists
+from autocompress.shape import ModelShape
+
+
+def learn(setting: Setting, made: Sequence[Made], measured: Mapping[str, Measurement], progress: Progress) -> Setting:
+    """Return ``setting`` with a predictor that has seen what was measured, and keep that for the device.
+
+    Intervals that did not hold a measured value are told. A roofline learns nothing.
+    """
+    predictor = setting.predictor
+    if not isinstance(predictor, FittedPredictor) or not measured:
+        return setting
+    tokens = setting.config.task.max_tokens
+    shapes = {item.name: adapter_of(item.student).shape(item.student) for item in made if item.name in measured}
+    for surprise in surprises(predictor, shapes, measured, tokens):
+        progress("measure", 0, 1, surprise)
+    new = [Sample.of(shape, tokens, without_waiting(measured[name])) for name, shape in shapes.items()]
+    seen = {(sample.shape, sample.tokens) for sample in new}
+    old = [sample for sample in predictor.samples if (sample.shape, sample.tokens) not in seen]
+    again = fit(
+        [*old, *{sample.shape: sample for sample in new}.values()],
+        device=predictor.device,
+        engine=predictor.engine,
+        threads=predictor.threads,
+        provenance=predictor.provenance,
+        timeline=predictor.timeline,
+    )
+    save(again, data_folders(MODELS)[0])
+    return replace(setting, predictor=again)
+
+
+def surprises(
+    predictor: FittedPredictor,
+    shapes: Mapping[str, ModelShape],
+    measured: Mapping[str, Measurement],
+    tokens: int,
+) -> Iterator[str]:
+    """Say in words which measured values lie outside their predicted intervals."""
+    for name, shape in shapes.items():
+        cost, figures = predictor.predict(shape, tokens, extrapolate=True), without_waiting(measured[name]).figures()
+        for figure in LIMITS:
+            foreseen = getattr(cost, figure)
+            if not foreseen.low <= figures[figure] <= foreseen.high:
+                yield (
+                    f"{name}: {figure} is {figures[figure]:.4g} as measured;"
+                    f" {foreseen.low:.4g} to {foreseen.high:.4g} were foreseen"
+                )
+
+
+def next_best(setting: Setting, found: Sequence[Record], limits: Figures, count: int) -> list[Record]:
+    """Return the best scored candidates that fit, as the predictor of ``setting`` sees them now.
+
+    Args:
+        setting: With the predictor that has learnt.
+        found: Candidates that were not measured yet.
+        limits: In absolute units.
+        count: Most candidates.
+    """
+    scored = [record for record in found if record.score is not None]
+    shapes = [reshape_plan(setting.teacher.shape, read_plan(record.plan)) for record in scored]
+    costs = setting.predictor.predict_many(shapes, setting.config.task.max_tokens) if shapes else ()
+    inside = [
+        record
+        for record, cost in zip(scored, costs, strict=True)
+        if max(violations(cost, limits).values(), default=0.0) <= 0
+    ]
+    return finalists(inside, count)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 
 import pytest
@@ -24,8 +24,8 @@ class Setting:
     """As much of a setting as learning reads."""
 
     predictor: object
-    teacher: object = SimpleNamespace(shape=TEACHER)
-    config: object = SimpleNamespace(task=SimpleNamespace(max_tokens=TOKENS))
+    teacher: object = field(default_factory=lambda: SimpleNamespace(shape=TEACHER))
+    config: object = field(default_factory=lambda: SimpleNamespace(task=SimpleNamespace(max_tokens=TOKENS)))
 
 
 @pytest.fixture(autouse=True)

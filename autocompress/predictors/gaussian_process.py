@@ -24,6 +24,8 @@ PRIOR_DEVIATION = 1.0
 factor of e of what is usual)."""
 ITERATIONS = 25
 """Of each search for hyperparameters: three of them need no more."""
+MOST_SAMPLES = 300
+"""Time grows with their third power; of more, so many are drawn at random."""
 CHUNK = 2048
 """Rows predicted at a time: their kernel with 200 samples stays in a second-level cache."""
 
@@ -94,6 +96,9 @@ def fit_gaussian_process(rows: Array, residual: Array) -> GaussianProcess:
     The mean is then multiplied by the probability that there is a function at all rather than noise alone, from the
     difference of their Bayesian information criteria: few samples, or none of a pattern, leave nothing.
     """
+    if len(rows) > MOST_SAMPLES:
+        drawn = np.random.default_rng(0).choice(len(rows), MOST_SAMPLES, replace=False)
+        rows, residual = rows[drawn], residual[drawn]
     scale = logarithms(rows)
     places = scale.of(rows)
     if places.shape[1] == 0:

@@ -9,6 +9,7 @@ from scipy.stats import multivariate_normal
 
 from autocompress.predictors.gaussian_process import (
     CHUNK,
+    MOST_SAMPLES,
     GaussianProcess,
     Hyperparameters,
     fit_gaussian_process,
@@ -79,6 +80,13 @@ def test_wild_samples_do_not_bend_it():
     wild[[5, 50, 90]] += 2.0
     assert np.abs(fit_gaussian_process(ROWS, wild).predict(ROWS) - calm).mean() < 0.01
     assert np.flatnonzero(outlier_variance(wild)).tolist() == [5, 50, 90]
+
+
+def test_of_thousands_of_samples_only_so_many_are_kept():
+    rows = np.exp(RNG.uniform(-1.5, 1.5, (2000, 3)))
+    process = fit_gaussian_process(rows, 0.1 * np.sin(2 * np.log(rows[:, 0])))
+    assert len(process.points) == len(process.weights) == MOST_SAMPLES
+    assert np.abs(process.predict(ROWS) - PATTERN).mean() < 0.2 * np.abs(PATTERN).mean()
 
 
 def test_rows_that_never_vary_leave_nothing_to_correct():

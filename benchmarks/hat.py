@@ -197,21 +197,14 @@ def compare(folder: Path, *, trained: Sequence[int], repeats: int) -> dict[str, 
     return found
 
 
-def main() -> None:
-    """Compare the families, and report."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path, help="the folder with the files of records")
-    parser.add_argument("--quick", action="store_true", help=f"{QUOTED} records and 3 repeats only")
-    parser.add_argument("--write", type=Path, help="also fit the English-German file and write that fit here, as JSON")
-    arguments = parser.parse_args()
-    trained, repeats = ((QUOTED,), 3) if arguments.quick else (TRAINED, REPEATS)
-    try:
-        found = compare(arguments.folder, trained=trained, repeats=repeats)
-        if arguments.write:
-            example = worked_example(arguments.folder / FILES["ende"])
-            arguments.write.write_text(json.dumps(example, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    except SourceError as error:
-        parser.exit(error.exit_code, f"{error}\n")
+def report(folder: Path, *, quick: bool) -> tuple[dict[str, object], dict[str, object]]:
+    """Compare the families and print the table; return the figures, of ``QUOTED`` records, and all outcomes.
+
+    Raises:
+        SourceError: ``folder`` lacks a file of records.
+    """
+    trained, repeats = ((QUOTED,), 3) if quick else (TRAINED, REPEATS)
+    found = compare(folder, trained=trained, repeats=repeats)
     print_table(
         ["file", "records", "family", "MAPE", "within 10 %", f"in {COVERAGE:.0%} interval", "width of interval"],
         [
@@ -225,10 +218,27 @@ def main() -> None:
     figures: dict[str, object] = {f"hat_{task}_mape": round(outcome.mape, 5) for task, outcome in quoted.items()}
     figures |= {f"hat_{task}_within_10_percent": round(one.within_10_percent, 5) for task, one in quoted.items()}
     figures |= {f"hat_{task}_coverage_90": round(outcome.coverage, 4) for task, outcome in quoted.items()}
-    details = {
+    details: dict[str, object] = {
         task: {count: {family: vars(one) for family, one in families.items()} for count, families in counts.items()}
         for task, counts in found.items()
     }
+    return figures, details
+
+
+def main() -> None:
+    """Compare the families, and report."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, help="the folder with the files of records")
+    parser.add_argument("--quick", action="store_true", help=f"{QUOTED} records and 3 repeats only")
+    parser.add_argument("--write", type=Path, help="also fit the English-German file and write that fit here, as JSON")
+    arguments = parser.parse_args()
+    try:
+        figures, details = report(arguments.folder, quick=arguments.quick)
+        if arguments.write:
+            example = worked_example(arguments.folder / FILES["ende"])
+            arguments.write.write_text(json.dumps(example, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    except SourceError as error:
+        parser.exit(error.exit_code, f"{error}\n")
     finish("hat", figures, quick=arguments.quick, details=details)
 
 

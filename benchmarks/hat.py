@@ -20,9 +20,8 @@ import numpy.typing as npt
 
 from autocompress.errors import SourceError
 from autocompress.predictors.families import FAMILIES
-from autocompress.predictors.family import Family
-from autocompress.predictors.intervals import COVERAGE, conformal
-from autocompress.predictors.selection import cross_validate, select
+from autocompress.predictors.intervals import COVERAGE, Conformal, conformal
+from autocompress.predictors.selection import choose, foresee, select
 from autocompress.profiling.episodes import find_episodes, marks
 from autocompress.profiling.foreign_records import Record, observe, read_records
 from benchmarks.record import finish, print_table
@@ -32,6 +31,7 @@ Array = npt.NDArray[np.float64]
 FILES: Mapping[str, str] = {"ende": "wmt14ende_cpu_raspberrypi_all.csv", "enfr": "wmt14enfr_cpu_raspberrypi_all.csv"}
 TRAINED: tuple[int, ...] = (16, 32, 64, 256)
 QUOTED = 32
+SELECTED = "selected"
 REPEATS = 20
 QUERY_WIDTH, SOURCE_TOKENS, TARGET_TOKENS = 512, 30, 30
 """Queries, keys and values together are so wide whatever the heads; a sentence is so long, and so is its translation
@@ -109,18 +109,22 @@ def clean_records(path: Path) -> tuple[tuple[Record, ...], int]:
     return kept, len(records) - len(kept)
 
 
-def evaluate(family: Family | None, rows: Array, target: Array, *, trained: int, repeats: int) -> Outcome:
+def evaluate(rows: Array, target: Array, *, trained: int, repeats: int) -> dict[str, Outcome]:
     """Fit ``trained`` random records, ``repeats`` times, and predict all others.
 
     Args:
-        family: What is fitted; if not given, what ``selection.select`` chooses from ``FAMILIES`` in each repeat.
         rows: (records x columns).
         target: (records,), milliseconds.
         trained: Records that are fitted.
         repeats: How often they are drawn.
+
+    Returns:
+        Outcomes by family; under ``SELECTED`` those of the family that was chosen, anew in each repeat.
     """
-    outcomes = [_once(family, rows, target, _drawn(len(target), trained, repeat)) for repeat in range(repeats)]
-    return Outcome(*np.mean([list(vars(each).values()) for each in outcomes], axis=0).tolist())
+    runs = [_once(rows, target, _drawn(len(target), trained, repeat)) for repeat in range(repeats)]
+    return {
+        name: Outcome(*np.mean([list(vars(run[name]).values()) for run in runs], axis=0).tolist()) for name in runs[0]
+    }
 
 
 def _drawn(records: int, trained: int, repeat: int) -> npt.NDArray[np.bool_]:
@@ -129,15 +133,18 @@ def _drawn(records: int, trained: int, repeat: int) -> npt.NDArray[np.bool_]:
     return drawn
 
 
-def _once(family: Family | None, rows: Array, target: Array, drawn: npt.NDArray[np.bool_]) -> Outcome:
-    seen, measured = rows[drawn], target[drawn]
-    if family is None:
-        selection = select(FAMILIES, seen, measured)
-        family, left_out = FAMILIES[selection.family], np.array(selection.out_of_fold)
-    else:
-        left_out = cross_validate(family, seen, measured)
-    predicted, fresh = family.fit(seen, measured).predict(rows[~drawn]), target[~drawn]
-    low, high = conformal(left_out, measured).bounds(predicted)
+def _once(rows: Array, target: Array, drawn: npt.NDArray[np.bool_]) -> dict[str, Outcome]:
+    seen, measured, fresh = rows[drawn], target[drawn], target[~drawn]
+    foreseen = foresee(FAMILIES, seen, measured)
+    outcomes = {
+        name: _outcome(family.fit(seen, measured).predict(rows[~drawn]), fresh, conformal(foreseen[name], measured))
+        for name, family in FAMILIES.items()
+    }
+    return {**outcomes, SELECTED: outcomes[choose(foreseen, measured).family]}
+
+
+def _outcome(predicted: Array, fresh: Array, interval: Conformal) -> Outcome:
+    low, high = interval.bounds(predicted)
     errors = np.abs(predicted / fresh - 1)
     return Outcome(
         mape=float(errors.mean()),
@@ -180,34 +187,24 @@ def worked_example(path: Path) -> dict[str, object]:
 
 
 def compare(folder: Path, *, trained: Sequence[int], repeats: int) -> dict[str, dict[str, dict[str, Outcome]]]:
-    """Return outcomes by file, by records fitted, by family (``selected``: chosen anew in each repeat)."""
+    """Return outcomes by file, by records fitted, by family (``SELECTED``: chosen anew in each repeat)."""
     found: dict[str, dict[str, dict[str, Outcome]]] = {}
     for task, name in FILES.items():
         records, left_out = clean_records(folder / name)
         print(f"{name}: {len(records)} records, {left_out} more were left out as slow")
         rows, target = features(records), np.array([record.latency_ms for record in records])
-        found[task] = {str(count): {} for count in trained}
-        for count in trained:
-            for family, how in {**FAMILIES, "selected": None}.items():
-                found[task][str(count)][family] = evaluate(how, rows, target, trained=count, repeats=repeats)
+        found[task] = {str(count): evaluate(rows, target, trained=count, repeats=repeats) for count in trained}
     return found
 
 
-def main() -> None:
-    """Compare the families, and report."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path, help="the folder with the files of records")
-    parser.add_argument("--quick", action="store_true", help=f"{QUOTED} records and 3 repeats only")
-    parser.add_argument("--write", type=Path, help="also fit the English-German file and write that fit here, as JSON")
-    arguments = parser.parse_args()
-    trained, repeats = ((QUOTED,), 3) if arguments.quick else (TRAINED, REPEATS)
-    try:
-        found = compare(arguments.folder, trained=trained, repeats=repeats)
-        if arguments.write:
-            example = worked_example(arguments.folder / FILES["ende"])
-            arguments.write.write_text(json.dumps(example, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    except SourceError as error:
-        parser.exit(error.exit_code, f"{error}\n")
+def report(folder: Path, *, quick: bool) -> tuple[dict[str, object], dict[str, object]]:
+    """Compare the families and print the table; return the figures, of ``QUOTED`` records, and all outcomes.
+
+    Raises:
+        SourceError: ``folder`` lacks a file of records.
+    """
+    trained, repeats = ((QUOTED,), 3) if quick else (TRAINED, REPEATS)
+    found = compare(folder, trained=trained, repeats=repeats)
     print_table(
         ["file", "records", "family", "MAPE", "within 10 %", f"in {COVERAGE:.0%} interval", "width of interval"],
         [
@@ -217,14 +214,31 @@ def main() -> None:
             for family, outcome in families.items()
         ],
     )
-    quoted = {task: counts[str(QUOTED)]["selected"] for task, counts in found.items()}
+    quoted = {task: counts[str(QUOTED)][SELECTED] for task, counts in found.items()}
     figures: dict[str, object] = {f"hat_{task}_mape": round(outcome.mape, 5) for task, outcome in quoted.items()}
     figures |= {f"hat_{task}_within_10_percent": round(one.within_10_percent, 5) for task, one in quoted.items()}
     figures |= {f"hat_{task}_coverage_90": round(outcome.coverage, 4) for task, outcome in quoted.items()}
-    details = {
+    details: dict[str, object] = {
         task: {count: {family: vars(one) for family, one in families.items()} for count, families in counts.items()}
         for task, counts in found.items()
     }
+    return figures, details
+
+
+def main() -> None:
+    """Compare the families, and report."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, help="the folder with the files of records")
+    parser.add_argument("--quick", action="store_true", help=f"{QUOTED} records and 3 repeats only")
+    parser.add_argument("--write", type=Path, help="also fit the English-German file and write that fit here, as JSON")
+    arguments = parser.parse_args()
+    try:
+        figures, details = report(arguments.folder, quick=arguments.quick)
+        if arguments.write:
+            example = worked_example(arguments.folder / FILES["ende"])
+            arguments.write.write_text(json.dumps(example, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    except SourceError as error:
+        parser.exit(error.exit_code, f"{error}\n")
     finish("hat", figures, quick=arguments.quick, details=details)
 
 

@@ -22,6 +22,10 @@ LEAST_NOISE = 1e-4
 PRIOR_DEVIATION = 1.0
 """Standard deviation of the normal priors of the logarithms of length, signal and noise (lengths and scales within a
 factor of e of what is usual)."""
+ITERATIONS = 25
+"""Of each search for hyperparameters: three of them need no more."""
+MOST_SAMPLES = 300
+"""Time grows with their third power; of more, so many are drawn at random."""
 CHUNK = 2048
 """Rows predicted at a time: their kernel with 200 samples stays in a second-level cache."""
 
@@ -92,55 +96,60 @@ def fit_gaussian_process(rows: Array, residual: Array) -> GaussianProcess:
     The mean is then multiplied by the probability that there is a function at all rather than noise alone, from the
     difference of their Bayesian information criteria: few samples, or none of a pattern, leave nothing.
     """
+    if len(rows) > MOST_SAMPLES:
+        drawn = np.random.default_rng(0).choice(len(rows), MOST_SAMPLES, replace=False)
+        rows, residual = rows[drawn], residual[drawn]
     scale = logarithms(rows)
     places = scale.of(rows)
     if places.shape[1] == 0:
         return GaussianProcess(scale, 1.0, tuple(() for _ in rows), (0.0,) * len(rows))
-    inflation = outlier_inflation(residual)
-    found, gain = _maximize(places, residual, inflation)
+    extra = outlier_variance(residual)
+    found, gain = _maximize(places, residual, extra)
     trust = 1 / (1 + np.exp(min(log(len(residual)) - gain, 500.0)))  # Two parameters more than noise alone.
-    weights = trust * posterior_weights(places, residual, inflation, found)
+    weights = trust * posterior_weights(places, residual, extra, found)
     length = found.length * places.shape[1] ** 0.5
     return GaussianProcess(scale, length, tuple(map(tuple, places.tolist())), tuple(weights.tolist()))
 
 
-def posterior_weights(places: Array, residual: Array, inflation: Array, at: Hyperparameters) -> Array:
+def posterior_weights(places: Array, residual: Array, extra: Array, at: Hyperparameters) -> Array:
     """Return (samples,) such that the mean at x is the sum of ``weights * exp(-d(x, places)**2 / (2 length**2))``."""
     distances = _squared_distances(places) / places.shape[1]
     kernel = at.signal**2 * np.exp(-0.5 * distances / at.length**2)
-    noise = np.diag(at.noise**2 * inflation)
+    noise = np.diag(at.noise**2 + extra)
     return np.asarray(at.signal**2 * cho_solve(cho_factor(kernel + noise), residual), dtype=np.float64)
 
 
-def outlier_inflation(residual: Array) -> Array:
-    """Return by what (samples,) >= 1 the variance of each sample's noise exceeds the usual."""
+def outlier_variance(residual: Array) -> Array:
+    """Return the variance (samples,) >= 0 that each sample's noise has beyond the usual: 0 but for outliers.
+
+    It is added to the noise, not a multiple of it: else outliers would have all samples' noise grow with theirs.
+    """
     spread = max(1.4826 * float(np.median(np.abs(residual))), LEAST_NOISE)
-    return np.maximum(1.0, (residual / (OUTLIER * spread)) ** 2)
+    return np.asarray(np.maximum(0.0, residual**2 - (OUTLIER * spread) ** 2), dtype=np.float64)
 
 
-def _maximize(places: Array, residual: Array, inflation: Array) -> tuple[Hyperparameters, float]:
+def _maximize(places: Array, residual: Array, extra: Array) -> tuple[Hyperparameters, float]:
     """Return the best hyperparameters, and the gain in log likelihood over noise alone (0 if there is none)."""
     distances = _squared_distances(places) / places.shape[1]
-    spread = max(float(np.sqrt(np.mean(residual**2 / inflation))), LEAST_NOISE)
+    spread = max(float(np.sqrt(np.mean(residual**2 - extra))), LEAST_NOISE)
     usual = np.log([1.0, spread, spread])
 
     def loss(logarithms_: Array) -> tuple[float, Array]:
-        value, slope = negative_log_likelihood(logarithms_, distances, residual, inflation)
+        value, slope = negative_log_likelihood(logarithms_, distances, residual, extra)
         away = (logarithms_ - usual) / PRIOR_DEVIATION
         return value + 0.5 * float(away @ away), slope + away / PRIOR_DEVIATION
 
     bounds = [(log(0.1), log(10.0)), (usual[1] - 7, usual[1] + 3), (log(LEAST_NOISE), usual[2] + 3)]
-    starts = [usual + [0.0, -0.5, -0.5], usual + [-0.7, 0.0, -1.0], usual + [0.7, 0.5, -1.0]]
-    found = min((minimize(loss, start, jac=True, bounds=bounds) for start in starts), key=lambda each: float(each.fun))
+    starts = [usual + [0.0, -0.5, -0.5], usual + [0.7, 0.5, -1.0]]
+    searches = [minimize(loss, start, jac=True, bounds=bounds, options={"maxiter": ITERATIONS}) for start in starts]
+    found = min(searches, key=lambda each: float(each.fun))
     length, signal, noise = np.exp(found.x).tolist()
-    likelihood = -negative_log_likelihood(found.x, distances, residual, inflation)[0]
-    alone = -0.5 * float(np.sum(residual**2 / inflation / spread**2 + np.log(inflation * spread**2)))
+    likelihood = -negative_log_likelihood(found.x, distances, residual, extra)[0]
+    alone = -0.5 * float(np.sum(residual**2 / (spread**2 + extra) + np.log(spread**2 + extra)))
     return Hyperparameters(length, signal, noise), max(0.0, likelihood - alone)
 
 
-def negative_log_likelihood(
-    logarithms_: Array, distances: Array, residual: Array, inflation: Array
-) -> tuple[float, Array]:
+def negative_log_likelihood(logarithms_: Array, distances: Array, residual: Array, extra: Array) -> tuple[float, Array]:
     """Return minus the log marginal likelihood, without its constant, and its slope.
 
     Rasmussen and Williams 2006, equations 5.8 and 5.9.
@@ -149,12 +158,12 @@ def negative_log_likelihood(
         logarithms_: (3,), of length, signal and noise.
         distances: (samples x samples), squared, divided by the count of columns.
         residual: (samples,).
-        inflation: (samples,), see ``outlier_inflation``.
+        extra: (samples,), see ``outlier_variance``.
     """
     length, signal, noise = np.exp(logarithms_)
     shape = np.exp(-0.5 * distances / length**2)
     kernel = signal**2 * shape
-    factor = cho_factor(kernel + np.diag(noise**2 * inflation + 1e-10 * signal**2), lower=True)
+    factor = cho_factor(kernel + np.diag(noise**2 + extra + 1e-10 * signal**2), lower=True)
     inverse = cho_solve(factor, np.eye(len(residual)))
     weights = inverse @ residual
     value = 0.5 * float(residual @ weights) + float(np.log(np.diag(factor[0])).sum())
@@ -162,7 +171,7 @@ def negative_log_likelihood(
     slopes = [
         0.5 * np.sum(tension * kernel * distances) / length**2,
         np.sum(tension * kernel),
-        np.sum(np.diag(tension) * inflation) * noise**2,
+        np.trace(tension) * noise**2,
     ]
     return value, np.array(slopes)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,6 +48,13 @@ class Selection:
 
 
 def select(
+    families: Mapping[str, Family], rows: Array, target: Array, *, counts: npt.NDArray[np.bool_] | None = None
+) -> Selection:
+    """Return ``choose`` of what ``foresee`` says of all ``families``; arguments as of these."""
+    return choose(foresee(families, rows, target), target, counts=counts)
+
+
+def foresee(
     families: Mapping[str, Family],
     rows: Array,
     target: Array,
@@ -55,40 +62,40 @@ def select(
     folds: int = FOLDS,
     repeats: int = REPEATS,
     seed: int = 0,
-    counts: npt.NDArray[np.bool_] | None = None,
-) -> Selection:
-    """Compare families by repeated cross-validation and choose the simplest that is not worse than the best.
+) -> dict[str, Array]:
+    """Return by family (repeats x samples) what fits say of each sample that they were not fitted on.
+
+    Args:
+        families: Name -> family.
+        rows: (samples x columns), each sample another model.
+        target: (samples,) > 0.
+        folds: Into how many parts the samples are cut; with fewer samples each is left out alone.
+        repeats: How often they are cut anew.
+        seed: Of the cuts, which are the same for every family.
+    """
+    cuts = [_folds(len(target), folds, np.random.default_rng([seed, number])) for number in range(repeats)]
+    return {
+        name: np.array([_out_of_fold(family, rows, target, cut) for cut in cuts]) for name, family in families.items()
+    }
+
+
+def choose(foreseen: Mapping[str, Array], target: Array, *, counts: npt.NDArray[np.bool_] | None = None) -> Selection:
+    """Choose the simplest family that is not worse than the best.
 
     Not worse is: by no more than one standard error (Breiman et al. 1984, section 3.4.3), here of the difference of
     the errors on the same samples, which is smaller than that of either error.
 
     Args:
-        families: Name -> family, the simplest first.
-        rows: (samples x columns), each sample another model.
+        foreseen: What ``foresee`` returned, the simplest family first.
         target: (samples,) > 0.
-        folds: Into how many parts the samples are cut; with fewer samples each is left out alone.
-        repeats: How often they are cut anew.
-        seed: Of the cuts.
         counts: (samples,), whose errors count; others are only fitted on. All, if not given.
     """
     counted = np.ones(len(target), dtype=bool) if counts is None else counts
-    cuts = [list(_folds(len(target), folds, np.random.default_rng([seed, number]))) for number in range(repeats)]
-    foreseen = {
-        name: np.array([_out_of_fold(family, rows, target, cut) for cut in cuts]) for name, family in families.items()
-    }
     errors = {name: np.abs(each / target - 1).mean(axis=0)[counted] for name, each in foreseen.items()}
     best = min(errors, key=lambda name: float(errors[name].mean()))
     scores = tuple(_score(name, each, errors[best]) for name, each in errors.items())
     chosen = next(score.family for score in scores if score.excess <= score.standard_error)
     return Selection(chosen, scores, tuple(map(tuple, foreseen[chosen].tolist())))
-
-
-def cross_validate(
-    family: Family, rows: Array, target: Array, *, folds: int = FOLDS, repeats: int = REPEATS, seed: int = 0
-) -> Array:
-    """Return (repeats x samples) what fits of ``family`` say of samples left out; arguments as of ``select``."""
-    found = select({"only": family}, rows, target, folds=folds, repeats=repeats, seed=seed)
-    return np.array(found.out_of_fold)
 
 
 def _score(name: str, errors: Array, best: Array) -> Score:
@@ -97,9 +104,9 @@ def _score(name: str, errors: Array, best: Array) -> Score:
     return Score(name, float(errors.mean()), float(excess.mean()), error)
 
 
-def _folds(samples: int, folds: int, rng: np.random.Generator) -> Iterator[npt.NDArray[np.bool_]]:
+def _folds(samples: int, folds: int, rng: np.random.Generator) -> list[npt.NDArray[np.bool_]]:
     numbers = rng.permutation(samples) % min(folds, samples)
-    return (numbers == number for number in range(min(folds, samples)))
+    return [numbers == number for number in range(min(folds, samples))]
 
 
 def _out_of_fold(family: Family, rows: Array, target: Array, cut: list[npt.NDArray[np.bool_]]) -> Array:

@@ -49,14 +49,3 @@ def fit_relative(design: Array, target: Array, scale: Array, *, ridge: float) ->
     coefficients = np.zeros(design.shape[1])
     coefficients[used] = solution / size[used]
     return coefficients
-
-
-def leave_one_out(design: Array, target: Array, scale: Array, *, ridge: float) -> Array:
-    """Return (samples x columns) coefficients; row ``i`` is fitted on all samples but ``i``."""
-    everyone = np.arange(len(target))
-    return np.array(
-        [
-            fit_relative(design[rest], target[rest], scale[rest], ridge=ridge)
-            for rest in (everyone != index for index in everyone)
-        ]
-    )

@@ -11,6 +11,7 @@ from autocompress.pipeline.feasibility import assess
 from autocompress.pipeline.finalists import Made, refined
 from autocompress.pipeline.outcome import choose, exceeded
 from autocompress.plan import CompressionPlan
+from autocompress.predictors.cost_table import CostTable
 from autocompress.shape import LayerShape, ModelShape
 
 TEACHER = ModelShape("bert", 100, 32, 64, 64, (LayerShape(4, 16, 256),) * 4, 2)
@@ -25,6 +26,9 @@ class ByFormula:
         size = 100.0 * len(shape.layers) + (25 if shape.embedding_bits == 8 else 100)
         estimates = [Estimate(value, 0.9 * value, 1.1 * value) for value in (latency, 1.2 * latency, 50.0, size)]
         return Cost(*estimates, calibrated=True, source="formula")
+
+    def predict_many(self, shapes, tokens: int) -> CostTable:
+        return CostTable.of(self.predict(shape, tokens) for shape in shapes)
 
 
 def test_every_combination_of_choices_comes_once():

@@ -1,5 +1,6 @@
 """What every predictor in ``latency_models/`` keeps."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -8,12 +9,16 @@ import pytest
 from autocompress.cost import LIMITS
 from autocompress.devices.load import list_profiles, load_profile
 from autocompress.engines import ENGINES
+from autocompress.predictors.families import fit_from_dict
 from autocompress.predictors.fit import fit
 from autocompress.predictors.intervals import COVERAGE
 from autocompress.predictors.predictor import FittedPredictor
 from autocompress.predictors.store import file_name, load
+from benchmarks.hat import FEATURES, LABEL
 
-FILES = sorted((Path(__file__).parents[1] / "latency_models").iterdir())
+FOLDER = Path(__file__).parents[1] / "latency_models"
+FILES = sorted(FOLDER.glob("*.json"))
+FOREIGN = sorted((FOLDER / "foreign").glob("*.json"))
 
 
 @pytest.fixture(params=FILES, ids=lambda file: file.stem)
@@ -75,3 +80,16 @@ def test_it_is_what_a_fit_to_its_samples_gives(predictor: FittedPredictor) -> No
     for sample in predictor.samples:
         stored, fresh = (one.predict(sample.shape, sample.tokens).figures() for one in (predictor, again))
         assert fresh == pytest.approx(stored, rel=1e-3)
+
+
+@pytest.mark.parametrize("path", FOREIGN, ids=lambda path: path.stem)
+def test_what_was_fitted_on_others_measurements_says_exactly_what_it_is(path: Path) -> None:
+    """It is no device's predictor: it lies apart, and nothing finds it by a device's name."""
+    data = json.loads(path.read_text())
+    assert data["label"] == LABEL
+    assert data["provenance"].keys() >= {"source", "file", "licence", "paper", "records", "records_left_out_as_slow"}
+    low, high = np.array(list(data["ranges"].values())).T
+    assert tuple(data["ranges"]) == tuple(data["features"]) == FEATURES
+    ends = fit_from_dict(data["fit"]).predict(np.array([low, high]))
+    assert 0 < ends[0] < ends[1]
+    assert data["selection"]["held_out_mape"] < 0.011

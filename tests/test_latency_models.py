@@ -31,10 +31,6 @@ def predictor(file: Path) -> FittedPredictor:
     return load(file)
 
 
-def measured(predictor: FittedPredictor, figure: str) -> np.ndarray:
-    return np.array([getattr(sample, figure) for sample in predictor.samples])
-
-
 def test_there_is_one() -> None:
     assert FILES
 
@@ -60,11 +56,13 @@ def test_every_device_that_says_it_was_measured_has_one() -> None:
 
 
 @pytest.mark.parametrize("figure", LIMITS)
-def test_its_own_samples_lie_in_its_intervals_as_often_as_promised(predictor: FittedPredictor, figure: str) -> None:
-    costs = [predictor.predict(sample.shape, sample.tokens) for sample in predictor.samples]
-    estimates = [getattr(cost, figure) for cost in costs]
-    inside = [low.low <= value <= low.high for low, value in zip(estimates, measured(predictor, figure), strict=True)]
-    assert np.mean(inside) >= COVERAGE
+def test_its_drawn_samples_lie_in_its_intervals_as_often_as_promised(predictor: FittedPredictor, figure: str) -> None:
+    drawn = [sample for sample in predictor.samples if sample.drawn]
+    table = predictor.predict_many([sample.shape for sample in drawn], drawn[0].tokens)
+    _, low, high = table.figures[figure].T
+    values = np.array([getattr(sample, figure) for sample in drawn])
+    # The fit saw them, so they lie nearer than new ones; of these, 90 % with a deviation of 3 % would lie inside.
+    assert np.mean((low <= values) & (values <= high)) >= COVERAGE
 
 
 def test_it_is_what_a_fit_to_its_samples_gives(predictor: FittedPredictor) -> None:

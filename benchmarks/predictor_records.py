@@ -1,7 +1,8 @@
 """Measurements that ``benchmarks.predictors`` fits on and holds predictions against, each written down as it is taken.
 
 Shapes to fit on and shapes to foresee are measured in one shuffled order, engines in turn, so that a slow hour is no
-property of either; some are measured twice, which says how well anything can be foreseen.
+property of either. Those to foresee are then measured in further rounds, each time in another process: processes of one
+model differ among themselves, and how much says how well anything can be foreseen.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ FIT_SEED, FRESH_SEED = 0, 1
 REMEASURED, PASSES = 0.25, 2
 """Most samples that are measured again because the machine was disturbed, as a share of all, in each
 pass."""
-Role: TypeAlias = Literal["fit", "fresh", "again"]
+Role: TypeAlias = Literal["fit", "fresh"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Wanted:
     engine: str
     role: Role
     shape: ModelShape
+    round: int = 0
 
 
 @dataclass(frozen=True)
@@ -62,24 +64,26 @@ class Taken:
 
 
 def wanted(
-    teacher: ModelShape, engines: Sequence[str], *, fit: int, fresh: int, again: int, seed: int = 0
+    teacher: ModelShape, engines: Sequence[str], *, fit: int, fresh: int, rounds: int, seed: int = 0
 ) -> tuple[Wanted, ...]:
-    """Return what is to be measured, shuffled; the engines of one shape follow each other.
+    """Return what is to be measured, each round shuffled; the engines of one shape follow each other.
 
     Args:
         teacher: The largest shape.
         engines: Keys of ``engines.ENGINES``.
-        fit: Shapes to fit on, as ``autocompress profile`` draws them.
-        fresh: Shapes to foresee, none of them among the former.
-        again: How many of these are measured twice.
+        fit: Shapes to fit on, as ``autocompress profile`` draws them; measured in the first round.
+        fresh: Shapes to foresee, none of them among the former; measured in every round.
+        rounds: How many there are.
         seed: Of the order.
     """
     fitted = sample_shapes(teacher, fit, FIT_SEED)
-    unseen = fresh_plans(teacher, fresh, set(fitted))
-    roles: list[tuple[Role, ModelShape]] = [("fit", shape) for shape in fitted]
-    roles += [("fresh", shape) for shape in unseen] + [("again", shape) for shape in unseen[:again]]
-    random.Random(seed).shuffle(roles)
-    return tuple(Wanted(engine, role, shape) for role, shape in roles for engine in engines)
+    unseen = [("fresh", shape) for shape in fresh_plans(teacher, fresh, set(fitted))]
+    rng, found = random.Random(seed), []
+    for number in range(rounds):
+        shapes: list[tuple[Role, ModelShape]] = [*unseen, *(("fit", shape) for shape in fitted if number == 0)]
+        rng.shuffle(shapes)
+        found += [Wanted(engine, role, shape, number) for role, shape in shapes for engine in engines]
+    return tuple(found)
 
 
 def fresh_plans(teacher: ModelShape, count: int, seen: set[ModelShape]) -> tuple[ModelShape, ...]:
@@ -155,7 +159,7 @@ def _retake(named: Mapping[str, Wanted], known: dict[Wanted, Taken], take: Calla
 
 
 def read(path: Path) -> dict[Wanted, Taken]:
-    """Return what a file holds; of several measurements of one shape in one role the least disturbed."""
+    """Return what a file holds; of several measurements of one shape in one round the least disturbed."""
     found: dict[Wanted, Taken] = {}
     for line in path.read_text().splitlines() if path.exists() else []:
         taken = _taken(json.loads(line))
@@ -171,6 +175,7 @@ def _plain(taken: Taken) -> dict[str, object]:
         "engine": want.engine,
         "role": want.role,
         "shape": want.shape.to_dict(),
+        "round": want.round,
         "measurement": taken.measurement.to_dict(),
         "spent_s": round(taken.spent_s, 3),
         "retaken": taken.retaken,
@@ -180,5 +185,5 @@ def _plain(taken: Taken) -> dict[str, object]:
 def _taken(values: dict[str, object]) -> Taken:
     fields = values["measurement"]
     measurement = Measurement(**{**fields, "samples_ms": tuple(fields["samples_ms"])})
-    want = Wanted(values["engine"], values["role"], ModelShape.from_dict(values["shape"]))
+    want = Wanted(values["engine"], values["role"], ModelShape.from_dict(values["shape"]), values["round"])
     return Taken(want, measurement, values["spent_s"], values["retaken"])

@@ -1,8 +1,9 @@
 """How well does a predictor foresee models that it was not fitted on? ``python -m benchmarks.predictors [--quick]``.
 
 Measures shapes to fit on, as ``autocompress profile`` draws them, and shapes of random plans, in one shuffled order on
-this machine, in both engines; fits the first and foresees the second; no shape is in both. Shapes measured twice say
-how well anything can be foreseen. ``--hat FOLDER`` adds what ``benchmarks.hat`` says of others' measurements.
+this machine, in both engines; fits the first and foresees the second; no shape is in both. Shapes to foresee are
+measured in several rounds, of which the median counts; how far the first two lie apart is the floor of any error.
+``--hat FOLDER`` adds what ``benchmarks.hat`` says of others' measurements.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ if __name__ == "__main__":
 import argparse
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -38,6 +40,7 @@ from autocompress.predictors.sampling import corners, is_block, sample_shapes
 from autocompress.predictors.shape_table import ShapeTable
 from autocompress.predictors.store import save
 from autocompress.profiling.drift import drifted, reference_ms, waited_share, without_waiting
+from autocompress.shape import ModelShape
 from benchmarks import hat
 from benchmarks.predictor_records import FIT_SEED, Taken, measure, wanted
 from benchmarks.record import finish, print_table
@@ -101,22 +104,24 @@ def fitted(engine: str, some: Sequence[Sample]) -> FittedPredictor:
     return fit(some, device="host", engine=engine, threads=THREADS, provenance=provenance)
 
 
-def foresee(predictor: FittedPredictor, fresh: Sequence[Taken], figure: str) -> Foreseen:
-    """Predict a figure of fresh shapes."""
-    table = predictor.predict_many([item.wanted.shape for item in fresh], TOKENS)
+def foresee(predictor: FittedPredictor, fresh: Mapping[ModelShape, Sequence[Taken]], figure: str) -> Foreseen:
+    """Predict a figure of fresh shapes; what counts as measured is the median over a shape's rounds."""
+    table = predictor.predict_many(fresh, TOKENS)
     if not table.known.all():
         raise RuntimeError("a fresh shape lies outside the fitted range")
-    measured = [without_waiting(item.measurement).figures()[figure] for item in fresh]
-    return Foreseen(table.figures[figure], np.array(measured))
+    return Foreseen(table.figures[figure], np.array([np.median(rounds(taken, figure)) for taken in fresh.values()]))
 
 
-def noise(fresh: Sequence[Taken], again: Sequence[Taken]) -> dict[str, float]:
-    """Return how far apart two measurements of one shape are (mean, worst), as shares of the first."""
-    second = {item.wanted.shape: item for item in again}
-    pairs = [(item, second[item.wanted.shape]) for item in fresh if item.wanted.shape in second]
-    both = np.array([[without_waiting(item.measurement).latency_p50_ms for item in pair] for pair in pairs])
+def rounds(taken: Sequence[Taken], figure: str) -> list[float]:
+    """Return a figure of each measurement of one shape, waiting taken off."""
+    return [without_waiting(item.measurement).figures()[figure] for item in taken]
+
+
+def floor(fresh: Mapping[ModelShape, Sequence[Taken]]) -> dict[str, float]:
+    """Return how far the first two measurements of a shape lie apart (mean, worst), as shares of the first."""
+    both = np.array([rounds(taken, "latency_p50_ms")[:2] for taken in fresh.values() if len(taken) > 1])
     apart = np.abs(both[:, 1] / both[:, 0] - 1)
-    return {"mean": float(apart.mean()), "worst": float(apart.max()), "pairs": len(pairs)}
+    return {"mean": float(apart.mean()), "worst": float(apart.max()), "pairs": len(both)}
 
 
 def shapes_per_second(predictor: FittedPredictor, *, layers: int = 6) -> float:
@@ -142,17 +147,19 @@ def shapes_per_second(predictor: FittedPredictor, *, layers: int = 6) -> float:
 
 def report(engine: str, taken: Sequence[Taken]) -> tuple[FittedPredictor, dict[str, object]]:
     """Print the tables of one engine and return its predictor and figures."""
-    parts = {role: [item for item in taken if item.wanted.role == role] for role in ("fit", "fresh", "again")}
-    some, fresh = samples(parts["fit"]), parts["fresh"]
+    fitting = [item for item in taken if item.wanted.role == "fit"]
+    some, fresh = samples(fitting), defaultdict[ModelShape, list[Taken]](list)
+    for item in sorted((item for item in taken if item.wanted.role == "fresh"), key=lambda item: item.wanted.round):
+        fresh[item.wanted.shape].append(item)
     predictor = fitted(engine, some)
     rows = {figure: foresee(predictor, fresh, figure).row() for figure in LIMITS}
-    floor = noise(fresh, parts["again"])
+    apart = floor(fresh)
     every = {str(position): item.measurement for position, item in enumerate(taken)}
     disturbed = len(drifted(every)) / len(every)
     chosen = predictor.figures["latency_p50_ms"]
     print(
-        f"\n{engine}: {len(some)} samples fitted ({chosen.family}), {len(fresh)} fresh shapes; measured twice:"
-        f" {floor['mean']:.1%} apart in the mean, {floor['worst']:.1%} at worst ({floor['pairs']} pairs);"
+        f"\n{engine}: {len(some)} samples fitted ({chosen.family}), {len(fresh)} fresh shapes; two rounds of these"
+        f" are {apart['mean']:.1%} apart in the mean, {apart['worst']:.1%} at worst ({apart['pairs']} pairs);"
         f" {disturbed:.0%} of the measurements still disturbed"
     )
     header = ["figure", "MAPE", "worst", "within 10 %", "rank corr.", "in 90 % interval", "width of interval"]
@@ -170,11 +177,11 @@ def report(engine: str, taken: Sequence[Taken]) -> tuple[FittedPredictor, dict[s
         "fresh": len(fresh),
         "family": chosen.family,
         "scores": {score.family: round(score.mape, 5) for score in chosen.scores},
-        "noise_floor": _rounded(floor),
+        "noise_floor": _rounded(apart),
         "disturbed": round(disturbed, 4),
         "reference_ms": round(median(reference_ms(item.measurement) for item in taken), 4),
         "waited_share": round(median(waited_share(item.measurement) for item in taken), 4),
-        "calibration_s": round(sum(item.spent_s for item in parts["fit"]), 1),
+        "calibration_s": round(sum(item.spent_s for item in fitting), 1),
         "shapes_per_second": round(shapes_per_second(predictor)),
         "errors": {name: _rounded(row) for name, row in rows.items()},
         "by_samples": {count: _rounded(row) for count, row in curve.items()},
@@ -221,16 +228,16 @@ def ship(predictor: FittedPredictor, device: str) -> Path:
 def main() -> None:
     """Measure, fit, foresee, and report."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="16 samples, 12 fresh shapes, untuned")
+    parser.add_argument("--quick", action="store_true", help="16 samples, 12 fresh shapes twice, untuned")
     parser.add_argument("--records", type=Path, help="keep measurements in this file, and go on with what it holds")
     parser.add_argument("--hat", type=Path, metavar="FOLDER", help="the folder with HAT's files of records")
     parser.add_argument("--ship", metavar="DEVICE", help="also write the predictors into latency_models/, as DEVICE's")
     arguments = parser.parse_args()
-    fitting, fresh, again = (16, 12, 4) if arguments.quick else (160, 220, 24)
+    fitting, fresh, count = (16, 12, 2) if arguments.quick else (160, 220, 3)
     with own_folder() as home:
         if not arguments.quick:
             tune_host(sample_shapes(COMMON, 24, FIT_SEED), tokens=TOKENS, how="tiles")
-        wants = wanted(COMMON, ENGINES, fit=fitting, fresh=fresh, again=again)
+        wants = wanted(COMMON, ENGINES, fit=fitting, fresh=fresh, rounds=count)
         taken = measure(wants, arguments.records or home / "records.jsonl", threads=THREADS, tokens=TOKENS)
         found: dict[str, dict] = {}
         for engine in ENGINES:
@@ -252,6 +259,7 @@ def _plain(taken: Taken) -> dict[str, object]:
         "engine": taken.wanted.engine,
         "role": taken.wanted.role,
         "shape": taken.wanted.shape.describe(),
+        "round": taken.wanted.round,
         **without_waiting(measurement).figures(),
         "raw_p50_ms": measurement.latency_p50_ms,
         "reference_ms": reference_ms(measurement),

@@ -76,16 +76,16 @@ def test_errors_are_shares_of_the_measured_value_and_coverage_counts_intervals()
 
 
 def test_no_shape_is_both_fitted_and_foreseen_and_engines_follow_each_other():
-    wants = wanted(COMMON, ("onnxruntime", "tvm"), fit=40, fresh=30, again=5)
-    shapes = {role: [want.shape for want in wants if want.role == role] for role in ("fit", "fresh", "again")}
-    assert {role: len(set(found)) for role, found in shapes.items()} == {"fit": 40, "fresh": 30, "again": 5}
-    assert not set(shapes["fit"]) & set(shapes["fresh"])
-    assert set(shapes["again"]) <= set(shapes["fresh"])
-    assert set(shapes["fit"]) == set(sample_shapes(COMMON, 40, seed=FIT_SEED))
+    wants = wanted(COMMON, ("onnxruntime", "tvm"), fit=40, fresh=30, rounds=3)
+    assert len(set(wants)) == len(wants) == 2 * (40 + 3 * 30)
+    assert [want.round for want in wants] == [0] * 140 + [1] * 60 + [2] * 60
+    shapes = {role: {want.shape for want in wants if want.role == role} for role in ("fit", "fresh")}
+    assert shapes["fit"] == set(sample_shapes(COMMON, 40, seed=FIT_SEED))
+    assert len(shapes["fresh"]) == 30 and not shapes["fit"] & shapes["fresh"]
     assert not any(is_block(shape, COMMON) for shape in shapes["fresh"])
     pairs = list(zip(wants[::2], wants[1::2], strict=True))
     assert all(first.shape == second.shape and first.engine != second.engine for first, second in pairs)
-    roles = [want.role for want in wants]
+    roles = [want.role for want in wants[:140]]
     assert roles != sorted(roles) and roles != sorted(roles, reverse=True)
 
 

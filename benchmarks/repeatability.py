@@ -2,7 +2,8 @@
 
 Two profiles of a few blocks, ``--pause-minutes`` apart, each sample in a fresh process; drifted samples are measured
 again, what still drifts is left out. Then a neighbour on the same core is switched on and off at known times.
-``--quick`` pauses for half a minute and injects fewer episodes.
+``--quick`` pauses for half a minute and injects fewer episodes; ``--against RESULTS.json`` takes the first profile of an
+earlier run instead of pausing.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ if __name__ == "__main__":
     os.environ |= dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "TVM_NUM_THREADS"), "1")
 
 import argparse
+import json
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -172,13 +174,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="pause half a minute, 3 rounds, 24 injected episodes")
     parser.add_argument("--pause-minutes", type=float, help="between the two profiles (default: 60, quick: 0.5)")
+    parser.add_argument("--against", type=Path, help="results of an earlier run, whose first profile is this one's too")
     arguments = parser.parse_args()
     rounds, episodes = (3, 24) if arguments.quick else (10, 200)
     pause_minutes = arguments.pause_minutes if arguments.pause_minutes is not None else 0.5 if arguments.quick else 60.0
     with tempfile.TemporaryDirectory() as folder:
         artifacts = build_blocks(Path(folder))
-        first = profile(artifacts, rounds)
-        time.sleep(60 * pause_minutes)
+        if arguments.against:
+            first, pause_minutes = kept(arguments.against)
+        else:
+            first = profile(artifacts, rounds)
+            time.sleep(60 * pause_minutes)
         second = profile(artifacts, rounds)
         agreement = compare(first, second)
         injected = inject({name: opened(artifact) for name, artifact in artifacts.items()}, episodes=episodes)
@@ -190,6 +196,16 @@ def main() -> None:
         details={"profiles": [_plain(first), _plain(second)], "injected": _rows(injected)},
         headline=("difference", "agree"),
     )
+
+
+def kept(path: Path, clock: Callable[[], float] = time.time) -> tuple[Profile, float]:
+    """Return the first profile of an earlier run, and how many minutes have passed since its first sample."""
+    values = json.loads(path.read_text())["details"]["profiles"][0]
+    first: Profile = {
+        name: Measurement(**{**fields, "samples_ms": tuple(fields["samples_ms"])}) for name, fields in values.items()
+    }
+    began_s = min(float(each.provenance["start_s"]) for each in first.values() if isinstance(each, Measurement))
+    return first, round((clock() - began_s) / 60, 1)
 
 
 def _plain(results: Profile) -> dict[str, object]:

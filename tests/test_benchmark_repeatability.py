@@ -13,7 +13,7 @@ from autocompress.cost import Failure, Measurement
 from autocompress.profiling.episodes import Conditions, Observation
 from benchmarks import foreign_records, injection
 from benchmarks.injection import LOADS, ON, WAYS, Injected, Neighbour, judge, schedule
-from benchmarks.repeatability import GOAL, compare, differences, left_out, medians, steady_blocks
+from benchmarks.repeatability import GOAL, compare, differences, kept, left_out, medians, steady_blocks
 
 ALWAYS, HALF = LOADS
 
@@ -152,3 +152,14 @@ def test_the_finder_is_shown_less_in_each_other_way():
     (sample,) = run_of([0.5])
     assert WAYS["reference"](sample) == replace(sample, conditions=Conditions())
     assert WAYS["latency"](sample).reference_ms is None
+
+
+def test_the_first_profile_of_an_earlier_run_is_read_back_with_its_age(tmp_path):
+    first = {
+        f"block / {number}": Measurement((1.0, 2.0), 100, 10, 50, "host", "onnxruntime", 1, {"start_s": f"{start_s}"})
+        for number, start_s in enumerate((1300.0, 1000.0))
+    }
+    plain = {name: measurement.to_dict() for name, measurement in first.items()}
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps({"details": {"profiles": [plain, {}]}}))
+    assert kept(path, clock=lambda: 4600.0) == (first, 60.0)

@@ -2,8 +2,8 @@
 
 Two profiles of a few blocks, ``--pause-minutes`` apart, each sample in a fresh process; drifted samples are measured
 again, what still drifts is left out. Then a neighbour on the same core is switched on and off at known times.
-``--quick`` pauses for half a minute and injects fewer episodes; ``--against RESULTS.json`` takes the first profile of an
-earlier run instead of pausing.
+``--quick`` pauses for half a minute and injects fewer episodes; ``--against RESULTS.json`` takes the first profile of
+an earlier run instead of pausing.
 """
 
 from __future__ import annotations

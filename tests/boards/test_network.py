@@ -16,7 +16,7 @@ import pytest
 
 from autocompress.boards.address import PORT
 from autocompress.boards.connection import Patience
-from autocompress.boards.remote import PART_BYTES
+from autocompress.boards.uploads import PART_BYTES
 from autocompress.cost import Artifact, Failure, Measurement
 from autocompress.errors import DeviceError
 from autocompress.profiling.timing import Timing

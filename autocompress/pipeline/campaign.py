@@ -70,6 +70,13 @@ class Deadline:
         """Whether only the time is left that is kept for measuring again."""
         return self.span_s != float("inf") and self.left_s <= KEPT_BACK * self.span_s
 
+    def foreseen(self, done: int, most: int) -> int:
+        """Return how many samples there will be at the rate of the ``done`` so far, at most ``most``."""
+        spent_s = self.span_s - self.left_s
+        if self.span_s == float("inf") or done == 0 or spent_s <= 0:
+            return most
+        return min(most, max(done + 1, round(done * (1 - KEPT_BACK) * self.span_s / spent_s)))
+
 
 @dataclass
 class Campaign:

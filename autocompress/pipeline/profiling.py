@@ -98,7 +98,7 @@ def profile_device(
             break
         for turn, campaign in enumerate(campaigns):
             done = index * len(engines) + turn
-            progress("calibrate", done, len(engines) * len(shapes), shape.describe())
+            progress("calibrate", done, deadline.foreseen(done, len(engines) * len(shapes)), shape.describe())
             campaign.take(shape)
     sustained_s = 60 * sustained_minutes
     return {

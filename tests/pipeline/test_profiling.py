@@ -93,6 +93,16 @@ def test_minutes_end_the_sampling_and_keep_a_share_for_measuring_again():
     assert len(made["onnxruntime"].samples) == len(device.runs) == 60 * (1 - KEPT_BACK)
 
 
+def test_how_much_is_left_is_told_by_the_time_where_that_ends_the_sampling():
+    told = []
+    profiled(Device(), minutes=1, progress=lambda stage, done, total, note: told.append((done, total)))
+    assert told[0] == (0, 400)
+    assert told[1:48] == [(done, 48) for done in range(1, 48)]
+    told.clear()
+    profiled(Device(), samples=12, progress=lambda stage, done, total, note: told.append((done, total)))
+    assert told[:12] == [(done, 12) for done in range(12)]
+
+
 def test_the_corners_are_measured_however_few_minutes_there_are():
     assert len(profiled(Device(), minutes=0.01)["onnxruntime"].samples) == CORNERS + 1 == 9
 

@@ -48,7 +48,7 @@ def _run(words: list[str]) -> int:
         help="Joint, hardware-aware compression of transformers.", no_args_is_help=True, pretty_exceptions_enable=False
     )
     app.add_typer(device.app, name="device", help="Devices and boards: list, show, detect, serve, add, probe.")
-    app.add_typer(predictor.app, name="predictor", help="Fitted predictors: evaluate.")
+    app.add_typer(predictor.app, name="predictor", help="Fitted predictors: evaluate, learn.")
     for module in (profile, predict, check, finetune, search, status, report, export, link, doctor):
         app.command(module.NAME, help=module.HELP)(module.run)
     app.callback()(_options)

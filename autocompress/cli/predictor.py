@@ -6,14 +6,10 @@ from typing import Annotated, Optional
 
 import typer
 
+from autocompress.cli.options import RunFolder
 from autocompress.cli.terminal import say, show
 
 app = typer.Typer(no_args_is_help=True)
-
-
-@app.callback()
-def _predictor() -> None:
-    """Keep ``evaluate`` a verb of its own, though it is the only one."""
 
 
 @app.command("evaluate")
@@ -48,3 +44,12 @@ def evaluate(
                 f"{key.replace('_', ' ')}: {predictor.provenance[key]}" for key in said if key in predictor.provenance
             )
         )
+
+
+@app.command("learn")
+def learn(run_folder: RunFolder) -> None:
+    """Add what a finished run measured to the device's predictor, for the runs that follow."""
+    from autocompress.pipeline.learning import adopt
+
+    predictor = adopt(run_folder)
+    say(f"{predictor.source}; median latency: {predictor.held_out['latency_p50_ms'].mape:.1%} held-out error")

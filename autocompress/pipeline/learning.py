@@ -4,28 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from autocompress.compression.methods import read_plan, reshape_plan
+from autocompress.config import load_config
 from autocompress.cost import LIMITS, Figures, Measurement
+from autocompress.devices.load import load_profile
 from autocompress.devices.paths import data_folders
+from autocompress.errors import ConfigError
 from autocompress.models.load import adapter_of
 from autocompress.pipeline.finalists import Made
-from autocompress.pipeline.known import MODELS
+from autocompress.pipeline.known import MODELS, best_known
 from autocompress.pipeline.progress import Progress
 from autocompress.pipeline.setting import Setting
+from autocompress.pipeline.workspace import existing
 from autocompress.predictors.fit import fit
 from autocompress.predictors.predictor import FittedPredictor, Sample
-from autocompress.predictors.store import save
+from autocompress.predictors.store import find, load, save
 from autocompress.profiling.drift import without_waiting
 from autocompress.search.objective import violations
 from autocompress.search.records import Record, finalists
 from autocompress.shape import ModelShape
 
 
-def learn(setting: Setting, made: Sequence[Made], measured: Mapping[str, Measurement], progress: Progress) -> Setting:
-    """Return ``setting`` with a predictor that has seen what was measured, and keep that for the device.
+def learn(
+    setting: Setting, made: Sequence[Made], measured: Mapping[str, Measurement], folder: Path, progress: Progress
+) -> Setting:
+    """Return ``setting`` with a predictor that has seen what was measured, and keep that in ``folder``.
 
-    Intervals that did not hold a measured value are told. A roofline learns nothing.
+    Intervals that did not hold a measured value are told. A roofline learns nothing. The device's own predictor is left
+    alone, so that equal runs try equal candidates; ``adopt`` adds to it what a run has learnt.
     """
     predictor = setting.predictor
     if not isinstance(predictor, FittedPredictor) or not measured:
@@ -35,18 +43,46 @@ def learn(setting: Setting, made: Sequence[Made], measured: Mapping[str, Measure
     for surprise in surprises(predictor, shapes, measured, tokens):
         progress("measure", 0, 1, surprise)
     new = [Sample.of(shape, tokens, without_waiting(measured[name])) for name, shape in shapes.items()]
-    seen = {(sample.shape, sample.tokens) for sample in new}
-    old = [sample for sample in predictor.samples if (sample.shape, sample.tokens) not in seen]
-    again = fit(
-        [*old, *{sample.shape: sample for sample in new}.values()],
+    again = _refit(predictor, new)
+    save(again, folder)
+    return replace(setting, predictor=again)
+
+
+def adopt(run_folder: Path) -> FittedPredictor:
+    """Add what the run in ``run_folder`` has learnt to the device's own predictor, and return that.
+
+    Raises:
+        ConfigError: The folder is no run, or nothing was measured in it.
+        StorageError: A predictor is damaged.
+    """
+    workspace = existing(run_folder)
+    config = load_config(workspace.config)
+    device = (config.device.profile, config.device.engine, config.device.threads)
+    path = find((workspace.learnt,), *device)
+    if path is None:
+        raise ConfigError(
+            f"The run {run_folder} has learnt nothing about {config.device.profile}.",
+            right="A run that measured its finalists, and had a fitted predictor, has.",
+            next_step="Finish it: autocompress search RUN.yaml --resume.",
+        )
+    learnt = load(path)
+    known = best_known(load_profile(config.device.profile), *device[1:])
+    found = learnt if known is None else _refit(known, learnt.samples)
+    save(found, data_folders(MODELS)[0])
+    return found
+
+
+def _refit(predictor: FittedPredictor, new: Sequence[Sample]) -> FittedPredictor:
+    """Return ``predictor`` fitted on its samples and new ones; the newest of a shape counts."""
+    every = {(sample.shape, sample.tokens): sample for sample in (*predictor.samples, *new)}
+    return fit(
+        tuple(every.values()),
         device=predictor.device,
         engine=predictor.engine,
         threads=predictor.threads,
         provenance=predictor.provenance,
         timeline=predictor.timeline,
     )
-    save(again, data_folders(MODELS)[0])
-    return replace(setting, predictor=again)
 
 
 def surprises(

@@ -68,7 +68,7 @@ def _finish(
     plans = [read_plan(record.plan) for record in chosen]
     made = make_all(setting, students, workspace, plans or [setting.feasibility.nearest])
     measured = measure_all(setting, made, progress)
-    learnt = learn(setting, made, measured.by_name, progress)
+    learnt = learn(setting, made, measured.by_name, workspace.learnt, progress)
     if not chosen or measured.inside(made):
         return made, measured
     known = {record.key for record in chosen}
@@ -77,7 +77,7 @@ def _finish(
         progress("measure", 0, 1, f"no finalist is inside the budget; {len(more)} more are foreseen to be")
         made = make_all(setting, students, workspace, [*plans, *(read_plan(record.plan) for record in more)])
         measured = measure_all(setting, made, progress)
-        learn(learnt, made, measured.by_name, progress)
+        learn(learnt, made, measured.by_name, workspace.learnt, progress)
     return made, measured
 
 

@@ -78,6 +78,11 @@ class Workspace:
         """The package of the best attempt, where nothing fits."""
         return self.folder / "closest"
 
+    @property
+    def learnt(self) -> Path:
+        """Folder of the predictor that has seen what was measured at the end."""
+        return self.folder / "learnt"
+
     def predictor(self, config: RunConfig) -> FittedPredictor | None:
         """Return the predictor that the run began with, if it was a fitted one.
 

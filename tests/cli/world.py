@@ -2,6 +2,7 @@
 
 import os
 import random
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -94,13 +95,17 @@ class World:
         return os.environ | {"AUTOCOMPRESS_HOME": str(self.folder / "home"), "PYTHONPATH": str(ROOT), "COLUMNS": "160"}
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """Start the command line."""
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        """Start the command line; Ctrl-C reaches it also where the tests run in the background of a shell."""
+        how = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "preexec_fn": _heed_ctrl_c}
         command = [sys.executable, "-m", "autocompress", *arguments]
-        return subprocess.Popen(command, cwd=self.folder, env=self.environment, text=True, **pipes)
+        return subprocess.Popen(command, cwd=self.folder, env=self.environment, text=True, **how)
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run the command line to its end."""
         process = self.start(*arguments)
         out, err = process.communicate(timeout=300)
         return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+
+def _heed_ctrl_c() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -228,12 +228,12 @@ def ship(predictor: FittedPredictor, device: str) -> Path:
 def main() -> None:
     """Measure, fit, foresee, and report."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="16 samples, 12 fresh shapes twice, untuned")
+    parser.add_argument("--quick", action="store_true", help="16 samples, 8 fresh shapes twice, untuned")
     parser.add_argument("--records", type=Path, help="keep measurements in this file, and go on with what it holds")
     parser.add_argument("--hat", type=Path, metavar="FOLDER", help="the folder with HAT's files of records")
     parser.add_argument("--ship", metavar="DEVICE", help="also write the predictors into latency_models/, as DEVICE's")
     arguments = parser.parse_args()
-    fitting, fresh, count = (16, 12, 2) if arguments.quick else (160, 220, 3)
+    fitting, fresh, count = (16, 8, 2) if arguments.quick else (160, 220, 3)
     with own_folder() as home:
         if not arguments.quick:
             tune_host(sample_shapes(COMMON, 24, FIT_SEED), tokens=TOKENS, how="tiles")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,7 +26,7 @@ from autocompress.predictors.predictor import FittedPredictor, Moment, Sample
 from autocompress.predictors.store import file_name, save
 from autocompress.profiling.drift import observe, remeasure_drifted, slow_episodes, without_waiting
 from autocompress.profiling.energy import with_power
-from autocompress.profiling.episodes import describe, marks
+from autocompress.profiling.episodes import Episode, describe, marks
 from autocompress.profiling.sustained import Sustained
 from autocompress.profiling.sustained import describe as describe_lasting
 from autocompress.profiling.timing import Timing
@@ -91,7 +91,7 @@ class Campaign:
     results: dict[str, Measurement | Failure] = field(default_factory=dict)
     shapes: dict[str, ModelShape] = field(default_factory=dict)
     spent_s: float = 0.0
-    episodes: tuple[str, ...] = ()
+    episodes: tuple[Episode, ...] = ()
     failed: str = ""
 
     def begin(self, *, resume: bool) -> None:
@@ -108,9 +108,9 @@ class Campaign:
     def settle(self, deadline: Deadline, progress: Progress) -> dict[str, Measurement]:
         """Measure again what was disturbed, tell what failed, and return what was measured."""
         done = len(self.results)
-        self.episodes = tuple(map(describe, slow_episodes(self.results)))
+        self.episodes = slow_episodes(self.results)
         for episode in self.episodes:
-            progress("calibrate", done, done, f"{self.engine}: {episode}")
+            progress("calibrate", done, done, f"{self.engine}: {describe(episode)}")
         steady = remeasure_drifted(self.results, self._measure, at_most=self._spare(deadline))
         failures = Counter(result.reason.partition(":")[0] for result in steady.values() if isinstance(result, Failure))
         self.failed = ", ".join(f"{reason} {count}" for reason, count in failures.most_common())
@@ -123,9 +123,10 @@ class Campaign:
     ) -> FittedPredictor:
         """Fit, and keep the predictor; ``teacher`` is kept under load for ``sustained_s`` seconds if these are any."""
         taken = tuple(
-            Sample.of(shape, self.tokens, without_waiting(result), drawn=shape not in self.chosen)
+            Sample.of(
+                self.shapes[name], self.tokens, without_waiting(result), drawn=self.shapes[name] not in self.chosen
+            )
             for name, result in measured.items()
-            if (shape := self.shapes[name])
         )
         predictor = fit(
             taken + self._earlier({(sample.shape, sample.tokens) for sample in taken}),
@@ -135,13 +136,13 @@ class Campaign:
             provenance={
                 **self.identity,
                 "date": datetime.now(UTC).date().isoformat(),
-                "episodes": "; ".join(self.episodes) or "none",
+                "episodes": "; ".join(map(describe, self.episodes)) or "none",
                 "failures": self.failed or "none",
                 **_power(measured.values()),
                 **({"emulated": self.profile.emulated} if self.profile.emulated else {}),
                 **(self._lasting(teacher, sustained_s, progress) if sustained_s else {}),
             },
-            timeline=_timeline(self.results),
+            timeline=_timeline(self.results, self.episodes),
         )
         path = save(predictor, data_folders(MODELS)[0])
         error = predictor.held_out["latency_p50_ms"].mape
@@ -212,9 +213,9 @@ def _power(measured: Iterable[Measurement]) -> dict[str, str]:
     return {"power_w": f"{power_w:.4g}", "energy_source": known[0].provenance.get("energy_source", "unknown")}
 
 
-def _timeline(results: Mapping[str, Measurement | Failure]) -> tuple[Moment, ...]:
+def _timeline(results: Mapping[str, Measurement | Failure], episodes: Sequence[Episode]) -> tuple[Moment, ...]:
     run = observe(results)
-    slow = marks(slow_episodes(results), len(run))
+    slow = marks(episodes, len(run))
     return tuple(
         Moment(each.start_s, each.reference_ms, each.conditions.waited_share or 0.0, mark)
         for each, mark in zip(run, slow, strict=True)

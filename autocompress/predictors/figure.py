@@ -117,7 +117,7 @@ def fit_figure(
             width of the intervals: errors at the corners of a space say little about its inside.
     """
     design = columns(rows, names)
-    counts = drawn if drawn.sum() >= FEWEST_SAMPLES else np.ones(len(measured), dtype=bool)
+    counts = _counting(drawn)
     selection = select(families, design, measured, counts=counts)
     out_of_fold = np.array(selection.out_of_fold)
     fit = families[selection.family].fit(design, measured)
@@ -132,9 +132,14 @@ def scale_figure(
     The factor has next to no freedom: that it saw every sample is left out of account.
     """
     factor = float(np.median(factors))
-    counts = drawn if drawn.sum() >= FEWEST_SAMPLES else np.ones(len(measured), dtype=bool)
+    counts = _counting(drawn)
     fit = ScaledFit(base.fit, factor)
     return _figure(base.names, base.family, fit, base.scores, factor * out_of_fold, measured, counts)
+
+
+def _counting(drawn: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Return (samples,) whose errors count: those of the drawn ones, where these suffice, else all."""
+    return drawn if drawn.sum() >= FEWEST_SAMPLES else np.ones_like(drawn)
 
 
 def _figure(

@@ -61,11 +61,6 @@ def kept_log(target: Describe = None) -> TuningLog:
     return find_log(str(Target.of(target)))
 
 
-def host_log() -> TuningLog:
-    """Return what is known of this machine."""
-    return kept_log()
-
-
 def tune_host(shapes: Iterable[ModelShape], *, tokens: int, how: Tune, progress: Progress = quiet) -> TuningLog:
     """Tune this machine as ``tune_device`` does; ``metaschedule`` takes minutes more for each size.
 

@@ -8,7 +8,7 @@ from autocompress.compiler import local_timer
 from autocompress.compiler.target import Target
 from autocompress.compiler.tuning_log import KernelClass, find_log
 from autocompress.errors import ConfigError
-from autocompress.pipeline.tuning import host_log, kept_log, read_tune, tune_device, tune_host
+from autocompress.pipeline.tuning import kept_log, read_tune, tune_device, tune_host
 from autocompress.shape import LayerShape, ModelShape
 
 SHAPE = ModelShape("bert", 50, 32, 24, 24, (LayerShape(4, 6, 45),), classes=3)
@@ -67,14 +67,14 @@ def test_what_was_timed_on_a_board_is_kept_for_builds_for_its_target(folder):
     target = {"mcpu": "cortex-a72", "mtriple": "aarch64-linux-gnu"}
     log = tune_device([SHAPE], tokens=5, target=Target.read(target), timer=ByTable(Target.host()))
     assert kept_log(target) == log == find_log("aarch64-linux-gnu cortex-a72", [folder])
-    assert len(log.entries) == 5 and host_log().digest == "rule"
+    assert len(log.entries) == 5 and kept_log().digest == "rule"
 
 
 def test_what_was_timed_is_kept_for_the_builds_that_follow(folder):
-    assert host_log().digest == "rule"
+    assert kept_log().digest == "rule"
     told = []
     log = tune_host([SHAPE, SHAPE], tokens=5, how="tiles", progress=lambda *event: told.append(event))
-    assert host_log() == log == find_log(str(Target.host()), [folder])
+    assert kept_log() == log == find_log(str(Target.host()), [folder])
     assert {(one.rows, one.depth, one.columns) for one in log.entries} == {
         (5, 32, 32),  # output
         (5, 32, 64),  # inwards

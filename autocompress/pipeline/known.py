@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 
 from autocompress.devices.paths import data_folders
 from autocompress.devices.profile import DeviceProfile
-from autocompress.errors import ConfigError, OutOfRangeError, UnsupportedError
+from autocompress.errors import ConfigError, OutOfRangeError, StorageError, UnsupportedError
 from autocompress.pipeline.tuning import TVM, kept_log
 from autocompress.predictors.predictor import FittedPredictor
 from autocompress.predictors.roofline import Peak, Roofline
@@ -45,6 +46,26 @@ def fitted(device: str | None = None) -> tuple[FittedPredictor, ...]:
             next_step=f"Run: autocompress profile {device or 'host'}",
         )
     return kept
+
+
+def relatives(profile: DeviceProfile, engine: str, threads: int) -> tuple[FittedPredictor, ...]:
+    """Return what a fit of this device can start from: real devices with this engine, and this one as it was before.
+
+    Files that cannot be read, or are of a version that is not read any more, are left out: nothing hangs on them.
+    """
+    now = identity(profile, engine)
+    found = []
+    for folder in data_folders(MODELS):
+        for path in sorted(folder.glob("*.json")):
+            with suppress(StorageError):
+                found.append(load(path))
+    return tuple(
+        known
+        for known in found
+        if known.engine == engine
+        and not known.emulator
+        and not ((known.device, known.threads) == (profile.name, threads) and made_by(known, now))
+    )
 
 
 def roofline(profile: DeviceProfile, engine: str, threads: int) -> Roofline:

@@ -14,7 +14,7 @@ from autocompress.devices.paths import data_folders
 from autocompress.errors import ConfigError
 from autocompress.models.load import adapter_of
 from autocompress.pipeline.finalists import Made
-from autocompress.pipeline.known import MODELS, best_known
+from autocompress.pipeline.known import MODELS, best_known, relatives
 from autocompress.pipeline.progress import Progress
 from autocompress.pipeline.setting import Setting
 from autocompress.pipeline.workspace import existing
@@ -82,6 +82,7 @@ def _refit(predictor: FittedPredictor, new: Sequence[Sample]) -> FittedPredictor
         threads=predictor.threads,
         provenance=predictor.provenance,
         timeline=predictor.timeline,
+        known=relatives(load_profile(predictor.device), predictor.engine, predictor.threads),
     )
 
 

@@ -49,6 +49,13 @@ def sample_shapes(
     return tuple(shapes)[:count]
 
 
+def candidates(
+    teacher: ModelShape, count: int, seed: int, align: int = FFN_ALIGN, bits: tuple[Bits, ...] = COMMON_BITS
+) -> tuple[ModelShape, ...]:
+    """Return up to ``count`` whole shapes, drawn as ``sample_shapes`` draws them; give another seed for others."""
+    return tuple(dict.fromkeys(_interior(teacher, count, seed, align, tuple(sorted(bits)))))[:count]
+
+
 def corners(
     teacher: ModelShape, align: int = FFN_ALIGN, bits: tuple[Bits, ...] = COMMON_BITS
 ) -> tuple[ModelShape, ...]:

@@ -151,6 +151,7 @@ def _candidates(setting: Setting, outcome: Outcome, found: Sequence[Record]) -> 
                 label=names.get(_params_key(record.params), ""),
                 plan_summary=record.label,
                 score=record.score,
+                standard_error=record.standard_error,
                 latency_p50_ms=_estimate(record, "latency_p50_ms"),
                 measured_p50_ms=None if measurement is None else measurement.latency_p50_ms,
                 peak_memory_bytes=_estimate(record, "peak_memory_bytes").value,

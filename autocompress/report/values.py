@@ -82,6 +82,7 @@ class CandidateRow:
         label: Why it was tried, e.g. ``int8 teacher`` for an enqueued one; empty where the sampler drew it.
         plan_summary: What it does to the teacher, in one line.
         score: Its score (0 to 1); ``None`` where it was never scored.
+        standard_error: Of the score; 0 where it is not known.
         latency_p50_ms: Predicted.
         measured_p50_ms: Measured on the device, where it was.
         peak_memory_bytes: Predicted.
@@ -99,6 +100,7 @@ class CandidateRow:
     peak_memory_bytes: float
     size_bytes: float
     violated: tuple[str, ...] = ()
+    standard_error: float = 0.0
 
     @property
     def feasible(self) -> bool:

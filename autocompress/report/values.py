@@ -175,7 +175,8 @@ class PredictorHealth:
         held_out_mape: Mean absolute relative error on held-out samples (0.03 is 3 %).
         within_10_percent: Share of held-out samples predicted within 10 % (0 to 1).
         coverage: Share of held-out samples inside their interval (0 to 1).
-        pairs: Predictions that this run or the calibration checked by measuring.
+        pairs: Predictions that this run checked by measuring.
+        held_out: What was said of each calibration sample that was left out of the fit, and measured.
         timeline: How the device was while it was profiled, in time order; empty where that was not kept.
         episodes: Stretches in which it was slow, in words.
         failed: What could not be measured, in words; empty where all was.
@@ -189,6 +190,7 @@ class PredictorHealth:
     within_10_percent: float | None = None
     coverage: float | None = None
     pairs: tuple[Pair, ...] = ()
+    held_out: tuple[Pair, ...] = ()
     timeline: tuple[Moment, ...] = ()
     episodes: tuple[str, ...] = ()
     failed: str = ""

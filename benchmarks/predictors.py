@@ -3,7 +3,7 @@
 Measures shapes to fit on, as ``autocompress profile`` draws them, and shapes of random plans, in one shuffled order on
 this machine, in both engines; fits the first and foresees the second; no shape is in both. Shapes to foresee are
 measured in several rounds, of which the median counts; how far the first two lie apart is the floor of any error.
-``--hat FOLDER`` adds what ``benchmarks.hat`` says of others' measurements.
+``--hat`` adds what ``benchmarks.hat`` says of others' measurements.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ if __name__ == "__main__":
     os.environ |= dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "TVM_NUM_THREADS"), "1")
 
 import argparse
+import json
 import tempfile
 import time
 from collections import defaultdict
@@ -250,6 +251,14 @@ def headline(found: Mapping[str, Mapping[str, dict]]) -> dict[str, object]:
     }
 
 
+def hat_figures(path: Path, *, quick: bool) -> Mapping[str, float]:
+    """Return how HAT's measurements are foreseen: from the folder of these, or as ``benchmarks.hat`` has written it."""
+    if path.is_dir():
+        return hat.report(path, quick=quick)[0]
+    figures: Mapping[str, float] = json.loads(path.read_text())["figures"]
+    return figures
+
+
 @contextmanager
 def own_folder() -> Iterator[Path]:
     """Give a folder that takes the place of the user's, so that nothing known of this machine is used or replaced."""
@@ -275,7 +284,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="16 samples, 8 fresh shapes twice, untuned")
     parser.add_argument("--records", type=Path, help="keep measurements in this file, and go on with what it holds")
-    parser.add_argument("--hat", type=Path, metavar="FOLDER", help="the folder with HAT's files of records")
+    parser.add_argument("--hat", type=Path, help="the folder with HAT's files of records, or results of benchmarks.hat")
     parser.add_argument("--ship", metavar="DEVICE", help="also write the predictors into latency_models/, as DEVICE's")
     arguments = parser.parse_args()
     fitting, fresh, count = (16, 8, 2) if arguments.quick else (160, 220, 3)
@@ -292,7 +301,7 @@ def main() -> None:
                 ship(predictor, arguments.ship)
     figures = headline(found)
     if arguments.hat:
-        figures |= hat.report(arguments.hat, quick=arguments.quick)[0]
+        figures |= hat_figures(arguments.hat, quick=arguments.quick)
     keys = tuple(figures)
     details = {"measured": [_plain(item) for item in taken]}
     finish("predictors", {**figures, **found}, quick=arguments.quick, details=details, headline=keys)

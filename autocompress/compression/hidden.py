@@ -6,7 +6,7 @@ Norms then run over the kept channels alone. Heads keep their number and width.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import nn
@@ -30,14 +30,18 @@ STEP = HiddenStep
 
 
 def suggest(trial: Suggest, shape: ModelShape, space: Space) -> HiddenStep:
-    """Choose the share of channels, in whole multiples of ``space.align``, all of them at 1.
+    """Choose the share of channels."""
+    return HiddenStep(width(shape, trial.suggest_categorical("hidden_keep", space.hidden_keep), space.align))
+
+
+def width(shape: ModelShape, share: float, align: int) -> int:
+    """Return how many channels a share (0 to 1) is: whole multiples of ``align``, all of them at 1.
 
     Where embeddings are projected, the width of the embeddings is passed over for the next multiple: see ``reshape``.
     """
-    share = trial.suggest_categorical("hidden_keep", space.hidden_keep)
-    keep = max(1, round(shape.hidden * share / space.align)) * space.align
-    keep += space.align if _loses_projection(shape, keep) else 0
-    return HiddenStep(shape.hidden if share == 1 else min(shape.hidden, keep))
+    keep = max(1, round(shape.hidden * share / align)) * align
+    keep += align if _loses_projection(shape, keep) else 0
+    return shape.hidden if share == 1 else min(shape.hidden, keep)
 
 
 def reshape(shape: ModelShape, step: HiddenStep) -> ModelShape:
@@ -60,7 +64,7 @@ def reshape(shape: ModelShape, step: HiddenStep) -> ModelShape:
             right=f"Embeddings of {shape.embedding} channels are projected to more or fewer than that.",
             next_step=f"Keep {step.keep - 1} or {step.keep + 1}.",
         )
-    return replace(shape, hidden=step.keep, embedding=step.keep if shape.embedding == shape.hidden else shape.embedding)
+    return shape.with_hidden(step.keep)
 
 
 def apply(model: nn.Module, step: HiddenStep, context: Context) -> nn.Module:

@@ -33,7 +33,7 @@ TASKS = ("sst2", "trec6")
 KEPT = (0.75, 0.5, 0.25)
 """Shares of each MLP's neurons."""
 SEEDS = (0, 1, 2)
-STEPS, RATE, BATCH = 150, 5e-5, 32
+STEPS, RATE, BATCH = 100, 5e-5, 32
 LOSSES = {"fine-tuning": 1.0, "self-distillation": 0.0}
 """Weight of the labels; what is left goes to the KL divergence at temperature 1."""
 

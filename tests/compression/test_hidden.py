@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import load, save
 from torch.nn import functional
 
 from autocompress.compression.channel_importance import channel_scores, order_hidden
@@ -86,6 +87,13 @@ def test_a_slice_of_ordered_channels_equals_a_mask_with_norms_over_what_remains(
         adapter.classifier_linear(masked).weight[:, keep:] = 0
     apply(ordered, HiddenStep(keep), context_for(ordered))
     torch.testing.assert_close(logits(ordered, padded()), logits(masked, padded()), rtol=1e-5, atol=1e-5)
+
+
+def test_a_narrow_student_reads_back_from_its_file(model, family):
+    other = apply(tiny_model(family, seed=1), HiddenStep(20), context_for(model))
+    apply(model, HiddenStep(20), context_for(model))
+    other.load_state_dict(load(save(model.state_dict())))
+    assert torch.equal(logits(other, padded()), logits(model, padded()))
 
 
 def test_a_narrow_student_attends_at_the_scale_of_its_heads(model):

@@ -15,6 +15,7 @@ from autocompress.cost import Budget
 from autocompress.devices.quantities import Hours, LatencyLimit, Points, SizeLimit
 from autocompress.devices.validation import MisfitError, explain, read_mapping
 from autocompress.errors import ConfigError
+from autocompress.plan import LayerSelection
 from autocompress.shape import Bits, EmbeddingBits
 
 SCHEMA_FILE = Path(__file__).with_name("run.schema.json")
@@ -154,6 +155,12 @@ class Space(Section):
     depth: tuple[Count, ...] | None = Field(
         default=None, min_length=1, description="Numbers of layers; if left out, from a third of the teacher's to all."
     )
+    depth_selection: tuple[LayerSelection, ...] = Field(
+        default=("uniform",), min_length=1, description="Ways to choose which layers stay."
+    )
+    hidden_keep: tuple[Ratio, ...] = Field(
+        default=(1.0,), min_length=1, description="Shares of the hidden channels, the same in all layers."
+    )
     heads_keep: tuple[Ratio, ...] = Field(
         default=(0.5, 0.75, 1.0), min_length=1, description="Shares of a layer's heads."
     )
@@ -165,7 +172,7 @@ class Space(Section):
     embedding_bits: tuple[EmbeddingBits, ...] = Field(
         default=(32, 8, 4), min_length=1, description="Of the token embedding, which cannot have 2."
     )
-    align: Count = Field(default=32, description="Neurons are kept in multiples of this many.")
+    align: Count = Field(default=32, description="Neurons and hidden channels are kept in multiples of this many.")
 
     @field_validator("*")
     @classmethod

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Literal, Protocol, TypeAlias, TypeVar
 
 from autocompress.errors import ConfigError
 
 T = TypeVar("T", bound=bool | int | float | str)
+
+LayerSelection: TypeAlias = Literal["uniform", "tinybert", "distilbert", "dynabert", "block_influence", "replace_one"]
+"""How the layers that stay are chosen (``compression.depth``): by a map of their places, or by measured importance."""
 
 
 class Step(Protocol):

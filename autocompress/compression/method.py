@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from autocompress.plan import Step, Suggest
+from autocompress.plan import LayerSelection, Step, Suggest
 from autocompress.shape import Bits, EmbeddingBits, ModelShape
 from autocompress.training.loop import LabelledBatch
 
@@ -27,10 +27,13 @@ class Space:
 
     Attributes:
         depth: Numbers of layers.
+        depth_selection: Ways to choose the layers that stay.
+        layer_orders: Of each way that is measured, all layers, the first to go first (``layer_importance``).
+        hidden_keep: Shares of the hidden channels, 0 to 1.
         heads_keep: Shares of each layer's heads, 0 to 1.
         ffn_keep: Shares of each layer's feed-forward neurons, 0 to 1.
         attention_bits, ffn_bits, embedding_bits: Bit widths.
-        align: Neurons are kept in multiples of this many, so that no vector lane is left empty.
+        align: Neurons and hidden channels are kept in multiples of this many, so that no vector lane is left empty.
         distill_steps, learning_rate, seed: The short distillation that every candidate gets.
     """
 
@@ -44,6 +47,9 @@ class Space:
     distill_steps: int = 0
     learning_rate: float = 1e-4
     seed: int = 0
+    depth_selection: tuple[LayerSelection, ...] = ("uniform",)
+    layer_orders: Mapping[LayerSelection, tuple[int, ...]] = field(default_factory=dict)
+    hidden_keep: tuple[float, ...] = (1.0,)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,9 @@ from autocompress.models.adapter import LayerModules
 from autocompress.models.quantized import QuantizedEmbedding, QuantizedLinear
 from autocompress.shape import Bits, EmbeddingBits, LayerShape, ModelShape
 
+TABLES = ("word_embeddings", "position_embeddings", "token_type_embeddings")
+"""What is summed for a token, below the embeddings; a member of the family may lack the last."""
+
 
 @dataclass(frozen=True)
 class BertAdapter:
@@ -125,6 +128,40 @@ class BertAdapter:
         modules, neurons = self.layers(model)[layer], torch.tensor(kept)
         modules.replace(modules.ffn_in, _select(modules.get(modules.ffn_in), outputs=neurons))
         modules.replace(modules.ffn_out, _select(modules.get(modules.ffn_out), inputs=neurons))
+
+    def keep_hidden(self, model: nn.Module, channels: Sequence[int], units: Sequence[int]) -> None:
+        """See ``ModelAdapter.keep_hidden``."""
+        kept, backbone, embeddings = torch.tensor(channels), self._backbone(model), self._embeddings(model)
+        if hasattr(backbone, "embeddings_project"):
+            projection = _select(backbone.get_submodule("embeddings_project"), outputs=kept)
+            backbone.set_submodule("embeddings_project", projection)
+        else:
+            for name in TABLES:
+                if hasattr(embeddings, name):
+                    embeddings.set_submodule(name, _select_columns(embeddings.get_submodule(name), kept))
+            embeddings.set_submodule("LayerNorm", _select_norm(embeddings.get_submodule("LayerNorm"), kept))
+        for layer in self.layers(model):
+            for path in (layer.query, layer.key, layer.value, layer.ffn_in):
+                layer.replace(path, _select(layer.get(path), inputs=kept))
+            for path in (layer.output, layer.ffn_out):
+                layer.replace(path, _select(layer.get(path), outputs=kept))
+            for path in (layer.attention_norm, layer.ffn_norm):
+                layer.replace(path, _select_norm(layer.get(path), kept))
+        between, dense, last = torch.tensor(units), model.get_submodule(self.head_dense), self.classifier_linear(model)
+        model.set_submodule(self.head_dense, _select(dense, outputs=between, inputs=kept))
+        model.set_submodule(self.classifier, _select(last, inputs=between))
+        _config(model).hidden_size = len(channels)
+
+    def hidden_norms(self, model: nn.Module) -> list[nn.Module]:
+        """See ``ModelAdapter.hidden_norms``."""
+        projected = hasattr(self._backbone(model), "embeddings_project")
+        first = [] if projected else [self._embeddings(model).get_submodule("LayerNorm")]
+        layers = self.layers(model)
+        return first + [layer.get(path) for layer in layers for path in (layer.attention_norm, layer.ffn_norm)]
+
+    def classifier_linear(self, model: nn.Module) -> nn.Module:
+        """See ``ModelAdapter.classifier_linear``."""
+        return model.get_submodule(self.classifier)
 
     def token_embedding(self, model: nn.Module) -> nn.Module:
         """See ``ModelAdapter.token_embedding``."""
@@ -260,6 +297,22 @@ def _select(module: nn.Module, *, outputs: Tensor | None = None, inputs: Tensor 
         weight = weight[:, inputs]
     smaller = nn.Linear(weight.shape[1], weight.shape[0])
     smaller.weight, smaller.bias = nn.Parameter(weight.clone()), nn.Parameter(bias.clone())
+    return smaller.train(module.training)
+
+
+def _select_columns(module: nn.Module, columns: Tensor) -> nn.Embedding:
+    """Return a table that keeps the given channels of each row."""
+    if not isinstance(module, nn.Embedding):
+        raise _unsupported("fewer channels of a table that is quantized or factorised", "pruning before either")
+    weight = module.weight.detach()[:, columns].clone()
+    smaller = nn.Embedding(module.num_embeddings, len(columns), padding_idx=module.padding_idx, _weight=weight)
+    return smaller.train(module.training)
+
+
+def _select_norm(module: nn.Module, channels: Tensor) -> nn.LayerNorm:
+    """Return a norm of the given channels alone: mean and variance are theirs."""
+    smaller = nn.LayerNorm(len(channels), eps=_epsilon(module))
+    smaller.weight, smaller.bias = (nn.Parameter(_tensor(module, name)[channels]) for name in ("weight", "bias"))
     return smaller.train(module.training)
 
 

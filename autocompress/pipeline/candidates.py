@@ -7,14 +7,17 @@ import json
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 from math import ceil
 from typing import TypeVar
 
 from torch import nn
 
-from autocompress.compression.depth import DepthStep, uniform
+from autocompress.compression.channel_importance import channel_scores, order_hidden
+from autocompress.compression.depth import MAPS, DepthStep, select, uniform
 from autocompress.compression.distillation import DistillStep, TeacherLogits
+from autocompress.compression.hidden import HiddenStep
 from autocompress.compression.importance import fisher_scores, order_units
 from autocompress.compression.method import Context, Space
 from autocompress.compression.methods import apply_plan, draw
@@ -23,7 +26,7 @@ from autocompress.config import RunConfig
 from autocompress.evaluation.task import Batch
 from autocompress.pipeline.progress import Progress, quiet
 from autocompress.pipeline.teacher import Teacher, training_batches
-from autocompress.plan import CompressionPlan
+from autocompress.plan import CompressionPlan, LayerSelection
 from autocompress.shape import Bits, ModelShape
 
 T = TypeVar("T", bound=bool | int | float | str)
@@ -33,12 +36,30 @@ KEPT_STUDENTS = 4
 """Distilled students kept in memory: candidates that differ only in bits share one."""
 
 
-def space_of(config: RunConfig, shape: ModelShape) -> Space:
-    """Return the space of a run, with the depths of the teacher where the run names none."""
+def space_of(
+    config: RunConfig, shape: ModelShape, layer_orders: Mapping[LayerSelection, tuple[int, ...]] | None = None
+) -> Space:
+    """Return the space of a run, with the depths of the teacher where the run names none.
+
+    Args:
+        config: The run file.
+        shape: Of the teacher.
+        layer_orders: See ``Space``; only drawing needs them, of the selections that are measured.
+
+    Raises:
+        ConfigError: The teacher has no such depth.
+        UnsupportedError: A selection does not know which layers make one of the depths.
+    """
     layers = len(shape.layers)
     chosen = config.search.space
+    depths = chosen.depth or tuple(range(ceil(layers / 3), layers + 1))
+    for depth, selection in product(depths, chosen.depth_selection):
+        select(selection if selection in MAPS else "uniform", layers, depth, {})
     return Space(
-        depth=chosen.depth or tuple(range(ceil(layers / 3), layers + 1)),
+        depth=depths,
+        depth_selection=chosen.depth_selection,
+        layer_orders=layer_orders or {},
+        hidden_keep=chosen.hidden_keep,
         heads_keep=chosen.heads_keep,
         ffn_keep=chosen.ffn_keep,
         attention_bits=chosen.attention_bits,
@@ -58,8 +79,8 @@ class Chosen:
     params: Mapping[str, object]
 
     def suggest_categorical(self, name: str, choices: Sequence[T]) -> T:
-        """Return the choice made for ``name``."""
-        return choices[choices.index(self.params[name])]
+        """Return the choice made for ``name``; where there is one alone, it need not be made."""
+        return choices[0] if len(choices) == 1 else choices[choices.index(self.params[name])]
 
     def suggest_int(self, name: str, low: int, high: int) -> int:
         """Return the choice made for ``name``."""
@@ -72,7 +93,16 @@ class Chosen:
 
 def choices(space: Space) -> dict[str, tuple[object, ...]]:
     """Return the choices of each parameter that the methods ask for."""
-    names = ("depth", "heads_keep", "ffn_keep", "attention_bits", "ffn_bits", "embedding_bits")
+    names = (
+        "depth",
+        "depth_selection",
+        "hidden_keep",
+        "heads_keep",
+        "ffn_keep",
+        "attention_bits",
+        "ffn_bits",
+        "embedding_bits",
+    )
     return {name: getattr(space, name) for name in names}
 
 
@@ -89,8 +119,9 @@ def anchors(shape: ModelShape, space: Space) -> dict[str, dict[str, object]]:
     layers = len(shape.layers)
 
     def params(depth: int, bits: int) -> dict[str, object]:
-        widths: dict[str, object] = {"depth": depth, "heads_keep": 1.0, "ffn_keep": 1.0}
-        return {**widths, "attention_bits": bits, "ffn_bits": bits, "embedding_bits": bits}
+        kept = {"depth": depth, "depth_selection": space.depth_selection[0]}
+        widths = {"hidden_keep": 1.0, "heads_keep": 1.0, "ffn_keep": 1.0}
+        return {**kept, **widths, "attention_bits": bits, "ffn_bits": bits, "embedding_bits": bits}
 
     half = max(1, layers // 2)
     named = {
@@ -124,7 +155,7 @@ class Students:
 
     def __init__(self, teacher: Teacher, *, batch_size: int, seed: int, progress: Progress = quiet) -> None:
         self._teacher, self._progress = teacher, progress
-        self._batch_size = batch_size
+        self._batch_size, self._seed = batch_size, seed
         self._logits = TeacherLogits(teacher.model, len(teacher.task.dataset.train), teacher.shape.classes)
         scores = fisher_scores(teacher.model, self._batches(FISHER_BATCHES, seed))
         self._ordered = order_units(copy.deepcopy(teacher.model), scores)
@@ -132,6 +163,12 @@ class Students:
 
     def _batches(self, steps: int, seed: int) -> Iterator[Batch]:
         return training_batches(self._teacher.task, steps, batch_size=self._batch_size, seed=seed)
+
+    @cached_property
+    def _hidden_ordered(self) -> nn.Module:
+        """The ordered teacher with its hidden channels in order too."""
+        scores = channel_scores(self._teacher.model, self._batches(FISHER_BATCHES, self._seed))
+        return order_hidden(copy.deepcopy(self._ordered), scores)
 
     def _context(self, stage: str) -> Context:
         def on_step(step: int, total: int, loss: float) -> None:
@@ -143,9 +180,12 @@ class Students:
         """Return the student of ``plan``, in eval mode; the same plan always gives the same student."""
         cut = 1 + max((i for i, step in enumerate(plan.steps) if isinstance(step, DistillStep)), default=-1)
         trained, rest = CompressionPlan(plan.steps[:cut]), CompressionPlan(plan.steps[cut:])
-        key = json.dumps(trained.to_json())
+        # Only then, as sums over channels in another order differ by rounding.
+        narrow = any(isinstance(step, HiddenStep) and step.keep < self._teacher.shape.hidden for step in plan.steps)
+        key = json.dumps([narrow, trained.to_json()])
         if key not in self._distilled:
-            self._distilled[key] = apply_plan(self._ordered, trained, self._context(stage))
+            ordered = self._hidden_ordered if narrow else self._ordered
+            self._distilled[key] = apply_plan(ordered, trained, self._context(stage))
         self._distilled.move_to_end(key)
         while len(self._distilled) > KEPT_STUDENTS:
             self._distilled.popitem(last=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -81,13 +81,15 @@ class Feasibility:
 def assess(shape: ModelShape, space: Space, budget: Budget, predictor: Predictor, tokens: int) -> Feasibility:
     """Predict every candidate of the space and hold it against the budget.
 
+    Which layers stay is left at ``uniform``: a teacher's layers are alike in shape, and orders may not be measured yet.
+
     Raises:
         OutOfRangeError: The predictor does not know some of them.
     """
     teacher = predictor.predict(shape, tokens).figures()
     limits = budget.resolve(teacher)
     plans: dict[ModelShape, CompressionPlan] = {}
-    for _, plan in every_plan(shape, space):
+    for _, plan in every_plan(shape, replace(space, depth_selection=("uniform",))):
         plans.setdefault(reshape_plan(shape, plan), plan)
     students = tuple(plans)
     costs = predictor.predict_many(students, tokens)

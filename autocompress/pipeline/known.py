@@ -109,11 +109,16 @@ def widths(asked: Iterable[int]) -> tuple[Bits, ...]:
 
 
 def covers(
-    known: FittedPredictor, teacher: ModelShape, tokens: int, align: int, bits: tuple[Bits, ...] = COMMON_BITS
+    known: FittedPredictor,
+    teacher: ModelShape,
+    tokens: int,
+    align: int,
+    bits: tuple[Bits, ...] = COMMON_BITS,
+    hidden: tuple[int, ...] = (),
 ) -> bool:
-    """Return whether a predictor was fitted on shapes like those nested within ``teacher``, at each of ``bits``."""
+    """Return whether a predictor was fitted on shapes like those nested within ``teacher``: see ``corners``."""
     try:
-        for shape in corners(teacher, align, bits):
+        for shape in corners(teacher, align, bits, hidden):
             known.predict(shape, tokens)
     except OutOfRangeError:
         return False

@@ -49,6 +49,7 @@ def profile_device(
     sustained_minutes: float = 0.0,
     align: int = FFN_ALIGN,
     bits: tuple[Bits, ...] = COMMON_BITS,
+    hidden: tuple[int, ...] = (),
     tune: str | None = None,
     bench: Bench | None = None,
     resume: bool = False,
@@ -79,6 +80,7 @@ def profile_device(
             it; 0 for not at all.
         align: Feed-forward neurons come in multiples of this.
         bits: Widths to draw from.
+        hidden: Widths of the residual stream to draw from; if empty, the teacher's alone.
         tune: How to tune the compiler first.
         bench: Where samples are taken.
         resume: Keep those of a run that was interrupted.
@@ -94,9 +96,9 @@ def profile_device(
     """
     hows = {engine: _read_tune(tune, engine, engines, profile) for engine in engines}
     usual = USUAL_SAMPLES if minutes is None else MOST_SAMPLES
-    cornered = corners(teacher, align, bits)
+    cornered = corners(teacher, align, bits, hidden)
     needed = max(len(cornered), FEWEST_SAMPLES)
-    shapes = sample_shapes(teacher, max(samples or usual, needed), 0, align, bits)
+    shapes = sample_shapes(teacher, max(samples or usual, needed), 0, align, bits, hidden)
     deadline = Deadline.of(minutes, clock)
     if (how := hows.get(TVM, "off")) != "off":
         _tune(shapes[:USUAL_SAMPLES], tokens, how, bench, progress)
@@ -105,7 +107,7 @@ def profile_device(
     campaigns = [Campaign(profile, engine, tokens, timing, bench) for engine in engines]
     for campaign in campaigns:
         campaign.begin(resume=resume)
-    pool = candidates(teacher, POOL, POOL_SEED, align, bits)
+    pool = candidates(teacher, POOL, POOL_SEED, align, bits, hidden)
     for index, foreseen in enumerate(shapes):
         if index >= needed and deadline.sampling_is_over:
             break

@@ -15,6 +15,7 @@ from autocompress.pipeline.bench import resumable
 from autocompress.pipeline.candidates import Students, alternatives, anchors, space_of
 from autocompress.pipeline.deliver import Measured, deliver, measure_all
 from autocompress.pipeline.finalists import TEACHER, Made, export, make, refined
+from autocompress.pipeline.layer_orders import layer_orders
 from autocompress.pipeline.learning import learn, next_best
 from autocompress.pipeline.progress import Progress, quiet
 from autocompress.pipeline.setting import Setting, prepare
@@ -84,7 +85,7 @@ def _finish(
 def _search(study: Any, setting: Setting, students: Students, progress: Progress) -> list[Record]:
     config, teacher = setting.config, setting.teacher
     trials = config.search.trials if setting.feasibility.feasible else 0
-    space = space_of(config, teacher.shape)
+    space = space_of(config, teacher.shape, layer_orders(config, teacher, progress))
     objective = Objective(
         draw=lambda trial: draw(trial, teacher.shape, space),
         reshape=lambda plan: reshape_plan(teacher.shape, plan),

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import product
 from math import ceil
 from typing import TypeVar
@@ -15,20 +15,22 @@ from torch import nn
 
 from autocompress.compression.depth import DepthStep, uniform
 from autocompress.compression.distillation import DistillStep, TeacherLogits
-from autocompress.compression.importance import fisher_scores, order_units
-from autocompress.compression.method import Context, Space
+from autocompress.compression.method import Context, LayerImportance, Space
 from autocompress.compression.methods import apply_plan, draw
+from autocompress.compression.order import Rankings
 from autocompress.compression.quantization import QuantizeStep
+from autocompress.compression.sublayers import Documents, documents_of
 from autocompress.config import RunConfig
 from autocompress.evaluation.task import Batch
 from autocompress.pipeline.progress import Progress, quiet
 from autocompress.pipeline.teacher import Teacher, training_batches
-from autocompress.plan import CompressionPlan
+from autocompress.plan import CompressionPlan, Criterion
 from autocompress.shape import Bits, ModelShape
 
 T = TypeVar("T", bound=bool | int | float | str)
 
-FISHER_BATCHES = 8
+RANKING_BATCHES = 8
+"""Training batches on which the importance of units is measured."""
 KEPT_STUDENTS = 4
 """Distilled students kept in memory: candidates that differ only in bits share one."""
 
@@ -45,6 +47,11 @@ def space_of(config: RunConfig, shape: ModelShape) -> Space:
         ffn_bits=chosen.ffn_bits,
         embedding_bits=chosen.embedding_bits,
         align=chosen.align,
+        heads_order=chosen.heads_order,
+        neurons_order=chosen.neurons_order,
+        allocation=chosen.allocation,
+        repair=chosen.repair,
+        repair_batches=chosen.repair_batches,
         distill_steps=config.search.distill_steps,
         learning_rate=config.search.learning_rate,
         seed=config.search.seed,
@@ -58,8 +65,8 @@ class Chosen:
     params: Mapping[str, object]
 
     def suggest_categorical(self, name: str, choices: Sequence[T]) -> T:
-        """Return the choice made for ``name``."""
-        return choices[choices.index(self.params[name])]
+        """Return the choice made for ``name``; where there is one alone, it need not be made."""
+        return choices[0] if len(choices) == 1 else choices[choices.index(self.params[name])]
 
     def suggest_int(self, name: str, low: int, high: int) -> int:
         """Return the choice made for ``name``."""
@@ -72,7 +79,8 @@ class Chosen:
 
 def choices(space: Space) -> dict[str, tuple[object, ...]]:
     """Return the choices of each parameter that the methods ask for."""
-    names = ("depth", "heads_keep", "ffn_keep", "attention_bits", "ffn_bits", "embedding_bits")
+    units = ("heads_order", "neurons_order", "heads_keep", "ffn_keep", "allocation", "repair")
+    names = ("depth", *units, "attention_bits", "ffn_bits", "embedding_bits")
     return {name: getattr(space, name) for name in names}
 
 
@@ -90,6 +98,7 @@ def anchors(shape: ModelShape, space: Space) -> dict[str, dict[str, object]]:
 
     def params(depth: int, bits: int) -> dict[str, object]:
         widths: dict[str, object] = {"depth": depth, "heads_keep": 1.0, "ffn_keep": 1.0}
+        widths |= {name: getattr(space, name)[0] for name in ("heads_order", "neurons_order", "allocation", "repair")}
         return {**widths, "attention_bits": bits, "ffn_bits": bits, "embedding_bits": bits}
 
     half = max(1, layers // 2)
@@ -120,14 +129,14 @@ def alternatives(shape: ModelShape, space: Space) -> dict[str, CompressionPlan]:
 
 
 class Students:
-    """Makes students of plans: units ordered by importance once, distilled students shared between bit widths."""
+    """Makes students of plans: importance is measured once, distilled students are shared between bit widths."""
 
     def __init__(self, teacher: Teacher, *, batch_size: int, seed: int, progress: Progress = quiet) -> None:
         self._teacher, self._progress = teacher, progress
         self._batch_size = batch_size
         self._logits = TeacherLogits(teacher.model, len(teacher.task.dataset.train), teacher.shape.classes)
-        scores = fisher_scores(teacher.model, self._batches(FISHER_BATCHES, seed))
-        self._ordered = order_units(copy.deepcopy(teacher.model), scores)
+        self._rankings = Rankings(teacher.model, lambda: list(self._batches(RANKING_BATCHES, seed)))
+        self._documents = lru_cache(maxsize=1)(self._read_documents)
         self._distilled: OrderedDict[str, nn.Module] = OrderedDict()
 
     def _batches(self, steps: int, seed: int) -> Iterator[Batch]:
@@ -137,7 +146,21 @@ class Students:
         def on_step(step: int, total: int, loss: float) -> None:
             self._progress(stage, step, total, f"loss {loss:.3f}")
 
-        return Context(self._batches, self._logits, on_step)
+        return Context(self._batches, self._logits, on_step, self._rankings, self._documents)
+
+    def _read_documents(self, batches: int, seed: int) -> Documents:
+        return documents_of(self._teacher.model, self._batches(batches, seed))
+
+    def informed(self, space: Space) -> Space:
+        """Return ``space`` with the importance of units, where a choice in it reads that."""
+        if "global" not in space.allocation:
+            return space
+        criteria: dict[Criterion, None] = dict.fromkeys((*space.heads_order, *space.neurons_order))
+        return replace(space, importance={name: self._importance(name) for name in criteria})
+
+    def _importance(self, criterion: Criterion) -> tuple[LayerImportance, ...]:
+        found = self._rankings(criterion)
+        return tuple(LayerImportance(layer.heads.importance, layer.neurons.importance) for layer in found)
 
     def make(self, plan: CompressionPlan, stage: str = "distill") -> nn.Module:
         """Return the student of ``plan``, in eval mode; the same plan always gives the same student."""
@@ -145,7 +168,7 @@ class Students:
         trained, rest = CompressionPlan(plan.steps[:cut]), CompressionPlan(plan.steps[cut:])
         key = json.dumps(trained.to_json())
         if key not in self._distilled:
-            self._distilled[key] = apply_plan(self._ordered, trained, self._context(stage))
+            self._distilled[key] = apply_plan(self._teacher.model, trained, self._context(stage))
         self._distilled.move_to_end(key)
         while len(self._distilled) > KEPT_STUDENTS:
             self._distilled.popitem(last=False)

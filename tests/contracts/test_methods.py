@@ -13,7 +13,8 @@ from autocompress.plan import CompressionPlan
 from tests.compression.training_data import context_for
 
 SPACE = Space(depth=(2,), heads_keep=(0.5,), ffn_keep=(0.4,), attention_bits=(8,), ffn_bits=(4,),
-              embedding_bits=(8,), align=8, distill_steps=2)  # fmt: skip
+              embedding_bits=(8,), align=8, distill_steps=2, repair=("least_squares",))  # fmt: skip
+SHAPE_STAYS = {"order", "repair", "distill"}
 
 
 class FirstChoice:
@@ -36,7 +37,7 @@ def test_apply_leaves_the_shape_that_reshape_foresaw(model, name):
     step = method.suggest(FirstChoice(), before, SPACE)
     after = adapter_of(model).shape(method.apply(model, step, context_for(model)))
     assert after == method.reshape(before, step)
-    assert name == "distill" or after != before
+    assert name in SHAPE_STAYS or after != before
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -8,9 +8,8 @@ tokens that the logits do not hear, such as all but the first of a last layer, d
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -41,25 +40,29 @@ def curvatures(model: nn.Module, batches: Iterable[LabelledBatch]) -> list[Curva
     generator = torch.Generator().manual_seed(PROBES_SEED)
     documents = 0
     for batch in batches:
-        found: dict[int, tuple[Tensor, Tensor]] = {}
+        seen: dict[int, Tensor] = {}
+        given: dict[int, Tensor] = {}
 
-        def keep(index: int, found: dict[int, tuple[Tensor, Tensor]] = found) -> Any:
-            return lambda _module, args, output: found.update({index: (args[0].detach(), output)})
+        def keep(index: int, seen: dict[int, Tensor] = seen, given: dict[int, Tensor] = given) -> Callable[..., None]:
+            def hook(_module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+                seen[index], given[index] = args[0].detach(), output.requires_grad_()
+
+            return hook
 
         handles = [linear.register_forward_hook(keep(index)) for index, linear in enumerate(linears)]
         try:
             with torch.enable_grad():
                 logits = logits_of(model, batch.input_ids, batch.attention_mask)
+                signs = torch.randint(0, 2, logits.shape, generator=generator) * 2.0 - 1.0
+                probe = signs - signs.mean(1, keepdim=True)
+                slopes_of = torch.autograd.grad((logits * probe).sum(), [given[index] for index in sorted(given)])
         finally:
             for handle in handles:
                 handle.remove()
-        signs = torch.randint(0, 2, logits.shape, generator=generator) * 2.0 - 1.0
-        probe = signs - signs.mean(1, keepdim=True)
-        gradients = torch.autograd.grad((logits * probe).sum(), [found[index][1] for index in range(len(linears))])
         documents += len(logits)
         real = batch.attention_mask.bool()
-        for index, gradient in enumerate(gradients):
-            slopes, values = gradient[real], found[index][0][real]
+        for index, gradient in enumerate(slopes_of):
+            slopes, values = gradient[real], seen[index][real]
             weighted = values * slopes.norm(dim=1, keepdim=True)
             inputs[index].add_(weighted.T @ weighted)
             outputs[index].add_(slopes.T @ slopes)

@@ -58,16 +58,16 @@ def by_removal(removed: Sequence[int], costs: Sequence[float]) -> Ranking:
 
 
 def magnitude(model: nn.Module, batches: Sequence[TrainingBatch]) -> tuple[LayerRanking, ...]:
-    """Rank by the root mean square of a unit's weights, so that heads of any width and neurons compare.
+    """Rank by the squared L2 norm of a unit's weights: the share of all squares that goes with it.
 
     A head's are its rows of Q, K and V and its columns of the output projection; a neuron's its row of the first
     linear and its column of the second. No batch is read.
     """
 
     def score(layer: LayerModules, into: Sequence[str], out_of: str, width: int) -> Ranking:
-        rows = torch.stack([_weight(layer, path).square().mean(1) for path in into])
-        squares = torch.cat([rows, _weight(layer, out_of).square().mean(0)[None]])
-        return by_score(squares.mean(0).reshape(-1, width).mean(1).sqrt())
+        rows = torch.stack([_weight(layer, path).square().sum(1) for path in into])
+        squares = rows.sum(0) + _weight(layer, out_of).square().sum(0)
+        return by_score(squares.reshape(-1, width).sum(1))
 
     return tuple(
         LayerRanking(

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from autocompress.compression.importance import LayerRanking
+from autocompress.compression.fisher import MaskGradients
+from autocompress.compression.importance import LayerRanking, Ranking
 from autocompress.errors import ConfigError
 from autocompress.shape import ModelShape
 
@@ -144,6 +145,25 @@ def rearranged(gradients: Tensor, pruned: Sequence[int]) -> tuple[int, ...]:
                 left[unit], left[best] = True, False
                 chosen[place], cross, swapped = best, rest + gram[best], True
     return tuple(sorted(chosen))
+
+
+def rearrange(
+    rankings: Sequence[LayerRanking], gradients: Sequence[MaskGradients], keep: Keep
+) -> tuple[LayerRanking, ...]:
+    """Return rankings whose first ``keep`` units are those that ``rearranged`` leaves in each layer.
+
+    Only orders change, and they are good for this ``keep`` alone; what is kept, and what is pruned, stay in the order
+    that they had.
+    """
+
+    def better(ranking: Ranking, kept: int, samples: Tensor) -> Ranking:
+        pruned = set(rearranged(samples, ranking.order[kept:]))
+        return replace(ranking, order=tuple(sorted(ranking.order, key=pruned.__contains__)))
+
+    return tuple(
+        LayerRanking(better(layer.heads, heads, slopes.heads), better(layer.neurons, neurons, slopes.neurons))
+        for layer, slopes, heads, neurons in zip(rankings, gradients, keep.heads, keep.neurons, strict=True)
+    )
 
 
 def pruned_objective(gradients: Tensor, pruned: Sequence[int]) -> float:

@@ -31,17 +31,17 @@ def test_what_is_removed_last_comes_first_and_counts_with_the_largest_cost_so_fa
     assert by_removal([2, 0, 1], [1.0, 0.5, 4.0]) == Ranking((1, 0, 2), (4.0, 1.0, 1.0))
 
 
-def test_magnitude_is_the_root_mean_square_of_a_units_weights(model):
+def test_magnitude_is_the_sum_of_squares_of_a_units_weights(model):
     layer = adapter_of(model).layers(model)[0]
     found = magnitude(model, [])[0]
     head = found.heads.order[0]
     rows = slice(12 * head, 12 * head + 12)
     parts = [layer.get(path).weight[rows].reshape(-1) for path in (layer.query, layer.key, layer.value)]
-    expected = torch.cat([*parts, layer.get(layer.output).weight[:, rows].reshape(-1)]).square().mean().sqrt().detach()
+    expected = torch.cat([*parts, layer.get(layer.output).weight[:, rows].reshape(-1)]).square().sum().detach()
     assert found.heads.importance[0] == pytest.approx(float(expected), rel=1e-5)
     neuron = found.neurons.order[-1]
     both = torch.cat([layer.get(layer.ffn_in).weight[neuron], layer.get(layer.ffn_out).weight[:, neuron]])
-    assert found.neurons.importance[-1] == pytest.approx(float(both.detach().square().mean().sqrt()), rel=1e-5)
+    assert found.neurons.importance[-1] == pytest.approx(float(both.detach().square().sum()), rel=1e-5)
 
 
 def test_l2p_follows_neurons_wherever_they_stand(model):

@@ -3,12 +3,14 @@ from itertools import combinations, product
 import pytest
 import torch
 
+from autocompress.compression.fisher import MaskGradients
 from autocompress.compression.importance import LayerRanking, by_score
 from autocompress.compression.mask_search import (
     Keep,
     encoder_macs,
     mask_search,
     pruned_objective,
+    rearrange,
     rearranged,
     share_out,
 )
@@ -83,6 +85,18 @@ def test_rearrangement_prunes_as_many_and_never_raises_the_objective(seed):
     one_swap_away = [chosen for chosen in objectives if len(set(chosen) & set(found)) == 2]
     assert all(objectives[chosen] >= objectives[found] - 1e-9 for chosen in one_swap_away)
     assert rearranged(gradients, ()) == ()
+
+
+def test_rearranged_rankings_keep_the_units_that_are_left_first():
+    found = rankings()
+    generator = torch.Generator().manual_seed(7)
+    slopes = [MaskGradients(torch.randn(9, 3, generator=generator), torch.randn(9, 6, generator=generator))] * 2
+    better = rearrange(found, slopes, Keep((2, 1), (3, 4)))
+    for layer, before, kept in zip(better, found, (3, 4), strict=True):
+        assert set(layer.neurons.order[kept:]) == set(rearranged(slopes[0].neurons, before.neurons.order[kept:]))
+        assert [unit for unit in before.neurons.order if unit in layer.neurons.order[:kept]] == list(
+            layer.neurons.order[:kept]
+        )
 
 
 def test_rearrangement_sees_units_that_cancel():

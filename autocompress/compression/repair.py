@@ -68,23 +68,33 @@ def apply(model: nn.Module, step: RepairStep, context: Context) -> nn.Module:
 
 
 def repair(model: nn.Module, documents: Documents, kind: RepairKind) -> nn.Module:
-    """Repair ``model`` in place; a narrower residual stream is that of the dense model's first channels."""
+    """Repair ``model`` in place; a narrower residual stream is that of the dense model's first channels.
+
+    Mask tuning follows Kwon: the first layer's attention is left out, the last feed-forward block is tuned on the first
+    tokens alone, and it ends where scales are rejected.
+    """
     origins, theirs = teacher_layers(model, documents.model), output_linears(documents.model)
-    last = len(theirs) // 2 - 1
-    stands_for = [following - 1 for following in (*origins[1:], last + 1)]
-    linears = output_linears(model)
-    walk = Walk(model, documents.batches)
-    for index, (origin, end) in enumerate(zip(origins, stands_for, strict=True)):
-        attention, ffn = linears[2 * index : 2 * index + 2]
-        weights = torch.where(walk.first_token, 1.0, OTHER_TOKENS) if end == last else None
-        inputs, residual = walk.reads(index, attention)
-        _refit(attention, inputs, documents.target(2 * origin, residual), kind, weights)
-        if end != origin:
-            _take_over(ffn.norm, theirs[2 * end + 1].norm)
-        inputs, residual = walk.reads(index, ffn)
-        _refit(ffn, inputs, documents.target(2 * end + 1, residual), kind, weights)
-        walk.advance(ffn, inputs, residual)
+    depth = len(theirs) // 2
+    linears, walk = output_linears(model), Walk(model, documents.batches)
+    for index, (origin, following) in enumerate(zip(origins, (*origins[1:], depth), strict=True)):
+        for linear, reference in ((linears[2 * index], 2 * origin), (linears[2 * index + 1], 2 * following - 1)):
+            is_ffn, in_last = linear.width == 1, following == depth
+            if is_ffn and following - 1 != origin:
+                _take_over(linear.norm, theirs[reference].norm)
+            inputs, residual = walk.reads(index, linear)
+            targets = documents.target(reference, residual)
+            if kind == "least_squares":
+                _refit(linear.module, inputs, targets, _weights(walk.first_token) if in_last else None)
+            elif is_ffn or origin > 0:
+                rows = walk.first_token if is_ffn and in_last else slice(None)
+                if not _tune(linear, inputs[rows], targets[rows]):
+                    return model
+        walk.advance(linear, inputs, residual)
     return model
+
+
+def _weights(first_token: Tensor) -> Tensor:
+    return torch.where(first_token, 1.0, OTHER_TOKENS)
 
 
 @torch.no_grad()
@@ -94,13 +104,17 @@ def _take_over(norm: nn.Module, dense: nn.Module) -> None:
 
 
 @torch.no_grad()
-def _refit(linear: OutputLinear, inputs: Tensor, targets: Tensor, kind: RepairKind, weights: Tensor | None) -> None:
-    module = linear.module
-    if kind == "least_squares":
-        weight, bias = least_squares(inputs, targets, module, damping=DAMPING, weights=weights)
-        module.weight.copy_(weight)
-        module.bias.copy_(bias)
-        return
-    scales = unit_scales(inputs, targets, module.weight, module.bias, width=linear.width)
-    if scales is not None:
-        module.weight.mul_(scales.repeat_interleave(linear.width).float())
+def _refit(module: nn.Linear, inputs: Tensor, targets: Tensor, weights: Tensor | None) -> None:
+    weight, bias = least_squares(inputs, targets, module, damping=DAMPING, weights=weights)
+    module.weight.copy_(weight)
+    module.bias.copy_(bias)
+
+
+@torch.no_grad()
+def _tune(linear: OutputLinear, inputs: Tensor, targets: Tensor) -> bool:
+    """Scale the units of ``linear``, unless that is rejected; return whether it was done."""
+    scales = unit_scales(inputs, targets, linear.module.weight, linear.module.bias, width=linear.width)
+    if scales is None:
+        return False
+    linear.module.weight.mul_(scales.repeat_interleave(linear.width).float())
+    return True

@@ -17,25 +17,23 @@ CONVERGED = (0, 1, 2)
 """LSMR's reasons to stop: zero is the solution, the equations hold, or the squares are least."""
 
 
-def unit_scales(inputs: Tensor, targets: Tensor, weight: Tensor, bias: Tensor, *, width: int) -> Tensor | None:
+def unit_scales(inputs: Tensor, errors: Tensor, weight: Tensor, *, width: int) -> Tensor | None:
     """Return the scale of each unit (units,), float64, or ``None`` where Kwon's rule rejects them.
 
-    LSMR, damped by 1, for the shift x - 1 in min |A x - b|: a column of A is what a unit adds to the outputs of all
-    tokens, b is the targets without the bias. A is as tall as tokens times outputs; LSMR gets a square root of A^T A,
-    (W^T W) * (X^T X), whose squares differ by a constant. Rejected is what does not converge, or scales beyond 10.
+    LSMR, damped by 1, for the shift x - 1 in min |A (x - 1) - e|: a column of A is what a unit adds to the outputs of
+    all tokens. A is as tall as tokens times outputs; LSMR gets a square root of A^T A, (W^T W) * (X^T X), whose
+    squares differ by a constant. Rejected is what does not converge, or scales beyond 10.
 
     Args:
         inputs: X, (tokens x units * width).
-        targets: (tokens x outputs).
+        errors: e, (tokens x outputs): what should be given, less what is given.
         weight: W, (outputs x units * width).
-        bias: (outputs,).
         width: Channels of one unit.
     """
     x, w = inputs.double(), weight.detach().double()
     units = x.shape[1] // width
     gram = ((x.T @ x) * (w.T @ w)).reshape(units, width, units, width).sum((1, 3))
-    error = targets.double() - x @ w.T - bias.detach().double()
-    cross = (x * (error @ w)).sum(0).reshape(units, width).sum(1)
+    cross = (x * (errors.double() @ w)).sum(0).reshape(units, width).sum(1)
     roots, vectors = torch.linalg.eigh(gram)
     live = roots > roots[-1].clamp(min=torch.finfo(torch.float64).tiny) * 1e-12
     root = (vectors[:, live] * roots[live].sqrt()).T

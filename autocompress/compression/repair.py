@@ -13,13 +13,15 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from autocompress.compression.captures import OutputLinear, output_linears
 from autocompress.compression.least_squares import least_squares
 from autocompress.compression.lineage import teacher_layers
 from autocompress.compression.mask_tuning import unit_scales
 from autocompress.compression.method import Context, Space
-from autocompress.compression.sublayers import Documents, Walk
+from autocompress.compression.sublayers import Documents, Reading, Walk
+from autocompress.models.load import adapter_of
 from autocompress.plan import RepairKind, Suggest
 from autocompress.shape import ModelShape
 
@@ -74,47 +76,58 @@ def repair(model: nn.Module, documents: Documents, kind: RepairKind) -> nn.Modul
     tokens alone, and it ends where scales are rejected.
     """
     origins, theirs = teacher_layers(model, documents.model), output_linears(documents.model)
-    depth = len(theirs) // 2
+    depth, hidden = len(theirs) // 2, adapter_of(model).shape(model).hidden
     linears, walk = output_linears(model), Walk(model, documents.batches)
+    refits = kind == "least_squares"
     for index, (origin, following) in enumerate(zip(origins, (*origins[1:], depth), strict=True)):
-        for linear, reference in ((linears[2 * index], 2 * origin), (linears[2 * index + 1], 2 * following - 1)):
-            is_ffn, in_last = linear.width == 1, following == depth
-            if is_ffn and following - 1 != origin:
-                _take_over(linear.norm, theirs[reference].norm)
-            inputs, residual = walk.reads(index, linear)
-            targets = documents.target(reference, residual)
-            if kind == "least_squares":
-                _refit(linear.module, inputs, targets, _weights(walk.first_token) if in_last else None)
-            elif is_ffn or origin > 0:
-                rows = walk.first_token if is_ffn and in_last else slice(None)
-                if not _tune(linear, inputs[rows], targets[rows]):
-                    return model
-        walk.advance(linear, inputs, residual)
+        attention, ffn = linears[2 * index : 2 * index + 2]
+        first = walk.first_token if following == depth else None
+        reading = walk.attention(index)
+        sums: Tensor | None = reading.sums
+        if refits or origin > 0:
+            sums = _mend(attention, reading, documents.sums[2 * origin][:, :hidden], kind, first if refits else None)
+        if sums is None:
+            return model
+        if following - 1 != origin:
+            _take_over(ffn.norm, theirs[2 * following - 1].norm)
+        reading = walk.feed_forward(index, sums)
+        sums = _mend(ffn, reading, documents.sums[2 * following - 1][:, :hidden], kind, first)
+        if sums is None:
+            return model
+        walk.advance(index, sums)
     return model
 
 
-def _weights(first_token: Tensor) -> Tensor:
-    return torch.where(first_token, 1.0, OTHER_TOKENS)
+@torch.no_grad()
+def _mend(
+    linear: OutputLinear, reading: Reading, dense: Tensor, kind: RepairKind, first: Tensor | None
+) -> Tensor | None:
+    """Change ``linear`` so that the sums it adds to come near to ``dense``; return them, ``None`` where it is rejected.
+
+    Args:
+        linear: To change.
+        reading: What it reads, and the sums so far.
+        dense: The dense model's sums (real tokens x hidden).
+        kind: How.
+        first: The tokens that matter most, where not all matter the same.
+    """
+    module, errors = linear.module, dense - reading.sums
+    if kind == "least_squares":
+        weights = None if first is None else torch.where(first, 1.0, OTHER_TOKENS)
+        weight, bias = least_squares(reading.inputs, errors, damping=DAMPING, weights=weights)
+    else:
+        rows = slice(None) if first is None else first
+        scales = unit_scales(reading.inputs[rows], errors[rows], module.weight, width=linear.width)
+        if scales is None:
+            return None
+        weight = module.weight * (scales - 1.0).float().repeat_interleave(linear.width)
+        bias = torch.zeros_like(module.bias)
+    module.weight.add_(weight)
+    module.bias.add_(bias)
+    return reading.sums + functional.linear(reading.inputs, weight, bias)
 
 
 @torch.no_grad()
 def _take_over(norm: nn.Module, dense: nn.Module) -> None:
     for parameter, theirs in zip(norm.parameters(), dense.parameters(), strict=True):
         parameter.copy_(theirs[: len(parameter)])
-
-
-@torch.no_grad()
-def _refit(module: nn.Linear, inputs: Tensor, targets: Tensor, weights: Tensor | None) -> None:
-    weight, bias = least_squares(inputs, targets, module, damping=DAMPING, weights=weights)
-    module.weight.copy_(weight)
-    module.bias.copy_(bias)
-
-
-@torch.no_grad()
-def _tune(linear: OutputLinear, inputs: Tensor, targets: Tensor) -> bool:
-    """Scale the units of ``linear``, unless that is rejected; return whether it was done."""
-    scales = unit_scales(inputs, targets, linear.module.weight, linear.module.bias, width=linear.width)
-    if scales is None:
-        return False
-    linear.module.weight.mul_(scales.repeat_interleave(linear.width).float())
-    return True

@@ -1,4 +1,7 @@
-"""Calibration documents on their way through a model, sublayer by sublayer: what a linear reads and should give."""
+"""Calibration documents on their way through a model, sublayer by sublayer: what a linear reads, and what it adds to.
+
+Layers are post-norm, as BERT's are: hidden = norm(residual + linear(units)), in attention and in feed-forward blocks.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from autocompress.compression.captures import OutputLinear, hooked, module_inputs, output_linears
+from autocompress.compression.captures import hooked, module_inputs, output_linears
 from autocompress.models.load import adapter_of
 from autocompress.training.loop import LabelledBatch, logits_of
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": functional.gelu, "relu": functional.relu}
 
 
 class _ReachedError(Exception):
@@ -33,10 +39,6 @@ class Documents:
     batches: tuple[LabelledBatch, ...]
     sums: tuple[Tensor, ...]
 
-    def target(self, index: int, residual: Tensor) -> Tensor:
-        """Return what the linear at ``index`` should give where ``residual`` (real tokens x hidden) is added to it."""
-        return self.sums[index][:, : residual.shape[1]] - residual
-
 
 def documents_of(model: nn.Module, batches: Iterable[LabelledBatch]) -> Documents:
     """Run a dense model over ``batches``, once."""
@@ -51,6 +53,14 @@ def documents_of(model: nn.Module, batches: Iterable[LabelledBatch]) -> Document
     return Documents(model, tuple(kept), tuple(torch.cat(part) for part in parts))
 
 
+@dataclass(frozen=True)
+class Reading:
+    """``inputs`` of a linear (real tokens x inputs) and ``sums`` (real tokens x hidden) that the next norm reads."""
+
+    inputs: Tensor
+    sums: Tensor
+
+
 class Walk:
     """A model that is changed sublayer by sublayer, each seeing what the changed ones before it give.
 
@@ -60,35 +70,55 @@ class Walk:
     """
 
     def __init__(self, model: nn.Module, batches: Sequence[LabelledBatch]) -> None:
-        self._layers = [layer.layer for layer in adapter_of(model).layers(model)]
+        adapter = adapter_of(model)
+        self._layers, self._linears = adapter.layers(model), output_linears(model)
+        self._activation = ACTIVATIONS[adapter.shape(model).activation]
         self._real = [batch.attention_mask.bool() for batch in batches]
-        self._calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
-        for batch in batches:
-            self._calls.append(_call_of(model, self._layers[0], batch))
+        self._calls = [_call_of(model, self._layers[0].layer, batch) for batch in batches]
         self.first_token = torch.cat([_firsts(real) for real in self._real])
         """(real tokens,) bool: the first of its document, which the classifier reads."""
 
     @torch.no_grad()
-    def reads(self, layer: int, linear: OutputLinear) -> tuple[Tensor, Tensor]:
-        """Return what ``linear`` reads (real tokens x inputs), and the residual added to it (real tokens x hidden)."""
-        inputs, residuals = [], []
+    def attention(self, layer: int) -> Reading:
+        """Return what the output projection of ``layer`` reads; documents stand before the layer."""
+        linear, module = self._linears[2 * layer], self._layers[layer].layer
+        inputs, sums = [], []
         for real, (args, options) in zip(self._real, self._calls, strict=True):
-            seen = _stop_at(self._layers[layer], args, options, linear)
-            inputs.append(seen[0][real])
-            residuals.append(seen[1][real] - nn.functional.linear(inputs[-1], linear.module.weight, linear.module.bias))
-        return torch.cat(inputs), torch.cat(residuals)
+            found: dict[int, Tensor] = {}
+
+            def keep(index: int, found: dict[int, Tensor] = found) -> Callable[..., None]:
+                return lambda _module, given: _take(found, index, given[0], last=1)
+
+            with hooked([linear.module, linear.norm], keep), suppress(_ReachedError):
+                module(*args, **options)
+            inputs.append(found[0][real])
+            sums.append(found[1][real])
+        return Reading(torch.cat(inputs), torch.cat(sums))
 
     @torch.no_grad()
-    def advance(self, linear: OutputLinear, inputs: Tensor, residual: Tensor) -> None:
-        """Take what the layer's last linear reads for the end of the layer: documents stand before the next one."""
-        hidden = linear.norm(linear.module(inputs) + residual)
-        start = 0
+    def feed_forward(self, layer: int, sums: Tensor) -> Reading:
+        """Return what the second feed-forward linear reads, for the ``sums`` that the attention's norm reads."""
+        linear, modules = self._linears[2 * layer + 1], self._layers[layer]
+        residual = self._linears[2 * layer].norm(sums)
+        inputs = self._activation(modules.get(modules.ffn_in)(residual))
+        return Reading(inputs, residual + linear.module(inputs))
+
+    @torch.no_grad()
+    def advance(self, layer: int, sums: Tensor) -> None:
+        """Let documents stand before the next layer, for the ``sums`` that the last norm of ``layer`` reads."""
+        hidden, start = self._linears[2 * layer + 1].norm(sums), 0
         for index, (real, (args, options)) in enumerate(zip(self._real, self._calls, strict=True)):
             count = int(real.sum())
             padded = torch.zeros_like(args[0])
             padded[real] = hidden[start : start + count]
             self._calls[index] = ((padded, *args[1:]), options)
             start += count
+
+
+def _take(found: dict[int, Tensor], index: int, value: Tensor, *, last: int) -> None:
+    found[index] = value
+    if index == last:
+        raise _ReachedError
 
 
 def _firsts(real: Tensor) -> Tensor:
@@ -112,22 +142,3 @@ def _call_of(model: nn.Module, layer: nn.Module, batch: LabelledBatch) -> tuple[
     finally:
         handle.remove()
     return found[0]
-
-
-def _stop_at(
-    layer: nn.Module, args: tuple[Any, ...], options: dict[str, Any], linear: OutputLinear
-) -> tuple[Tensor, Tensor]:
-    """Run a layer up to the norm after ``linear``, and return what both read."""
-    found: dict[int, Tensor] = {}
-
-    def keep(index: int) -> Callable[..., None]:
-        def hook(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            found[index] = inputs[0]
-            if index == 1:
-                raise _ReachedError
-
-        return hook
-
-    with hooked([linear.module, linear.norm], keep), suppress(_ReachedError):
-        layer(*args, **options)
-    return found[0], found[1]

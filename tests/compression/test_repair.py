@@ -51,42 +51,39 @@ def test_least_squares_of_kept_columns_is_where_removal_with_compensation_ends()
     kept = torch.tensor(sorted(set(range(12)) - set(removal.removed)))
     narrow = torch.nn.Linear(7, 5)
     narrow.weight.data, narrow.bias.data = dense.weight.detach()[:, kept].clone(), dense.bias.detach().clone()
-    weight, bias = least_squares(x[:, kept], dense(x).detach(), narrow, damping=0.0)
-    torch.testing.assert_close(weight.double(), removal.weight[:, kept], rtol=1e-3, atol=1e-4)
-    torch.testing.assert_close(bias, dense.bias.detach(), rtol=1e-3, atol=1e-4)
+    weight, bias = least_squares(x[:, kept], (dense(x) - narrow(x[:, kept])).detach(), damping=0.0)
+    found = (narrow.weight + weight).detach().double()
+    torch.testing.assert_close(found, removal.weight[:, kept], rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(bias, torch.zeros(5), rtol=1e-3, atol=1e-4)
 
 
 def test_least_squares_is_the_damped_weighted_fit():
-    x, linear = tokens()
-    y, w = torch.randn(120, 5), torch.rand(120)
-    weight, bias = least_squares(x, y, linear, damping=0.1, weights=w)
+    x, _ = tokens()
+    errors, w = torch.randn(120, 5), torch.rand(120)
+    weight, bias = least_squares(x, errors, damping=0.1, weights=w)
     design = torch.cat([x, torch.ones(120, 1)], 1).double()
     gram = design.T @ (w.double()[:, None] * design)
     ridge = torch.diag(torch.tensor([0.1 * float(gram.diagonal()[:12].mean())] * 12 + [0.0], dtype=torch.float64))
-    start = torch.cat([linear.weight, linear.bias[:, None]], 1).detach().double()
-    right = (w[:, None] * y).double().T @ design + start @ ridge
-    expected = right @ torch.linalg.inv(gram + ridge)
+    expected = (w[:, None] * errors).double().T @ design @ torch.linalg.inv(gram + ridge)
     torch.testing.assert_close(torch.cat([weight, bias[:, None]], 1).double(), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("width", [1, 3])
 def test_mask_tuning_is_the_damped_fit_of_scales_and_never_raises_the_error(width):
     x, linear = tokens()
-    w, bias = linear.weight.detach().double(), linear.bias.detach().double()
-    y = x.double() @ w.T + bias + 0.5 * torch.randn(120, 5).double()
-    scales = unit_scales(x, y.float(), linear.weight, linear.bias, width=width)
+    w, errors = linear.weight.detach().double(), 0.5 * torch.randn(120, 5) + 0.3 * x[:, :5]
+    scales = unit_scales(x, errors, linear.weight, width=width)
     columns = torch.einsum("tuk,ouk->tou", x.double().reshape(120, -1, width), w.reshape(5, -1, width)).flatten(0, 1)
-    right = (y - bias).reshape(-1) - columns.sum(1)
+    right = errors.double().reshape(-1)
     identity = torch.eye(12 // width, dtype=torch.float64)
     expected = 1 + torch.linalg.solve(columns.T @ columns + identity, columns.T @ right)
     torch.testing.assert_close(scales, expected, rtol=1e-4, atol=1e-6)
-    before, after = right, (y - bias).reshape(-1) - columns @ scales
-    assert after.square().sum() <= before.square().sum()
+    assert (right - columns @ (scales - 1)).square().sum() < right.square().sum()
 
 
 def test_scales_beyond_ten_are_rejected():
     x, linear = tokens()
-    assert unit_scales(x, 100 * linear(x).detach(), linear.weight, linear.bias, width=1) is None
+    assert unit_scales(x, 99 * (x @ linear.weight.detach().T), linear.weight, width=1) is None
 
 
 def test_a_student_of_refitted_weights_is_far_nearer_to_its_teacher(model):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -81,13 +81,16 @@ class Feasibility:
 def assess(shape: ModelShape, space: Space, budget: Budget, predictor: Predictor, tokens: int) -> Feasibility:
     """Predict every candidate of the space and hold it against the budget.
 
+    What changes no width is left at its first choice; so is the allocation, as importance is not measured yet.
+
     Raises:
         OutOfRangeError: The predictor does not know some of them.
     """
     teacher = predictor.predict(shape, tokens).figures()
     limits = budget.resolve(teacher)
     plans: dict[ModelShape, CompressionPlan] = {}
-    for _, plan in every_plan(shape, space):
+    alike = {name: getattr(space, name)[:1] for name in ("heads_order", "neurons_order", "allocation", "repair")}
+    for _, plan in every_plan(shape, replace(space, **alike)):
         plans.setdefault(reshape_plan(shape, plan), plan)
     students = tuple(plans)
     costs = predictor.predict_many(students, tokens)

@@ -62,3 +62,9 @@ def test_a_plan_is_applied_the_same_way_twice(model):
     context: Context = context_for(model)
     first, second = (apply_plan(model, plan, context).state_dict() for _ in range(2))
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_an_empty_plan_leaves_the_teacher_as_it_is(model):
+    student = apply_plan(model, CompressionPlan(), context_for(model))
+    assert student is not model
+    assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in student.state_dict().items())

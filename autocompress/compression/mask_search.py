@@ -55,7 +55,7 @@ def mask_search(
         align: Neurons are kept in multiples of this many.
 
     Raises:
-        ConfigError: The budget is below the least, or criteria differ in the number of units.
+        ConfigError: The budget is below that.
     """
     head_macs, neuron_macs = _head_macs(shape, shape.layers[0].head_width, tokens), _neuron_macs(shape, tokens)
     heads = [ranking.heads.importance for ranking in rankings]

@@ -187,16 +187,7 @@ class Campaign:
         return result
 
     def _run(self, shape: ModelShape, timing: Timing) -> Measurement | Failure:
-        with tempfile.TemporaryDirectory(prefix="autocompress-") as folder:
-            stem, weights = Path(folder, "model"), random_weights(shape)
-            artifact = build(shape, weights, stem, engine=self.engine, tokens=self.tokens, target=self.bench.target)
-            date = datetime.now(UTC).isoformat("T", "seconds")
-            known_ids = replace(timing, vocabulary=shape.vocabulary)  # A block's is smaller than the teacher's.
-            result = self.bench.runner.run(artifact, known_ids, provenance={"date": date})
-        if isinstance(result, Failure):
-            return result
-        refuse_mixing(self.profile, result)
-        return with_power(result, self.profile.power_w)
+        return measure_shape(shape, self.profile, self.engine, tokens=self.tokens, timing=timing, bench=self.bench)
 
     def _spare(self, deadline: Deadline) -> int:
         """Return how many samples may be measured again."""
@@ -211,6 +202,26 @@ class Campaign:
             known = None  # A file that cannot be read, or is of an older version, is what profiling replaces.
         samples = known.samples if known is not None and made_by(known, self.identity) else ()
         return tuple(sample for sample in samples if (sample.shape, sample.tokens) not in retaken)
+
+
+def measure_shape(
+    shape: ModelShape, profile: DeviceProfile, engine: str, *, tokens: int, timing: Timing, bench: Bench
+) -> Measurement | Failure:
+    """Build a model of ``shape`` with random weights, run it on a device, and return what was measured.
+
+    Raises:
+        DeviceError: The device cannot be reached, or is emulated and its profile does not say so, or the reverse.
+    """
+    with tempfile.TemporaryDirectory(prefix="autocompress-") as folder:
+        stem, weights = Path(folder, "model"), random_weights(shape)
+        artifact = build(shape, weights, stem, engine=engine, tokens=tokens, target=bench.target)
+        date = datetime.now(UTC).isoformat("T", "seconds")
+        known_ids = replace(timing, vocabulary=shape.vocabulary)  # A block's is smaller than the teacher's.
+        result = bench.runner.run(artifact, known_ids, provenance={"date": date})
+    if isinstance(result, Failure):
+        return result
+    refuse_mixing(profile, result)
+    return with_power(result, profile.power_w)
 
 
 def _power(measured: Iterable[Measurement]) -> dict[str, str]:

@@ -22,7 +22,7 @@ from autocompress.pipeline.teacher import Teacher
 from autocompress.pipeline.workspace import Workspace
 from autocompress.plan import CompressionPlan
 from autocompress.report.values import RunReport
-from autocompress.search.objective import Objective
+from autocompress.search.objective import Objective, Scored
 from autocompress.search.records import Record, finalists, records
 from autocompress.search.storage import bind, mend, open_study, storage_errors
 from autocompress.search.study import search as run_study
@@ -116,9 +116,10 @@ def _search(study: Any, setting: Setting, students: Students, progress: Progress
     return found
 
 
-def _score(plan: CompressionPlan, students: Students, teacher: Teacher, config: RunConfig) -> float:
+def _score(plan: CompressionPlan, students: Students, teacher: Teacher, config: RunConfig) -> Scored:
     student = students.make(plan)
-    return teacher.task.evaluate(predict_with(student), "validation", limit=config.search.score_limit).value
+    score = teacher.task.evaluate(predict_with(student), "validation", limit=config.search.score_limit)
+    return Scored(score.value, score.standard_error)
 
 
 def _scored(found: Sequence[Record]) -> int:

@@ -15,7 +15,7 @@ from autocompress.cost import Budget
 from autocompress.devices.quantities import Hours, LatencyLimit, Points, SizeLimit
 from autocompress.devices.validation import MisfitError, explain, read_mapping
 from autocompress.errors import ConfigError
-from autocompress.plan import LayerSelection
+from autocompress.plan import Allocation, Criterion, HeadCriterion, LayerSelection, RepairKind
 from autocompress.shape import Bits, EmbeddingBits
 
 SCHEMA_FILE = Path(__file__).with_name("run.schema.json")
@@ -172,6 +172,19 @@ class Space(Section):
     embedding_bits: tuple[EmbeddingBits, ...] = Field(
         default=(32, 8, 4), min_length=1, description="Of the token embedding, which cannot have 2."
     )
+    heads_order: tuple[HeadCriterion, ...] = Field(
+        default=("fisher",), min_length=1, description="What heads are ordered by, before the last are removed."
+    )
+    neurons_order: tuple[Criterion, ...] = Field(
+        default=("fisher",), min_length=1, description="The same for feed-forward neurons."
+    )
+    allocation: tuple[Allocation, ...] = Field(
+        default=("uniform",), min_length=1, description="Equal shares for all layers, or the most important of all."
+    )
+    repair: tuple[RepairKind, ...] = Field(
+        default=("none",), min_length=1, description="How weights make up for what was removed, before any training."
+    )
+    repair_batches: Count = Field(default=8, description="Training batches that a repair reads, without their labels.")
     align: Count = Field(default=32, description="Neurons and hidden channels are kept in multiples of this many.")
 
     @field_validator("*")

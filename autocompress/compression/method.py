@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from torch import Tensor, nn
 
-from autocompress.plan import LayerSelection, Step, Suggest
+from autocompress.errors import UnsupportedError
+from autocompress.plan import Allocation, Criterion, HeadCriterion, LayerSelection, RepairKind, Step, Suggest
 from autocompress.shape import Bits, EmbeddingBits, ModelShape
 from autocompress.training.loop import LabelledBatch
 
@@ -19,6 +20,14 @@ class TrainingBatch(LabelledBatch, Protocol):
     @property
     def indices(self) -> Tensor:
         """(batch,) int64, the place of each example in the training split."""
+
+
+@dataclass(frozen=True)
+class LayerImportance:
+    """Importance of each head and each neuron of one layer, the most important first."""
+
+    heads: tuple[float, ...]
+    neurons: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -35,6 +44,11 @@ class Space:
         attention_bits, ffn_bits, embedding_bits: Bit widths.
         align: Neurons and hidden channels are kept in multiples of this many, so that no vector lane is left empty.
         distill_steps, learning_rate, seed: The short distillation that every candidate gets.
+        heads_order, neurons_order: Criteria of importance, keys of ``order.CRITERIA``.
+        allocation: Whether layers keep equal shares of their units, or compete for as many.
+        repair, repair_batches: Kinds of ``repair``, and the calibration batches that it reads.
+        importance: Of the teacher's layers, by criterion; only ``global`` allocation reads it, and is uniform without.
+        layers: The same of the layers that are left, by the chosen criteria: what ``methods.draw`` makes of it.
     """
 
     depth: tuple[int, ...]
@@ -50,6 +64,13 @@ class Space:
     depth_selection: tuple[LayerSelection, ...] = ("uniform",)
     layer_orders: Mapping[LayerSelection, tuple[int, ...]] = field(default_factory=dict)
     hidden_keep: tuple[float, ...] = (1.0,)
+    heads_order: tuple[HeadCriterion, ...] = ("fisher",)
+    neurons_order: tuple[Criterion, ...] = ("fisher",)
+    allocation: tuple[Allocation, ...] = ("uniform",)
+    repair: tuple[RepairKind, ...] = ("none",)
+    repair_batches: int = 8
+    importance: Mapping[Criterion, tuple[LayerImportance, ...]] = field(default_factory=dict)
+    layers: tuple[LayerImportance, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -60,11 +81,15 @@ class Context:
         batches: ``batches(steps, seed)`` yields that many training batches.
         teacher_logits: Logits (batch x classes) of the teacher for a training batch.
         on_step: Called with (step, steps, loss) while something trains.
+        rankings: ``rankings(criterion)`` is the ``importance.LayerRanking`` of each of the teacher's layers.
+        documents: ``documents(batches, seed)`` are ``sublayers.Documents`` that went through the dense model.
     """
 
     batches: Callable[[int, int], Iterable[Any]]
     teacher_logits: Callable[[TrainingBatch], Tensor]
     on_step: Callable[[int, int, float], None] | None = field(default=None, compare=False)
+    rankings: Callable[[Criterion], Any] = field(default=lambda criterion: _unmeasured("ranking of units"))
+    documents: Callable[[int, int], Any] = field(default=lambda batches, seed: _unmeasured("calibration documents"))
 
 
 class Method(Protocol):
@@ -82,3 +107,11 @@ class Method(Protocol):
 
     def apply(self, model: nn.Module, step: Any, context: Context) -> nn.Module:
         """Change ``model`` in place, truly, and return it."""
+
+
+def _unmeasured(what: str) -> NoReturn:
+    raise UnsupportedError(
+        f"The plan needs a {what}, and nothing here measures it.",
+        right="The context of a run holds it.",
+        next_step="Make the student by a search or by pipeline.candidates.Students.",
+    )

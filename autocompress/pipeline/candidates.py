@@ -6,8 +6,8 @@ import copy
 import json
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache, partial
 from itertools import product
 from math import ceil
 from typing import TypeVar
@@ -18,20 +18,24 @@ from autocompress.compression.channel_importance import channel_scores, order_hi
 from autocompress.compression.depth import MAPS, DepthStep, select, uniform
 from autocompress.compression.distillation import DistillStep, TeacherLogits
 from autocompress.compression.hidden import HiddenStep
-from autocompress.compression.importance import fisher_scores, order_units
-from autocompress.compression.method import Context, Space
+from autocompress.compression.method import Context, LayerImportance, Space
 from autocompress.compression.methods import apply_plan, draw
+from autocompress.compression.order import Rankings
 from autocompress.compression.quantization import QuantizeStep
+from autocompress.compression.sublayers import Documents, documents_of
 from autocompress.config import RunConfig
 from autocompress.evaluation.task import Batch
 from autocompress.pipeline.progress import Progress, quiet
 from autocompress.pipeline.teacher import Teacher, training_batches
-from autocompress.plan import CompressionPlan, LayerSelection
+from autocompress.plan import CompressionPlan, Criterion, LayerSelection
 from autocompress.shape import Bits, ModelShape
 
 T = TypeVar("T", bound=bool | int | float | str)
 
-FISHER_BATCHES = 8
+RANKING_BATCHES = 8
+"""Training batches on which the importance of units is measured."""
+SHAPELESS = ("heads_order", "neurons_order", "allocation", "repair")
+"""Choices that change no width, or only how layers share it."""
 KEPT_STUDENTS = 4
 """Distilled students kept in memory: candidates that differ only in bits share one."""
 
@@ -66,6 +70,11 @@ def space_of(
         ffn_bits=chosen.ffn_bits,
         embedding_bits=chosen.embedding_bits,
         align=chosen.align,
+        heads_order=chosen.heads_order,
+        neurons_order=chosen.neurons_order,
+        allocation=chosen.allocation,
+        repair=chosen.repair,
+        repair_batches=chosen.repair_batches,
         distill_steps=config.search.distill_steps,
         learning_rate=config.search.learning_rate,
         seed=config.search.seed,
@@ -93,16 +102,8 @@ class Chosen:
 
 def choices(space: Space) -> dict[str, tuple[object, ...]]:
     """Return the choices of each parameter that the methods ask for."""
-    names = (
-        "depth",
-        "depth_selection",
-        "hidden_keep",
-        "heads_keep",
-        "ffn_keep",
-        "attention_bits",
-        "ffn_bits",
-        "embedding_bits",
-    )
+    widths = ("depth", "depth_selection", "hidden_keep", "heads_keep", "ffn_keep")
+    names = (*widths, *SHAPELESS, "attention_bits", "ffn_bits", "embedding_bits")
     return {name: getattr(space, name) for name in names}
 
 
@@ -121,7 +122,8 @@ def anchors(shape: ModelShape, space: Space) -> dict[str, dict[str, object]]:
     def params(depth: int, bits: int) -> dict[str, object]:
         kept = {"depth": depth, "depth_selection": space.depth_selection[0]}
         widths = {"hidden_keep": 1.0, "heads_keep": 1.0, "ffn_keep": 1.0}
-        return {**kept, **widths, "attention_bits": bits, "ffn_bits": bits, "embedding_bits": bits}
+        first = {name: getattr(space, name)[0] for name in SHAPELESS}
+        return {**kept, **widths, **first, "attention_bits": bits, "ffn_bits": bits, "embedding_bits": bits}
 
     half = max(1, layers // 2)
     named = {
@@ -151,14 +153,14 @@ def alternatives(shape: ModelShape, space: Space) -> dict[str, CompressionPlan]:
 
 
 class Students:
-    """Makes students of plans: units ordered by importance once, distilled students shared between bit widths."""
+    """Makes students of plans: importance is measured once, distilled students are shared between bit widths."""
 
     def __init__(self, teacher: Teacher, *, batch_size: int, seed: int, progress: Progress = quiet) -> None:
         self._teacher, self._progress = teacher, progress
         self._batch_size, self._seed = batch_size, seed
         self._logits = TeacherLogits(teacher.model, len(teacher.task.dataset.train), teacher.shape.classes)
-        scores = fisher_scores(teacher.model, self._batches(FISHER_BATCHES, seed))
-        self._ordered = order_units(copy.deepcopy(teacher.model), scores)
+        self._rankings = Rankings(teacher.model, lambda: list(self._batches(RANKING_BATCHES, seed)))
+        self._documents = lru_cache(maxsize=1)(self._read_documents)
         self._distilled: OrderedDict[str, nn.Module] = OrderedDict()
 
     def _batches(self, steps: int, seed: int) -> Iterator[Batch]:
@@ -166,15 +168,29 @@ class Students:
 
     @cached_property
     def _hidden_ordered(self) -> nn.Module:
-        """The ordered teacher with its hidden channels in order too."""
-        scores = channel_scores(self._teacher.model, self._batches(FISHER_BATCHES, self._seed))
-        return order_hidden(copy.deepcopy(self._ordered), scores)
+        """The teacher with its hidden channels in order of importance."""
+        scores = channel_scores(self._teacher.model, self._batches(RANKING_BATCHES, self._seed))
+        return order_hidden(copy.deepcopy(self._teacher.model), scores)
 
-    def _context(self, stage: str) -> Context:
+    def _context(self, stage: str, dense: nn.Module) -> Context:
         def on_step(step: int, total: int, loss: float) -> None:
             self._progress(stage, step, total, f"loss {loss:.3f}")
 
-        return Context(self._batches, self._logits, on_step)
+        return Context(self._batches, self._logits, on_step, self._rankings, partial(self._documents, dense))
+
+    def _read_documents(self, dense: nn.Module, batches: int, seed: int) -> Documents:
+        return documents_of(dense, self._batches(batches, seed))
+
+    def informed(self, space: Space) -> Space:
+        """Return ``space`` with the importance of units, where a choice in it reads that."""
+        if "global" not in space.allocation:
+            return space
+        criteria: dict[Criterion, None] = dict.fromkeys((*space.heads_order, *space.neurons_order))
+        return replace(space, importance={name: self._importance(name) for name in criteria})
+
+    def _importance(self, criterion: Criterion) -> tuple[LayerImportance, ...]:
+        found = self._rankings(criterion)
+        return tuple(LayerImportance(layer.heads.importance, layer.neurons.importance) for layer in found)
 
     def make(self, plan: CompressionPlan, stage: str = "distill") -> nn.Module:
         """Return the student of ``plan``, in eval mode; the same plan always gives the same student."""
@@ -182,11 +198,11 @@ class Students:
         trained, rest = CompressionPlan(plan.steps[:cut]), CompressionPlan(plan.steps[cut:])
         # Only then, as sums over channels in another order differ by rounding.
         narrow = any(isinstance(step, HiddenStep) and step.keep < self._teacher.shape.hidden for step in plan.steps)
-        key = json.dumps([narrow, trained.to_json()])
+        dense = self._hidden_ordered if narrow else self._teacher.model
+        key, context = json.dumps([narrow, trained.to_json()]), self._context(stage, dense)
         if key not in self._distilled:
-            ordered = self._hidden_ordered if narrow else self._ordered
-            self._distilled[key] = apply_plan(ordered, trained, self._context(stage))
+            self._distilled[key] = apply_plan(dense, trained, context)
         self._distilled.move_to_end(key)
         while len(self._distilled) > KEPT_STUDENTS:
             self._distilled.popitem(last=False)
-        return apply_plan(self._distilled[key], rest, self._context(stage))
+        return apply_plan(self._distilled[key], rest, context)

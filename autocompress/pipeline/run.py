@@ -85,7 +85,7 @@ def _finish(
 def _search(study: Any, setting: Setting, students: Students, progress: Progress) -> list[Record]:
     config, teacher = setting.config, setting.teacher
     trials = config.search.trials if setting.feasibility.feasible else 0
-    space = space_of(config, teacher.shape, layer_orders(config, teacher, progress))
+    space = students.informed(space_of(config, teacher.shape, layer_orders(config, teacher, progress)))
     objective = Objective(
         draw=lambda trial: draw(trial, teacher.shape, space),
         reshape=lambda plan: reshape_plan(teacher.shape, plan),

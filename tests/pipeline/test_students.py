@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -7,10 +9,11 @@ from autocompress.compression.heads import HeadStep
 from autocompress.compression.hidden import HiddenStep
 from autocompress.compression.layer_importance import ORDERS
 from autocompress.compression.methods import draw
+from autocompress.compression.order import OrderStep
 from autocompress.config import load_config
 from autocompress.errors import ConfigError, StorageError, UnsupportedError
 from autocompress.models.load import adapter_of
-from autocompress.pipeline.candidates import FISHER_BATCHES, Chosen, Students, space_of
+from autocompress.pipeline.candidates import RANKING_BATCHES, Chosen, Students, choices, space_of
 from autocompress.pipeline.layer_orders import layer_orders
 from autocompress.pipeline.status import read_events
 from autocompress.pipeline.teacher import load_teacher, training_batches
@@ -61,6 +64,34 @@ def test_a_student_is_the_same_whatever_was_made_before_it(setting):
     )
 
 
+def test_units_are_ordered_and_repaired_as_the_run_says(setting):
+    config, teacher = setting
+    given = ["model.finetune.epochs=1", "search.space.heads_order=[obs]", "search.space.neurons_order=[kron_obs]"]
+    config = load_config("first.yaml", [*given, "search.space.repair=[none,least_squares]"])
+    space = space_of(config, teacher.shape)
+    assert choices(space)["repair"] == ("none", "least_squares")
+    params = {**PARAMS, "attention_bits": 32, "ffn_bits": 32, "embedding_bits": 32}
+    plans = [draw(Chosen({**params, "repair": kind}), teacher.shape, space) for kind in space.repair]
+    assert plans[0].steps[0] == OrderStep("obs", "kron_obs")
+    maker = students(setting)
+    untrained = [CompressionPlan(tuple(s for s in plan.steps if s.method != "distill")) for plan in plans]
+    batch = teacher.task.batches("train", batch_size=16, seed=0)[0]
+    with torch.no_grad():
+        dense, pruned, repaired = (
+            model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
+            for model in (teacher.model, *(maker.make(plan) for plan in untrained))
+        )
+    assert (repaired - dense).norm() < (pruned - dense).norm()
+
+
+def test_importance_is_measured_where_layers_compete(setting):
+    config, teacher = setting
+    space, maker = space_of(config, teacher.shape), students(setting)
+    assert maker.informed(space) == space
+    informed = maker.informed(replace(space, allocation=("uniform", "global")))
+    assert [len(layer.heads) for layer in informed.importance["fisher"]] == [s.heads for s in teacher.shape.layers]
+
+
 def test_the_default_depths_are_from_a_third_of_the_layers_to_all(setting):
     config, teacher = setting
     assert space_of(config, teacher.shape).depth == (1, 2, 3)
@@ -104,7 +135,7 @@ def test_a_narrow_student_keeps_the_most_important_channels(setting):
     before = maker.make(CompressionPlan((HeadStep((4, 4, 4)),)))
     narrow = maker.make(CompressionPlan((HiddenStep(24),)))
     assert adapter_of(narrow).shape(narrow) == hidden.reshape(teacher.shape, HiddenStep(24))
-    batches = list(training_batches(teacher.task, FISHER_BATCHES, batch_size=16, seed=0))
+    batches = list(training_batches(teacher.task, RANKING_BATCHES, batch_size=16, seed=0))
     scores = channel_scores(teacher.model, batches).channels
     table = adapter_of(narrow).token_embedding(narrow).weight
     kept = scores.argsort(descending=True, stable=True)[:24]

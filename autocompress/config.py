@@ -30,6 +30,8 @@ def _check_source(value: str) -> str:
 
 Source = Annotated[str, AfterValidator(_check_source)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")]
+COVERAGE = 0.95
+"""Least share of the training documents' tokens that a smaller vocabulary still has; the others fall into pieces."""
 Count = Annotated[int, Field(gt=0)]
 Ratio = Annotated[float, Field(gt=0, le=1)]
 Engine = Literal["onnxruntime", "tvm"]
@@ -164,6 +166,15 @@ class Space(Section):
     ffn_bits: tuple[Bits, ...] = Field(default=(32, 8, 4), min_length=1, description="Of feed-forward weights.")
     embedding_bits: tuple[EmbeddingBits, ...] = Field(
         default=(32, 8, 4), min_length=1, description="Of the token embedding, which cannot have 2."
+    )
+    vocabulary_keep: tuple[Ratio, ...] = Field(
+        default=(1.0,), min_length=1, description="Shares of the tokens; students get a tokenizer of these alone."
+    )
+    vocabulary_coverage: Ratio = Field(
+        default=COVERAGE, description="Least share of the tokens in the training documents that must be among them."
+    )
+    embedding_rank: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        default=(0,), min_length=1, description="Channels of a factorised token embedding; 0 leaves it whole."
     )
     align: Count = Field(default=32, description="Neurons are kept in multiples of this many.")
 

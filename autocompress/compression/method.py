@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from autocompress.plan import Step, Suggest
@@ -31,6 +32,8 @@ class Space:
         ffn_keep: Shares of each layer's feed-forward neurons, 0 to 1.
         attention_bits, ffn_bits, embedding_bits: Bit widths.
         align: Neurons are kept in multiples of this many, so that no vector lane is left empty.
+        vocabulary_keep: Shares of the tokens, 0 to 1.
+        embedding_rank: Channels of each token's row that a linear map expands; 0: the whole row.
         distill_steps, learning_rate, seed: The short distillation that every candidate gets.
     """
 
@@ -44,6 +47,8 @@ class Space:
     distill_steps: int = 0
     learning_rate: float = 1e-4
     seed: int = 0
+    vocabulary_keep: tuple[float, ...] = (1.0,)
+    embedding_rank: tuple[int, ...] = (0,)
 
 
 @dataclass(frozen=True)
@@ -54,11 +59,17 @@ class Context:
         batches: ``batches(steps, seed)`` yields that many training batches.
         teacher_logits: Logits (batch x classes) of the teacher for a training batch.
         on_step: Called with (step, steps, loss) while something trains.
+        token_order: ``token_order(vocabulary)`` are the ids of the teacher's tokens, the ones to keep longest first; by
+            default as they are numbered.
+        token_counts: ``token_counts(vocabulary)`` is how often each of the student's tokens occurs in its training
+            documents (vocabulary,); by default once.
     """
 
     batches: Callable[[int, int], Iterable[Any]]
     teacher_logits: Callable[[TrainingBatch], Tensor]
     on_step: Callable[[int, int, float], None] | None = field(default=None, compare=False)
+    token_order: Callable[[int], Sequence[int]] = range
+    token_counts: Callable[[int], Tensor] = torch.ones
 
 
 class Method(Protocol):

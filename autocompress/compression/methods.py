@@ -8,15 +8,16 @@ from typing import cast
 
 from torch import nn
 
-from autocompress.compression import depth, distillation, ffn, heads, quantization
+from autocompress.compression import depth, distillation, factorize, ffn, heads, quantization, vocabulary
 from autocompress.compression.method import Context, Method, Space
 from autocompress.plan import CompressionPlan, Step, Suggest
 from autocompress.shape import ModelShape
 
 METHODS: dict[str, Method] = {
-    module.STEP.method: cast(Method, module) for module in (depth, heads, ffn, distillation, quantization)
+    module.STEP.method: cast(Method, module)
+    for module in (vocabulary, depth, heads, ffn, factorize, distillation, quantization)
 }
-"""Method name -> method, in the order that composes: depth, widths, training, rounding."""
+"""Method name -> method, in the order that composes: vocabulary, depth, widths, training, rounding."""
 
 
 def draw(trial: Suggest, shape: ModelShape, space: Space) -> CompressionPlan:

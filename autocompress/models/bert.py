@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from autocompress.errors import UnsupportedError
 from autocompress.models.adapter import LayerModules
+from autocompress.models.factorized import FactorizedEmbedding
 from autocompress.models.quantized import QuantizedEmbedding, QuantizedLinear
 from autocompress.shape import Bits, EmbeddingBits, LayerShape, ModelShape
 
@@ -58,12 +59,13 @@ class BertAdapter:
             raise _unsupported(f"the activation {activation!r}", "gelu or relu")
         if getattr(config, "is_decoder", False):
             raise _unsupported("causal attention", "an encoder (is_decoder: false)")
-        dense, table = model.get_submodule(self.head_dense), embeddings.get_submodule("word_embeddings")
+        dense, table = model.get_submodule(self.head_dense), self.token_embedding(model)
+        word = embeddings.get_submodule("word_embeddings")
         return ModelShape(
             family=self.name,
             vocabulary=_count(table, "num_embeddings"),
             positions=self._positions(model).shape[0],
-            embedding=_count(table, "embedding_dim"),
+            embedding=_count(word, "embedding_dim"),
             hidden=_count(dense, "in_features"),
             layers=tuple(_layer_shape(layer) for layer in layers),
             classes=_count(model.get_submodule(self.classifier), "out_features"),
@@ -71,15 +73,18 @@ class BertAdapter:
             head_activation=self.head_activation,
             embedding_bits=_table_bits(table),
             norm_epsilon=float(_epsilon(embeddings.get_submodule("LayerNorm"))),
+            embedding_rank=_count(table, "embedding_dim") if isinstance(word, FactorizedEmbedding) else 0,
         )
 
     def weights(self, model: nn.Module) -> dict[str, npt.NDArray[np.generic]]:
         """See ``ModelAdapter.weights``."""
         embeddings, backbone = self._embeddings(model), self._backbone(model)
-        table = embeddings.get_submodule("word_embeddings")
+        word, table = embeddings.get_submodule("word_embeddings"), self.token_embedding(model)
         found: dict[str, Tensor] = {"embeddings.word": _tensor(table, "weight")}
         if isinstance(table, QuantizedEmbedding) and table.scale is not None:
             found["embeddings.scale"] = table.scale
+        if isinstance(word, FactorizedEmbedding):
+            found |= _linear([word.expand], "embeddings.expand")
         found["embeddings.position"] = self._positions(model)
         found |= _norm(embeddings.get_submodule("LayerNorm"), "embeddings.norm")
         if hasattr(backbone, "embeddings_project"):
@@ -126,13 +131,37 @@ class BertAdapter:
         modules.replace(modules.ffn_in, _select(modules.get(modules.ffn_in), outputs=neurons))
         modules.replace(modules.ffn_out, _select(modules.get(modules.ffn_out), inputs=neurons))
 
+    def keep_tokens(self, model: nn.Module, kept: Sequence[int]) -> None:
+        """See ``ModelAdapter.keep_tokens``."""
+        config, embeddings, padding = _config(model), self._embeddings(model), _config(model).pad_token_id
+        table = embeddings.get_submodule("word_embeddings")
+        if not isinstance(table, nn.Embedding):
+            raise _unsupported("pruning of a token table that is factorised or quantized", "pruning before either")
+        if padding not in kept:
+            raise _unsupported("a vocabulary without its padding token", "padding kept")
+        ids = {old: new for new, old in enumerate(kept)}
+        self.replace_token_embedding(model, _rows(table, table.weight.detach()[list(kept)], ids[padding]))
+        if self.positions_follow_padding:
+            places = embeddings.get_submodule("position_embeddings")
+            assert isinstance(places, nn.Embedding)
+            rows = places.weight.detach()[padding - ids[padding] :]
+            embeddings.set_submodule("position_embeddings", _rows(places, rows, ids[padding]))
+            embeddings.padding_idx = ids[padding]  # type: ignore[assignment]
+        config.vocab_size = len(kept)
+        for name in SPECIAL_IDS:
+            if isinstance(getattr(config, name, None), int):
+                setattr(config, name, ids.get(getattr(config, name)))
+
     def token_embedding(self, model: nn.Module) -> nn.Module:
         """See ``ModelAdapter.token_embedding``."""
-        return self._embeddings(model).get_submodule("word_embeddings")
+        word = self._embeddings(model).get_submodule("word_embeddings")
+        return word.table if isinstance(word, FactorizedEmbedding) else word
 
     def replace_token_embedding(self, model: nn.Module, module: nn.Module) -> None:
         """See ``ModelAdapter.replace_token_embedding``."""
-        self._embeddings(model).set_submodule("word_embeddings", module)
+        embeddings = self._embeddings(model)
+        factorized = isinstance(embeddings.get_submodule("word_embeddings"), FactorizedEmbedding)
+        embeddings.set_submodule("word_embeddings.table" if factorized else "word_embeddings", module)
 
     def _backbone(self, model: nn.Module) -> nn.Module:
         return model.get_submodule(_prefix(model))
@@ -184,6 +213,8 @@ DISTILBERT = BertAdapter(
     ffn_norm="output_layer_norm",
     activation_key="activation",
 )
+SPECIAL_IDS = ("pad_token_id", "bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id", "mask_token_id")
+"""Where a config names tokens."""
 XLM_ROBERTA, CAMEMBERT = (replace(ROBERTA, name=name) for name in ("xlm-roberta", "camembert"))
 
 
@@ -261,6 +292,13 @@ def _select(module: nn.Module, *, outputs: Tensor | None = None, inputs: Tensor 
     smaller = nn.Linear(weight.shape[1], weight.shape[0])
     smaller.weight, smaller.bias = nn.Parameter(weight.clone()), nn.Parameter(bias.clone())
     return smaller.train(module.training)
+
+
+def _rows(like: nn.Embedding, rows: Tensor, padding: int) -> nn.Embedding:
+    """Return a table of ``rows`` (ids x channels), trainable as ``like`` is."""
+    table = nn.Embedding(rows.shape[0], rows.shape[1], padding_idx=None if like.padding_idx is None else padding)
+    table.weight = nn.Parameter(rows.clone(), requires_grad=like.weight.requires_grad)
+    return table.train(like.training)
 
 
 def _unsupported(what: str, right: str) -> UnsupportedError:

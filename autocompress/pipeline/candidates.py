@@ -7,6 +7,7 @@ import json
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from math import ceil
 from typing import TypeVar
@@ -19,10 +20,11 @@ from autocompress.compression.importance import fisher_scores, order_units
 from autocompress.compression.method import Context, Space
 from autocompress.compression.methods import apply_plan, draw
 from autocompress.compression.quantization import QuantizeStep
-from autocompress.config import RunConfig
-from autocompress.evaluation.task import Batch
+from autocompress.config import COVERAGE, RunConfig
+from autocompress.evaluation.task import Batch, TextClassification
 from autocompress.pipeline.progress import Progress, quiet
 from autocompress.pipeline.teacher import Teacher, training_batches
+from autocompress.pipeline.vocabulary import Vocabularies, token_counts
 from autocompress.plan import CompressionPlan
 from autocompress.shape import Bits, ModelShape
 
@@ -45,6 +47,8 @@ def space_of(config: RunConfig, shape: ModelShape) -> Space:
         ffn_bits=chosen.ffn_bits,
         embedding_bits=chosen.embedding_bits,
         align=chosen.align,
+        vocabulary_keep=chosen.vocabulary_keep,
+        embedding_rank=chosen.embedding_rank,
         distill_steps=config.search.distill_steps,
         learning_rate=config.search.learning_rate,
         seed=config.search.seed,
@@ -72,7 +76,8 @@ class Chosen:
 
 def choices(space: Space) -> dict[str, tuple[object, ...]]:
     """Return the choices of each parameter that the methods ask for."""
-    names = ("depth", "heads_keep", "ffn_keep", "attention_bits", "ffn_bits", "embedding_bits")
+    kept = ("vocabulary_keep", "depth", "heads_keep", "ffn_keep", "embedding_rank")
+    names = (*kept, "attention_bits", "ffn_bits", "embedding_bits")
     return {name: getattr(space, name) for name in names}
 
 
@@ -90,6 +95,7 @@ def anchors(shape: ModelShape, space: Space) -> dict[str, dict[str, object]]:
 
     def params(depth: int, bits: int) -> dict[str, object]:
         widths: dict[str, object] = {"depth": depth, "heads_keep": 1.0, "ffn_keep": 1.0}
+        widths |= {"vocabulary_keep": 1.0, "embedding_rank": 0}
         return {**widths, "attention_bits": bits, "ffn_bits": bits, "embedding_bits": bits}
 
     half = max(1, layers // 2)
@@ -122,31 +128,53 @@ def alternatives(shape: ModelShape, space: Space) -> dict[str, CompressionPlan]:
 class Students:
     """Makes students of plans: units ordered by importance once, distilled students shared between bit widths."""
 
-    def __init__(self, teacher: Teacher, *, batch_size: int, seed: int, progress: Progress = quiet) -> None:
+    def __init__(
+        self,
+        teacher: Teacher,
+        *,
+        batch_size: int,
+        seed: int,
+        coverage: float = COVERAGE,
+        progress: Progress = quiet,
+    ) -> None:
         self._teacher, self._progress = teacher, progress
-        self._batch_size = batch_size
-        self._logits = TeacherLogits(teacher.model, len(teacher.task.dataset.train), teacher.shape.classes)
-        scores = fisher_scores(teacher.model, self._batches(FISHER_BATCHES, seed))
+        self._batch_size, self._vocabularies = batch_size, Vocabularies(teacher.model, teacher.task, coverage=coverage)
+        self._logits = TeacherLogits(
+            teacher.model,
+            len(teacher.task.dataset.train),
+            teacher.shape.classes,
+            read=lambda indices: teacher.task.gather("train", indices),
+        )
+        scores = fisher_scores(
+            teacher.model, training_batches(teacher.task, FISHER_BATCHES, batch_size=batch_size, seed=seed)
+        )
         self._ordered = order_units(copy.deepcopy(teacher.model), scores)
         self._distilled: OrderedDict[str, nn.Module] = OrderedDict()
 
-    def _batches(self, steps: int, seed: int) -> Iterator[Batch]:
-        return training_batches(self._teacher.task, steps, batch_size=self._batch_size, seed=seed)
+    def task(self, plan: CompressionPlan) -> TextClassification:
+        """Return the task as the student of ``plan`` reads it, with its own tokenizer."""
+        return self._vocabularies.task(plan)
 
-    def _context(self, stage: str) -> Context:
+    def _context(self, plan: CompressionPlan, stage: str) -> Context:
+        task = self.task(plan)
+
+        def batches(steps: int, seed: int) -> Iterator[Batch]:
+            return training_batches(task, steps, batch_size=self._batch_size, seed=seed)
+
         def on_step(step: int, total: int, loss: float) -> None:
             self._progress(stage, step, total, f"loss {loss:.3f}")
 
-        return Context(self._batches, self._logits, on_step)
+        counts = partial(token_counts, task)
+        return Context(batches, self._logits, on_step, token_order=self._vocabularies.order, token_counts=counts)
 
     def make(self, plan: CompressionPlan, stage: str = "distill") -> nn.Module:
         """Return the student of ``plan``, in eval mode; the same plan always gives the same student."""
         cut = 1 + max((i for i, step in enumerate(plan.steps) if isinstance(step, DistillStep)), default=-1)
         trained, rest = CompressionPlan(plan.steps[:cut]), CompressionPlan(plan.steps[cut:])
-        key = json.dumps(trained.to_json())
+        key, context = json.dumps(trained.to_json()), self._context(plan, stage)
         if key not in self._distilled:
-            self._distilled[key] = apply_plan(self._ordered, trained, self._context(stage))
+            self._distilled[key] = apply_plan(self._ordered, trained, context)
         self._distilled.move_to_end(key)
         while len(self._distilled) > KEPT_STUDENTS:
             self._distilled.popitem(last=False)
-        return apply_plan(self._distilled[key], rest, self._context(stage))
+        return apply_plan(self._distilled[key], rest, context)

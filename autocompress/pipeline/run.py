@@ -18,7 +18,6 @@ from autocompress.pipeline.finalists import TEACHER, Made, export, make, refined
 from autocompress.pipeline.learning import learn, next_best
 from autocompress.pipeline.progress import Progress, quiet
 from autocompress.pipeline.setting import Setting, prepare
-from autocompress.pipeline.teacher import Teacher
 from autocompress.pipeline.workspace import Workspace
 from autocompress.plan import CompressionPlan
 from autocompress.report.values import RunReport
@@ -89,7 +88,7 @@ def _search(study: Any, setting: Setting, students: Students, progress: Progress
         draw=lambda trial: draw(trial, teacher.shape, space),
         reshape=lambda plan: reshape_plan(teacher.shape, plan),
         predict=lambda shape: setting.predictor.predict(shape, config.task.max_tokens),
-        score=lambda plan: _score(plan, students, teacher, config),
+        score=lambda plan: _score(plan, students, config),
         limits=setting.feasibility.limits,
     )
     deadline = time.monotonic() + config.search.hours * 3600
@@ -116,9 +115,10 @@ def _search(study: Any, setting: Setting, students: Students, progress: Progress
     return found
 
 
-def _score(plan: CompressionPlan, students: Students, teacher: Teacher, config: RunConfig) -> float:
+def _score(plan: CompressionPlan, students: Students, config: RunConfig) -> float:
     student = students.make(plan)
-    return teacher.task.evaluate(predict_with(student), "validation", limit=config.search.score_limit).value
+    task = students.task(plan)
+    return task.evaluate(predict_with(student), "validation", limit=config.search.score_limit).value
 
 
 def _scored(found: Sequence[Record]) -> int:
@@ -169,7 +169,7 @@ def make_all(
     tokens = config.task.max_tokens
     artifact = export(teacher.model, stem, config.device.engine, tokens, setting.target, setting.container)
     validation = teacher.task.evaluate(predict_with(teacher.model), "validation").value
-    made = [Made(TEACHER, CompressionPlan(), teacher.model, validation, artifact, finalist=False)]
+    made = [Made(TEACHER, CompressionPlan(), teacher.model, teacher.task, validation, artifact, finalist=False)]
     if config.search.baselines:
         simple = alternatives(teacher.shape, space_of(config, teacher.shape))
         made += [one(name, plan, finalist=False) for name, plan in simple.items()]

@@ -10,7 +10,8 @@ from autocompress.pipeline.teacher import load_teacher
 from autocompress.pipeline.workspace import Workspace, existing
 from tests.cli.world import World
 
-PARAMS = {"depth": 2, "heads_keep": 0.5, "ffn_keep": 0.5, "attention_bits": 8, "ffn_bits": 8, "embedding_bits": 8}
+PARAMS = {"depth": 2, "heads_keep": 0.5, "ffn_keep": 0.5, "attention_bits": 8, "ffn_bits": 8, "embedding_bits": 8,
+          "vocabulary_keep": 1.0, "embedding_rank": 0}  # fmt: skip
 
 
 @pytest.fixture(scope="module")

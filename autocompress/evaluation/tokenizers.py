@@ -1,7 +1,7 @@
 """A tokenizer with fewer tokens: what it cannot do without, and the same tokenizer of only some of its tokens.
 
-A text whose tokens are all kept is cut as before: WordPiece takes the longest piece that there is, byte-pair merges keep
-their order, and of all ways to cut a text the most probable one under a unigram model stays so when others vanish.
+A text whose tokens are all kept is cut as before: WordPiece takes the longest piece that there is, byte-pair merges
+keep their order, and of all ways to cut a text the most probable under a unigram model stays so when others vanish.
 """
 
 from __future__ import annotations
@@ -105,9 +105,8 @@ def shrink(tokenizer: Any, kept: Sequence[int]) -> Any:
     names = {old: name for name, old in tokenizer.get_vocab().items() if old in ids}
     try:
         data["model"] |= _MODELS[data["model"]["type"]](data["model"], ids)
-        data["added_tokens"] = [
-            {**token, "id": ids[token["id"]]} for token in data["added_tokens"] if token["id"] in ids
-        ]
+        added = [token for token in data["added_tokens"] if token["id"] in ids]
+        data["added_tokens"] = [{**token, "id": ids[token["id"]]} for token in added]
         data["post_processor"] = _renamed(data["post_processor"], ids.__getitem__)
         if data["padding"]:
             data["padding"]["pad_id"] = ids[data["padding"]["pad_id"]]
@@ -164,10 +163,11 @@ def _mapped(model: Json, ids: NewIds) -> Json:
 def _byte_pairs(model: Json, ids: NewIds) -> Json:
     """Keep a merge where its parts and what it makes are kept, in the order they were in."""
     vocabulary = _vocabulary(model)
-    merges = [
-        pair for pair in map(_pair, model["merges"]) if all(vocabulary[x] in ids for x in (*pair, _made(pair, model)))
-    ]
-    return {**_mapped(model, ids), "merges": merges}
+
+    def stays(pair: tuple[str, str]) -> bool:
+        return all(vocabulary[piece] in ids for piece in (*pair, _made(pair, model)))
+
+    return {**_mapped(model, ids), "merges": [pair for pair in map(_pair, model["merges"]) if stays(pair)]}
 
 
 def _unigrams(model: Json, ids: NewIds) -> Json:

@@ -42,6 +42,21 @@ def attention_received(model: nn.Module, batches: Iterable[LabelledBatch], *, no
     return received
 
 
+def extrapolate(received: Tensor, sampled: Tensor, counts: Tensor) -> Tensor:
+    """Return about what each token would receive in all documents (vocabulary,), from what it did in some.
+
+    It is what an occurrence of the token received on average, times its occurrences; of a token that was not among the
+    sampled documents what an occurrence of any token received. With all documents sampled it is ``received``.
+
+    Args:
+        received: In the sampled documents (vocabulary,).
+        sampled: Occurrences there (vocabulary,).
+        counts: Occurrences in all documents (vocabulary,).
+    """
+    mean = received.sum() / sampled.sum()
+    return counts * torch.where(sampled > 0, received / sampled.clamp(min=1), mean)
+
+
 @contextmanager
 def _eager_attention(model: Any) -> Iterator[None]:
     """Let ``model`` compute attention in the way that can return its probabilities."""

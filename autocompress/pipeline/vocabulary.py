@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from autocompress.compression.token_importance import attention_received
+from autocompress.compression.token_importance import attention_received, extrapolate
 from autocompress.compression.vocabulary import VocabularyStep, kept_of, kept_tokens, order_tokens
 from autocompress.errors import ConfigError
 from autocompress.evaluation.task import Ids, TextClassification
@@ -18,7 +18,7 @@ from autocompress.models.load import adapter_of
 from autocompress.plan import CompressionPlan
 
 IMPORTANCE_DOCUMENTS = 2048
-"""Training documents whose attention ranks the tokens."""
+"""Training documents whose attention is measured; what tokens receive in the others is extrapolated."""
 BATCH = 32
 
 
@@ -53,11 +53,14 @@ class Vocabularies:
     def _order(self) -> tuple[int, ...]:
         task = self._task
         batches = task.batches("train", batch_size=BATCH, limit=IMPORTANCE_DOCUMENTS)
+        read = torch.cat([batch.input_ids[batch.attention_mask.bool()] for batch in batches])
+        received = attention_received(self._teacher, batches, not_from=task.tokenizer.all_special_ids)
         counts = task.token_counts("train", self._vocabulary)
         needed, common = _floor(task, counts, self._coverage)
+        occurrences = torch.from_numpy(counts)
         return order_tokens(
-            attention_received(self._teacher, batches, not_from=task.tokenizer.all_special_ids),
-            torch.from_numpy(counts),
+            extrapolate(received, torch.bincount(read, minlength=self._vocabulary), occurrences),
+            occurrences,
             needed=needed,
             common=common,
             parts=parts_of_tokens(task.tokenizer),

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from autocompress.compression.token_importance import attention_received
+from autocompress.compression.token_importance import attention_received, extrapolate
 from autocompress.compression.vocabulary import order_tokens
 from autocompress.models.load import adapter_of
 from tests.compression.training_data import Batch
@@ -69,3 +69,11 @@ def test_the_model_computes_attention_as_before(model):
     attention_received(model, [batch([[2, 7, 3]])])
     assert model.config._attn_implementation == "sdpa"
     assert not model.training
+
+
+def test_what_some_documents_show_is_extrapolated_to_all():
+    """Token 1 receives 2 an occurrence, token 2 1.5, and what was not read the mean of 5 / 3."""
+    received, sampled = torch.tensor([0.0, 2.0, 3.0, 0.0]), torch.tensor([0, 1, 2, 0])
+    found = extrapolate(received, sampled, torch.tensor([0, 10, 4, 3]))
+    torch.testing.assert_close(found, torch.tensor([0.0, 20.0, 6.0, 5.0]))
+    torch.testing.assert_close(extrapolate(received, sampled, sampled), received)

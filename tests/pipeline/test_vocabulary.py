@@ -53,7 +53,7 @@ def test_the_task_of_a_student_is_the_teachers_with_fewer_tokens(teacher, studen
 def test_documents_of_kept_tokens_are_classified_as_by_the_teacher(teacher, students):
     plan = CompressionPlan((VocabularyStep(KEEP),))
     student, small = students.make(plan), students.task(plan).tokenizer
-    whole, ids = teacher.task.tokenizer, {}
+    whole = teacher.task.tokenizer
     kept = [text for text in teacher.task.dataset.test.texts if "[UNK]" not in small.tokenize(text)]
     assert 3 < len(kept) < len(teacher.task.dataset.test.texts)
     for text in kept:
@@ -66,8 +66,8 @@ def test_a_student_learns_from_its_own_documents_and_a_teacher_that_reads_its_ow
     seen = []
 
     def noting(model, plan, context):
-        for batch in context.batches(3, 0):
-            seen.append((batch, context.teacher_logits(batch), context.token_counts(KEEP)))
+        counts = context.token_counts(KEEP)
+        seen.extend((batch, context.teacher_logits(batch), counts) for batch in context.batches(3, 0))
         return model
 
     monkeypatch.setattr(candidates, "apply_plan", noting)

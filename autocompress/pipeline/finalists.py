@@ -98,8 +98,10 @@ def make(
         container: What a library is written as.
         finalist: Whether it may be delivered.
     """
-    key = hashlib.sha256(json.dumps([plan.to_json(), teacher.fingerprint]).encode()).hexdigest()[:16]
     task = students.task(plan)
+    # What a student has learnt is worth nothing with other tokens, and of near ties another may be kept elsewhere.
+    decisive = [plan.to_json(), teacher.fingerprint, sorted(task.tokenizer.get_vocab())]
+    key = hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:16]
     weights, note = (workspace.students / f"{key}{suffix}" for suffix in (".safetensors", ".json"))
     if note.is_file() and weights.is_file():
         student = students.make(refined(plan, 0))

@@ -15,12 +15,13 @@ from autocompress.config import load_config
 from autocompress.errors import ConfigError
 from autocompress.evaluation.task import predict_with
 from autocompress.models.load import adapter_of
-from autocompress.pipeline import candidates
+from autocompress.pipeline import candidates, finalists
 from autocompress.pipeline.candidates import Students
 from autocompress.pipeline.run import search
 from autocompress.pipeline.setting import check
 from autocompress.pipeline.teacher import load_teacher
 from autocompress.pipeline.vocabulary import check_coverage, token_counts
+from autocompress.pipeline.workspace import Workspace
 from autocompress.plan import CompressionPlan
 from autocompress.runtime.session import Session
 
@@ -97,6 +98,22 @@ def test_smaller_vocabularies_are_nested_and_the_same_in_every_process(teacher):
     ]
     assert names[1] == names[2]
     assert all(small <= large for small, large in pairwise(names))
+
+
+def test_a_finished_student_is_read_back_only_where_its_tokens_are_the_same(world, teacher, students, tmp_path):
+    config, workspace, trained = load_config(world.run_file), Workspace(tmp_path / "run"), []
+    workspace.create()
+    where = {"config": config, "teacher": teacher, "workspace": workspace, "target": None, "container": "so"}
+
+    def make(own: Students) -> int:
+        before, own._progress = len(trained), lambda *event: trained.append(event)
+        finalists.make("candidate 1", PLAN, students=own, finalist=True, **where)
+        return len(trained) - before
+
+    other = Students(teacher, batch_size=16, seed=0, coverage=0.5)
+    order = students._vocabularies.order(23)
+    other._vocabularies.__dict__["_order"] = (*order[: KEEP - 1], order[KEEP], order[KEEP - 1], *order[KEEP + 1 :])
+    assert [make(each) for each in (students, students, other)] == [3, 0, 3]
 
 
 def test_a_student_has_the_shape_that_was_foreseen(teacher, students):

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeAlias, TypeVar
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -31,8 +31,12 @@ def _check_source(value: str) -> str:
 
 Source = Annotated[str, AfterValidator(_check_source)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")]
+COVERAGE = 0.95
+"""Least share of the training documents' tokens that a smaller vocabulary still has; the others fall into pieces."""
 Count = Annotated[int, Field(gt=0)]
 Ratio = Annotated[float, Field(gt=0, le=1)]
+T = TypeVar("T")
+Choices: TypeAlias = Annotated[tuple[T, ...], Field(min_length=1)]
 Engine = Literal["onnxruntime", "tvm"]
 
 
@@ -152,37 +156,42 @@ class Calibrate(Section):
 class Space(Section):
     """What the search may choose from."""
 
-    depth: tuple[Count, ...] | None = Field(
-        default=None, min_length=1, description="Numbers of layers; if left out, from a third of the teacher's to all."
+    depth: Choices[Count] | None = Field(
+        default=None, description="Numbers of layers; if left out, from a third of the teacher's to all."
     )
-    depth_selection: tuple[LayerSelection, ...] = Field(
-        default=("uniform",), min_length=1, description="Ways to choose which layers stay."
+    depth_selection: Choices[LayerSelection] = Field(
+        default=("uniform",), description="Ways to choose which layers stay."
     )
-    hidden_keep: tuple[Ratio, ...] = Field(
-        default=(1.0,), min_length=1, description="Shares of the hidden channels, the same in all layers."
+    hidden_keep: Choices[Ratio] = Field(
+        default=(1.0,), description="Shares of the hidden channels, the same in all layers."
     )
-    heads_keep: tuple[Ratio, ...] = Field(
-        default=(0.5, 0.75, 1.0), min_length=1, description="Shares of a layer's heads."
+    heads_keep: Choices[Ratio] = Field(default=(0.5, 0.75, 1.0), description="Shares of a layer's heads.")
+    ffn_keep: Choices[Ratio] = Field(
+        default=(0.25, 0.5, 0.75, 1.0), description="Shares of each layer's feed-forward neurons."
     )
-    ffn_keep: tuple[Ratio, ...] = Field(
-        default=(0.25, 0.5, 0.75, 1.0), min_length=1, description="Shares of each layer's feed-forward neurons."
+    attention_bits: Choices[Bits] = Field(default=(32, 8, 4), description="Of attention weights.")
+    ffn_bits: Choices[Bits] = Field(default=(32, 8, 4), description="Of feed-forward weights.")
+    embedding_bits: Choices[EmbeddingBits] = Field(
+        default=(32, 8, 4), description="Of the token embedding, which cannot have 2."
     )
-    attention_bits: tuple[Bits, ...] = Field(default=(32, 8, 4), min_length=1, description="Of attention weights.")
-    ffn_bits: tuple[Bits, ...] = Field(default=(32, 8, 4), min_length=1, description="Of feed-forward weights.")
-    embedding_bits: tuple[EmbeddingBits, ...] = Field(
-        default=(32, 8, 4), min_length=1, description="Of the token embedding, which cannot have 2."
+    vocabulary_keep: Choices[Ratio] = Field(
+        default=(1.0,), description="Shares of the tokens; students get a tokenizer of these alone."
     )
-    heads_order: tuple[HeadCriterion, ...] = Field(
-        default=("fisher",), min_length=1, description="What heads are ordered by, before the last are removed."
+    vocabulary_coverage: Ratio = Field(
+        default=COVERAGE, description="Least share of the tokens in the training documents that must be among them."
     )
-    neurons_order: tuple[Criterion, ...] = Field(
-        default=("fisher",), min_length=1, description="The same for feed-forward neurons."
+    embedding_rank: Choices[Annotated[int, Field(ge=0)]] = Field(
+        default=(0,), description="Channels of a factorised token embedding; 0 leaves it whole."
     )
-    allocation: tuple[Allocation, ...] = Field(
-        default=("uniform",), min_length=1, description="Equal shares for all layers, or the most important of all."
+    heads_order: Choices[HeadCriterion] = Field(
+        default=("fisher",), description="What heads are ordered by, before the last are removed."
     )
-    repair: tuple[RepairKind, ...] = Field(
-        default=("none",), min_length=1, description="How weights make up for what was removed, before any training."
+    neurons_order: Choices[Criterion] = Field(default=("fisher",), description="The same for feed-forward neurons.")
+    allocation: Choices[Allocation] = Field(
+        default=("uniform",), description="Equal shares for all layers, or the most important of all."
+    )
+    repair: Choices[RepairKind] = Field(
+        default=("none",), description="How weights make up for what was removed, before any training."
     )
     repair_batches: Count = Field(default=8, description="Training batches that a repair reads, without their labels.")
     align: Count = Field(default=32, description="Neurons and hidden channels are kept in multiples of this many.")

@@ -120,4 +120,5 @@ class ModelShape:
         )
         heads, ffn = span([layer.heads for layer in self.layers]), span([layer.ffn for layer in self.layers])
         rank = f", embedding rank {self.embedding_rank}" if self.embedding_rank else ""
-        return f"{len(self.layers)} layers x {self.hidden}, {heads} heads, ffn {ffn}, bits {bits}{rank}"
+        widths = f"{len(self.layers)} layers x {self.hidden}, {heads} heads, ffn {ffn}, bits {bits}"
+        return f"{widths}, vocabulary {self.vocabulary}{rank}"

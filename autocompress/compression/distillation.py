@@ -6,6 +6,7 @@ Loss = (1 - w) * T^2 * KL(softmax(z_T / T) || softmax(z_S / T)) + w * CE(z_S, y)
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -16,7 +17,7 @@ from torch.nn import functional
 from autocompress.compression.method import Context, Space, TrainingBatch
 from autocompress.plan import Suggest
 from autocompress.shape import ModelShape
-from autocompress.training.loop import train
+from autocompress.training.loop import LabelledBatch, train
 
 
 @dataclass(frozen=True)
@@ -86,16 +87,30 @@ def distillation_loss(student: Tensor, teacher: Tensor, labels: Tensor, step: Di
 
 
 class TeacherLogits:
-    """The teacher's logits for training examples, each computed once."""
+    """The teacher's logits for training examples, each computed once.
 
-    def __init__(self, teacher: nn.Module, examples: int, classes: int) -> None:
-        self._teacher = teacher.eval()
+    Args:
+        teacher: Put in eval mode.
+        examples: In the training split.
+        classes: Of the teacher.
+        read: The batch of these examples as the teacher's tokenizer reads them; by default as the student's does.
+    """
+
+    def __init__(
+        self,
+        teacher: nn.Module,
+        examples: int,
+        classes: int,
+        read: Callable[[Tensor], LabelledBatch] | None = None,
+    ) -> None:
+        self._teacher, self._read = teacher.eval(), read
         self._logits = torch.full((examples, classes), torch.nan)
 
     @torch.no_grad()
     def __call__(self, batch: TrainingBatch) -> Tensor:
         """Return (batch x classes)."""
         if torch.isnan(self._logits[batch.indices]).any():
-            output = self._teacher(input_ids=batch.input_ids, attention_mask=batch.attention_mask)
+            own = batch if self._read is None else self._read(batch.indices)
+            output = self._teacher(input_ids=own.input_ids, attention_mask=own.attention_mask)
             self._logits[batch.indices] = output.logits
         return self._logits[batch.indices]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from autocompress.errors import UnsupportedError
@@ -43,6 +44,8 @@ class Space:
         ffn_keep: Shares of each layer's feed-forward neurons, 0 to 1.
         attention_bits, ffn_bits, embedding_bits: Bit widths.
         align: Neurons and hidden channels are kept in multiples of this many, so that no vector lane is left empty.
+        vocabulary_keep: Shares of the tokens, 0 to 1.
+        embedding_rank: Channels of each token's row that a linear map expands; 0: the whole row.
         distill_steps, learning_rate, seed: The short distillation that every candidate gets.
         heads_order, neurons_order: Criteria of importance, keys of ``order.CRITERIA``.
         allocation: Whether layers keep equal shares of their units, or compete for as many.
@@ -71,6 +74,8 @@ class Space:
     repair_batches: int = 8
     importance: Mapping[Criterion, tuple[LayerImportance, ...]] = field(default_factory=dict)
     layers: tuple[LayerImportance, ...] = ()
+    vocabulary_keep: tuple[float, ...] = (1.0,)
+    embedding_rank: tuple[int, ...] = (0,)
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,10 @@ class Context:
         on_step: Called with (step, steps, loss) while something trains.
         rankings: ``rankings(criterion)`` is the ``importance.LayerRanking`` of each of the teacher's layers.
         documents: ``documents(batches, seed)`` are ``sublayers.Documents`` that went through the dense model.
+        token_order: ``token_order(vocabulary)`` are the ids of the teacher's tokens, the ones to keep longest first; by
+            default as they are numbered.
+        token_counts: ``token_counts(vocabulary)`` is how often each of the student's tokens occurs in its training
+            documents (vocabulary,); by default once.
     """
 
     batches: Callable[[int, int], Iterable[Any]]
@@ -90,6 +99,8 @@ class Context:
     on_step: Callable[[int, int, float], None] | None = field(default=None, compare=False)
     rankings: Callable[[Criterion], Any] = field(default=lambda criterion: _unmeasured("ranking of units"))
     documents: Callable[[int, int], Any] = field(default=lambda batches, seed: _unmeasured("calibration documents"))
+    token_order: Callable[[int], Sequence[int]] = range
+    token_counts: Callable[[int], Tensor] = torch.ones
 
 
 class Method(Protocol):

@@ -9,7 +9,18 @@ from typing import cast
 
 from torch import nn
 
-from autocompress.compression import depth, distillation, ffn, heads, hidden, order, quantization, repair
+from autocompress.compression import (
+    depth,
+    distillation,
+    factorize,
+    ffn,
+    heads,
+    hidden,
+    order,
+    quantization,
+    repair,
+    vocabulary,
+)
 from autocompress.compression.depth import DepthStep
 from autocompress.compression.lineage import number_layers
 from autocompress.compression.method import Context, Method, Space
@@ -19,9 +30,9 @@ from autocompress.shape import ModelShape
 
 METHODS: dict[str, Method] = {
     module.STEP.method: cast(Method, module)
-    for module in (order, depth, hidden, heads, ffn, repair, distillation, quantization)
+    for module in (vocabulary, order, depth, hidden, heads, ffn, factorize, repair, distillation, quantization)
 }
-"""Method name -> method, in the order that composes: order, depth, widths, repair, training, rounding."""
+"""Method name -> method, in the order that composes: vocabulary, order, depth, widths, repair, training, rounding."""
 
 
 def draw(trial: Suggest, shape: ModelShape, space: Space) -> CompressionPlan:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -85,6 +86,19 @@ class TextClassification:
             list(texts), truncation=True, max_length=self.max_tokens, padding=False, return_attention_mask=False
         )
         return [list(ids) for ids in encoded["input_ids"]]
+
+    def with_tokenizer(self, tokenizer: Any) -> TextClassification:
+        """Return the same task as another tokenizer cuts its documents."""
+        return TextClassification(self.dataset, tokenizer, max_tokens=self.max_tokens, metric=self.metric)
+
+    def token_counts(self, split: SplitName, vocabulary: int) -> Ids:
+        """Return how often each of ``vocabulary`` ids occurs in a split (vocabulary,), special tokens included."""
+        encoded, _ = self._splits[split]
+        return np.bincount(np.fromiter(chain.from_iterable(encoded), np.int64), minlength=vocabulary)
+
+    def gather(self, split: SplitName, indices: Tensor) -> Batch:
+        """Return the documents at the positions ``indices`` (documents,) of a split, in that order."""
+        return self._collate(indices.tolist(), *self._splits[split], None)
 
     def batches(
         self,

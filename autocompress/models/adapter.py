@@ -86,8 +86,15 @@ class ModelAdapter(Protocol):
     def classifier_linear(self, model: nn.Module) -> nn.Module:
         """Return the last linear, which reads the units of the head and writes logits."""
 
+    def keep_tokens(self, model: nn.Module, kept: Sequence[int]) -> None:
+        """Keep the token ids ``kept`` (ascending); token ``kept[i]`` becomes id i, also where the config names it.
+
+        Raises:
+            UnsupportedError: The padding token is not kept, or the table is factorised or quantized already.
+        """
+
     def token_embedding(self, model: nn.Module) -> nn.Module:
-        """Return the token embedding."""
+        """Return the token table: the one with a row a token, if it is factorised."""
 
     def replace_token_embedding(self, model: nn.Module, module: nn.Module) -> None:
-        """Put ``module`` in the place of the token embedding."""
+        """Put ``module`` in the place of the token table; a map that expands its rows stays."""

@@ -11,9 +11,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from autocompress.errors import UnsupportedError
 from autocompress.models.adapter import LayerModules
+from autocompress.models.factorized import FactorizedEmbedding
 from autocompress.models.quantized import QuantizedEmbedding, QuantizedLinear
+from autocompress.models.slices import select_channels, select_linear, select_norm, select_rows, unsupported
 from autocompress.shape import Bits, EmbeddingBits, LayerShape, ModelShape
 
 TABLES = ("word_embeddings", "position_embeddings", "token_type_embeddings")
@@ -58,15 +59,16 @@ class BertAdapter:
         config, layers, embeddings = _config(model), self.layers(model), self._embeddings(model)
         activation = getattr(config, self.activation_key)
         if activation not in ("gelu", "relu"):
-            raise _unsupported(f"the activation {activation!r}", "gelu or relu")
+            raise unsupported(f"the activation {activation!r}", "gelu or relu")
         if getattr(config, "is_decoder", False):
-            raise _unsupported("causal attention", "an encoder (is_decoder: false)")
-        dense, table = model.get_submodule(self.head_dense), embeddings.get_submodule("word_embeddings")
+            raise unsupported("causal attention", "an encoder (is_decoder: false)")
+        dense, table = model.get_submodule(self.head_dense), self.token_embedding(model)
+        word = embeddings.get_submodule("word_embeddings")
         return ModelShape(
             family=self.name,
             vocabulary=_count(table, "num_embeddings"),
             positions=self._positions(model).shape[0],
-            embedding=_count(table, "embedding_dim"),
+            embedding=_count(word, "embedding_dim"),
             hidden=_count(dense, "in_features"),
             layers=tuple(_layer_shape(layer) for layer in layers),
             classes=_count(model.get_submodule(self.classifier), "out_features"),
@@ -74,15 +76,18 @@ class BertAdapter:
             head_activation=self.head_activation,
             embedding_bits=_table_bits(table),
             norm_epsilon=float(_epsilon(embeddings.get_submodule("LayerNorm"))),
+            embedding_rank=_count(table, "embedding_dim") if isinstance(word, FactorizedEmbedding) else 0,
         )
 
     def weights(self, model: nn.Module) -> dict[str, npt.NDArray[np.generic]]:
         """See ``ModelAdapter.weights``."""
         embeddings, backbone = self._embeddings(model), self._backbone(model)
-        table = embeddings.get_submodule("word_embeddings")
+        word, table = embeddings.get_submodule("word_embeddings"), self.token_embedding(model)
         found: dict[str, Tensor] = {"embeddings.word": _tensor(table, "weight")}
         if isinstance(table, QuantizedEmbedding) and table.scale is not None:
             found["embeddings.scale"] = table.scale
+        if isinstance(word, FactorizedEmbedding):
+            found |= _linear([word.expand], "embeddings.expand")
         found["embeddings.position"] = self._positions(model)
         found |= _norm(embeddings.get_submodule("LayerNorm"), "embeddings.norm")
         if hasattr(backbone, "embeddings_project"):
@@ -120,36 +125,36 @@ class BertAdapter:
         modules = self.layers(model)[layer]
         channels = (torch.tensor(kept)[:, None] * modules.head_width + torch.arange(modules.head_width)).reshape(-1)
         for path in (modules.query, modules.key, modules.value):
-            modules.replace(path, _select(modules.get(path), outputs=channels))
-        modules.replace(modules.output, _select(modules.get(modules.output), inputs=channels))
+            modules.replace(path, select_linear(modules.get(path), outputs=channels))
+        modules.replace(modules.output, select_linear(modules.get(modules.output), inputs=channels))
 
     def keep_neurons(self, model: nn.Module, layer: int, kept: Sequence[int]) -> None:
         """See ``ModelAdapter.keep_neurons``."""
         modules, neurons = self.layers(model)[layer], torch.tensor(kept)
-        modules.replace(modules.ffn_in, _select(modules.get(modules.ffn_in), outputs=neurons))
-        modules.replace(modules.ffn_out, _select(modules.get(modules.ffn_out), inputs=neurons))
+        modules.replace(modules.ffn_in, select_linear(modules.get(modules.ffn_in), outputs=neurons))
+        modules.replace(modules.ffn_out, select_linear(modules.get(modules.ffn_out), inputs=neurons))
 
     def keep_hidden(self, model: nn.Module, channels: Sequence[int], units: Sequence[int]) -> None:
         """See ``ModelAdapter.keep_hidden``."""
         kept, backbone, embeddings = torch.tensor(channels), self._backbone(model), self._embeddings(model)
         if hasattr(backbone, "embeddings_project"):
-            projection = _select(backbone.get_submodule("embeddings_project"), outputs=kept)
+            projection = select_linear(backbone.get_submodule("embeddings_project"), outputs=kept)
             backbone.set_submodule("embeddings_project", projection)
         else:
             for name in TABLES:
                 if hasattr(embeddings, name):
-                    embeddings.set_submodule(name, _select_columns(embeddings.get_submodule(name), kept))
-            embeddings.set_submodule("LayerNorm", _select_norm(embeddings.get_submodule("LayerNorm"), kept))
+                    embeddings.set_submodule(name, select_channels(embeddings.get_submodule(name), kept))
+            embeddings.set_submodule("LayerNorm", select_norm(embeddings.get_submodule("LayerNorm"), kept))
         for layer in self.layers(model):
             for path in (layer.query, layer.key, layer.value, layer.ffn_in):
-                layer.replace(path, _select(layer.get(path), inputs=kept))
+                layer.replace(path, select_linear(layer.get(path), inputs=kept))
             for path in (layer.output, layer.ffn_out):
-                layer.replace(path, _select(layer.get(path), outputs=kept))
+                layer.replace(path, select_linear(layer.get(path), outputs=kept))
             for path in (layer.attention_norm, layer.ffn_norm):
-                layer.replace(path, _select_norm(layer.get(path), kept))
+                layer.replace(path, select_norm(layer.get(path), kept))
         between, dense, last = torch.tensor(units), model.get_submodule(self.head_dense), self.classifier_linear(model)
-        model.set_submodule(self.head_dense, _select(dense, outputs=between, inputs=kept))
-        model.set_submodule(self.classifier, _select(last, inputs=between))
+        model.set_submodule(self.head_dense, select_linear(dense, outputs=between, inputs=kept))
+        model.set_submodule(self.classifier, select_linear(last, inputs=between))
         _config(model).hidden_size = len(channels)
 
     def hidden_norms(self, model: nn.Module) -> list[nn.Module]:
@@ -163,13 +168,37 @@ class BertAdapter:
         """See ``ModelAdapter.classifier_linear``."""
         return model.get_submodule(self.classifier)
 
+    def keep_tokens(self, model: nn.Module, kept: Sequence[int]) -> None:
+        """See ``ModelAdapter.keep_tokens``."""
+        config, embeddings, padding = _config(model), self._embeddings(model), _config(model).pad_token_id
+        table = embeddings.get_submodule("word_embeddings")
+        if not isinstance(table, nn.Embedding):
+            raise unsupported("pruning of a token table that is factorised or quantized", "pruning before either")
+        if padding not in kept:
+            raise unsupported("a vocabulary without its padding token", "padding kept")
+        ids = {old: new for new, old in enumerate(kept)}
+        self.replace_token_embedding(model, select_rows(table, table.weight.detach()[list(kept)], ids[padding]))
+        if self.positions_follow_padding:
+            places = embeddings.get_submodule("position_embeddings")
+            assert isinstance(places, nn.Embedding)
+            rows = places.weight.detach()[padding - ids[padding] :]
+            embeddings.set_submodule("position_embeddings", select_rows(places, rows, ids[padding]))
+            embeddings.padding_idx = ids[padding]  # type: ignore[assignment]
+        config.vocab_size = len(kept)
+        for name in SPECIAL_IDS:
+            if isinstance(getattr(config, name, None), int):
+                setattr(config, name, ids.get(getattr(config, name)))
+
     def token_embedding(self, model: nn.Module) -> nn.Module:
         """See ``ModelAdapter.token_embedding``."""
-        return self._embeddings(model).get_submodule("word_embeddings")
+        word = self._embeddings(model).get_submodule("word_embeddings")
+        return word.table if isinstance(word, FactorizedEmbedding) else word
 
     def replace_token_embedding(self, model: nn.Module, module: nn.Module) -> None:
         """See ``ModelAdapter.replace_token_embedding``."""
-        self._embeddings(model).set_submodule("word_embeddings", module)
+        embeddings = self._embeddings(model)
+        factorized = isinstance(embeddings.get_submodule("word_embeddings"), FactorizedEmbedding)
+        embeddings.set_submodule("word_embeddings.table" if factorized else "word_embeddings", module)
 
     def _backbone(self, model: nn.Module) -> nn.Module:
         return model.get_submodule(_prefix(model))
@@ -221,6 +250,8 @@ DISTILBERT = BertAdapter(
     ffn_norm="output_layer_norm",
     activation_key="activation",
 )
+SPECIAL_IDS = ("pad_token_id", "bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id", "mask_token_id")
+"""Where a config names tokens."""
 XLM_ROBERTA, CAMEMBERT = (replace(ROBERTA, name=name) for name in ("xlm-roberta", "camembert"))
 
 
@@ -284,41 +315,3 @@ def _linear(modules: Sequence[nn.Module], name: str) -> dict[str, Tensor]:
         scale = joined("scale")
         found[f"{name}.scale"] = scale.T if scale.dim() == 2 else scale
     return found
-
-
-def _select(module: nn.Module, *, outputs: Tensor | None = None, inputs: Tensor | None = None) -> nn.Linear:
-    """Return a linear that keeps the given output or input channels; the others are gone."""
-    if not isinstance(module, nn.Linear):
-        raise _unsupported("pruning of weights that are already quantized", "pruning before quantization")
-    weight, bias = module.weight.detach(), module.bias.detach()
-    if outputs is not None:
-        weight, bias = weight[outputs], bias[outputs]
-    if inputs is not None:
-        weight = weight[:, inputs]
-    smaller = nn.Linear(weight.shape[1], weight.shape[0])
-    smaller.weight, smaller.bias = nn.Parameter(weight.clone()), nn.Parameter(bias.clone())
-    return smaller.train(module.training)
-
-
-def _select_columns(module: nn.Module, columns: Tensor) -> nn.Embedding:
-    """Return a table that keeps the given channels of each row."""
-    if not isinstance(module, nn.Embedding):
-        raise _unsupported("fewer channels of a table that is quantized or factorised", "pruning before either")
-    weight = module.weight.detach()[:, columns].clone()
-    smaller = nn.Embedding(module.num_embeddings, len(columns), padding_idx=module.padding_idx, _weight=weight)
-    return smaller.train(module.training)
-
-
-def _select_norm(module: nn.Module, channels: Tensor) -> nn.LayerNorm:
-    """Return a norm of the given channels alone: mean and variance are theirs."""
-    smaller = nn.LayerNorm(len(channels), eps=_epsilon(module))
-    smaller.weight, smaller.bias = (nn.Parameter(_tensor(module, name)[channels]) for name in ("weight", "bias"))
-    return smaller.train(module.training)
-
-
-def _unsupported(what: str, right: str) -> UnsupportedError:
-    return UnsupportedError(
-        f"This model needs {what}.",
-        right=f"The BERT family is supported with {right}.",
-        next_step="Choose another model, or add an adapter as docs/how_to_add.md says.",
-    )

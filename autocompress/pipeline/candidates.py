@@ -23,10 +23,12 @@ from autocompress.compression.methods import apply_plan, draw
 from autocompress.compression.order import Rankings
 from autocompress.compression.quantization import QuantizeStep
 from autocompress.compression.sublayers import Documents, documents_of
-from autocompress.config import RunConfig
-from autocompress.evaluation.task import Batch
+from autocompress.compression.vocabulary import VocabularyStep
+from autocompress.config import COVERAGE, RunConfig
+from autocompress.evaluation.task import Batch, TextClassification
 from autocompress.pipeline.progress import Progress, quiet
 from autocompress.pipeline.teacher import Teacher, training_batches
+from autocompress.pipeline.vocabulary import Vocabularies, token_counts
 from autocompress.plan import CompressionPlan, Criterion, LayerSelection
 from autocompress.shape import Bits, ModelShape
 
@@ -75,6 +77,8 @@ def space_of(
         allocation=chosen.allocation,
         repair=chosen.repair,
         repair_batches=chosen.repair_batches,
+        vocabulary_keep=chosen.vocabulary_keep,
+        embedding_rank=chosen.embedding_rank,
         distill_steps=config.search.distill_steps,
         learning_rate=config.search.learning_rate,
         seed=config.search.seed,
@@ -102,7 +106,7 @@ class Chosen:
 
 def choices(space: Space) -> dict[str, tuple[object, ...]]:
     """Return the choices of each parameter that the methods ask for."""
-    widths = ("depth", "depth_selection", "hidden_keep", "heads_keep", "ffn_keep")
+    widths = ("vocabulary_keep", "depth", "depth_selection", "hidden_keep", "heads_keep", "ffn_keep", "embedding_rank")
     names = (*widths, *SHAPELESS, "attention_bits", "ffn_bits", "embedding_bits")
     return {name: getattr(space, name) for name in names}
 
@@ -121,7 +125,7 @@ def anchors(shape: ModelShape, space: Space) -> dict[str, dict[str, object]]:
 
     def params(depth: int, bits: int) -> dict[str, object]:
         kept = {"depth": depth, "depth_selection": space.depth_selection[0]}
-        widths = {"hidden_keep": 1.0, "heads_keep": 1.0, "ffn_keep": 1.0}
+        widths = {"vocabulary_keep": 1.0, "hidden_keep": 1.0, "heads_keep": 1.0, "ffn_keep": 1.0, "embedding_rank": 0}
         first = {name: getattr(space, name)[0] for name in SHAPELESS}
         return {**kept, **widths, **first, "attention_bits": bits, "ffn_bits": bits, "embedding_bits": bits}
 
@@ -155,31 +159,61 @@ def alternatives(shape: ModelShape, space: Space) -> dict[str, CompressionPlan]:
 class Students:
     """Makes students of plans: importance is measured once, distilled students are shared between bit widths."""
 
-    def __init__(self, teacher: Teacher, *, batch_size: int, seed: int, progress: Progress = quiet) -> None:
+    def __init__(
+        self,
+        teacher: Teacher,
+        *,
+        batch_size: int,
+        seed: int,
+        coverage: float = COVERAGE,
+        progress: Progress = quiet,
+    ) -> None:
         self._teacher, self._progress = teacher, progress
         self._batch_size, self._seed = batch_size, seed
-        self._logits = TeacherLogits(teacher.model, len(teacher.task.dataset.train), teacher.shape.classes)
-        self._rankings = Rankings(teacher.model, lambda: list(self._batches(RANKING_BATCHES, seed)))
+        self._vocabularies = Vocabularies(teacher.model, teacher.task, coverage=coverage)
+        self._logits = TeacherLogits(
+            teacher.model,
+            len(teacher.task.dataset.train),
+            teacher.shape.classes,
+            read=lambda indices: teacher.task.gather("train", indices),
+        )
+        self._rankings = Rankings(teacher.model, lambda: list(self._batches(teacher.task, RANKING_BATCHES, seed)))
         self._documents = lru_cache(maxsize=1)(self._read_documents)
         self._distilled: OrderedDict[str, nn.Module] = OrderedDict()
 
-    def _batches(self, steps: int, seed: int) -> Iterator[Batch]:
-        return training_batches(self._teacher.task, steps, batch_size=self._batch_size, seed=seed)
+    def task(self, plan: CompressionPlan) -> TextClassification:
+        """Return the task as the student of ``plan`` reads it, with its own tokenizer."""
+        return self._vocabularies.task(plan)
 
     @cached_property
     def _hidden_ordered(self) -> nn.Module:
         """The teacher with its hidden channels in order of importance."""
-        scores = channel_scores(self._teacher.model, self._batches(RANKING_BATCHES, self._seed))
+        scores = channel_scores(self._teacher.model, self._batches(self._teacher.task, RANKING_BATCHES, self._seed))
         return order_hidden(copy.deepcopy(self._teacher.model), scores)
 
-    def _context(self, stage: str, dense: nn.Module) -> Context:
+    def _batches(self, task: TextClassification, steps: int, seed: int) -> Iterator[Batch]:
+        return training_batches(task, steps, batch_size=self._batch_size, seed=seed)
+
+    def _context(self, plan: CompressionPlan, stage: str, start: nn.Module) -> Context:
         def on_step(step: int, total: int, loss: float) -> None:
             self._progress(stage, step, total, f"loss {loss:.3f}")
 
-        return Context(self._batches, self._logits, on_step, self._rankings, partial(self._documents, dense))
+        task = self.task(plan)
+        dense = CompressionPlan(tuple(step for step in plan.steps if isinstance(step, VocabularyStep)))
+        return Context(
+            batches=partial(self._batches, task),
+            teacher_logits=self._logits,
+            on_step=on_step,
+            rankings=self._rankings,
+            documents=partial(self._documents, start, dense),
+            token_order=self._vocabularies.order,
+            token_counts=partial(token_counts, task),
+        )
 
-    def _read_documents(self, dense: nn.Module, batches: int, seed: int) -> Documents:
-        return documents_of(dense, self._batches(batches, seed))
+    def _read_documents(self, start: nn.Module, dense: CompressionPlan, batches: int, seed: int) -> Documents:
+        """Run what a repair compares with: the teacher, with the student's tokens where these are fewer."""
+        context = self._context(dense, "repair", start)
+        return documents_of(apply_plan(start, dense, context), context.batches(batches, seed))
 
     def informed(self, space: Space) -> Space:
         """Return ``space`` with the importance of units, where a choice in it reads that."""
@@ -198,10 +232,10 @@ class Students:
         trained, rest = CompressionPlan(plan.steps[:cut]), CompressionPlan(plan.steps[cut:])
         # Only then, as sums over channels in another order differ by rounding.
         narrow = any(isinstance(step, HiddenStep) and step.keep < self._teacher.shape.hidden for step in plan.steps)
-        dense = self._hidden_ordered if narrow else self._teacher.model
-        key, context = json.dumps([narrow, trained.to_json()]), self._context(stage, dense)
+        start = self._hidden_ordered if narrow else self._teacher.model
+        key, context = json.dumps([narrow, trained.to_json()]), self._context(plan, stage, start)
         if key not in self._distilled:
-            self._distilled[key] = apply_plan(dense, trained, context)
+            self._distilled[key] = apply_plan(start, trained, context)
         self._distilled.move_to_end(key)
         while len(self._distilled) > KEPT_STUDENTS:
             self._distilled.popitem(last=False)

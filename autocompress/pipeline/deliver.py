@@ -10,6 +10,7 @@ from autocompress.cost import Artifact, Figures, Measurement
 from autocompress.errors import MissingDependencyError
 from autocompress.evaluation.task import Score, predict_with
 from autocompress.export.parity import Parity, gate
+from autocompress.models.load import adapter_of
 from autocompress.pipeline.bench import reach_runner
 from autocompress.pipeline.finalists import TEACHER, Made, export, measure, parity, score
 from autocompress.pipeline.outcome import Outcome, choose, exceeded
@@ -50,7 +51,7 @@ def measure_all(setting: Setting, made: Sequence[Made], progress: Progress) -> M
         return Measured({}, setting.feasibility.limits)
     config = setting.config
     progress("measure", 0, 1, f"{len(made)} models in turn on {setting.profile.name}")
-    vocabulary = setting.teacher.shape.vocabulary
+    vocabulary = min(adapter_of(item.student).shape(item.student).vocabulary for item in made)  # Ids that all have.
     with reach_runner(setting.profile, keeps=len(made)) as runner:
         measured = measure(made, runner, setting.profile, threads=config.device.threads, vocabulary=vocabulary)
     return Measured(measured, config.budget.to_budget().resolve(measured[TEACHER].figures()))
@@ -119,8 +120,8 @@ def _parities(
     for index, (engine, artifact) in enumerate(artifacts.items()):
         progress("prove", index, len(artifacts), engine)
         if setting.runs_here(engine):
-            found = known if artifact is winner.artifact else score(artifact, setting.teacher)
-            result = parity(winner, artifact, setting.teacher, setting.config, found)
+            found = known if artifact is winner.artifact else score(artifact, winner.task)
+            result = parity(winner, artifact, setting.config, found)
             gate(result)
             yield result
     progress("prove", len(artifacts), len(artifacts), "the artifacts compute what was searched")
@@ -133,8 +134,8 @@ def _scores(setting: Setting, made: Sequence[Made], winner: Made, progress: Prog
     for index, item in enumerate(wanted):
         progress("evaluate", index, len(wanted), item.name)
         if setting.runs_here(item.artifact.engine):
-            scores[item.name] = score(item.artifact, setting.teacher)
+            scores[item.name] = score(item.artifact, item.task)
         else:
-            scores[item.name] = setting.teacher.task.evaluate(predict_with(item.student), "test")
+            scores[item.name] = item.task.evaluate(predict_with(item.student), "test")
     progress("evaluate", len(wanted), len(wanted), f"{winner.name}: {scores[winner.name].value:.4f}")
     return scores

@@ -19,7 +19,7 @@ from autocompress.cost import Artifact, Failure, Measurement
 from autocompress.devices.profile import DeviceProfile
 from autocompress.engines import open_artifact
 from autocompress.errors import DeviceError
-from autocompress.evaluation.task import Score, predict_with
+from autocompress.evaluation.task import Score, TextClassification, predict_with
 from autocompress.export.parity import Parity, Tolerance, allow_bf16, compare
 from autocompress.models.load import adapter_of
 from autocompress.pipeline.bench import refuse_mixing
@@ -48,6 +48,7 @@ class Made:
         name: In tables.
         plan: How it was made of the teacher; empty for the teacher itself.
         student: The torch module.
+        task: As the student's own tokenizer cuts it.
         validation: Its metric on all validation documents (0 to 1).
         artifact: For the device's engine.
         finalist: Whether it may be delivered; teacher and alternatives are there to be compared with.
@@ -56,6 +57,7 @@ class Made:
     name: str
     plan: CompressionPlan
     student: nn.Module
+    task: TextClassification
     validation: float
     artifact: Artifact
     finalist: bool
@@ -96,7 +98,10 @@ def make(
         container: What a library is written as.
         finalist: Whether it may be delivered.
     """
-    key = hashlib.sha256(json.dumps([plan.to_json(), teacher.fingerprint]).encode()).hexdigest()[:16]
+    task = students.task(plan)
+    # What a student has learnt is worth nothing with other tokens, and of near ties another may be kept elsewhere.
+    decisive = [plan.to_json(), teacher.fingerprint, sorted(task.tokenizer.get_vocab())]
+    key = hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:16]
     weights, note = (workspace.students / f"{key}{suffix}" for suffix in (".safetensors", ".json"))
     if note.is_file() and weights.is_file():
         student = students.make(refined(plan, 0))
@@ -104,13 +109,13 @@ def make(
         validation = float(json.loads(note.read_text())["validation"])
     else:
         student = students.make(plan, stage=f"refine {name}")
-        validation = teacher.task.evaluate(predict_with(student), "validation").value
+        validation = task.evaluate(predict_with(student), "validation").value
         weights.write_bytes(save({key: tensor.contiguous() for key, tensor in student.state_dict().items()}))
         # The note comes last: where it is, the weights are whole.
         note.write_text(json.dumps({"name": name, "validation": validation, "plan": plan.to_json()}) + "\n")
     stem, tokens = workspace.students / key, config.task.max_tokens
     artifact = export(student, stem, config.device.engine, tokens, target, container)
-    return Made(name, plan, student, validation, artifact, finalist)
+    return Made(name, plan, student, task, validation, artifact, finalist)
 
 
 def export(
@@ -130,7 +135,7 @@ def export(
 def measure(
     made: Sequence[Made], runner: Runner, profile: DeviceProfile, *, threads: int, vocabulary: int
 ) -> dict[str, Measurement]:
-    """Measure all in turn on the device of ``profile``, to which ``runner`` leads.
+    """Measure all in turn on the device of ``profile``, to which ``runner`` leads; ids are below ``vocabulary``.
 
     Raises:
         DeviceError: One of them does not run, the device cannot be reached, or is emulated although its profile says
@@ -156,15 +161,15 @@ def _measured(name: str, result: Measurement | Failure, profile: DeviceProfile) 
     return result
 
 
-def score(artifact: Artifact, teacher: Teacher) -> Score:
+def score(artifact: Artifact, task: TextClassification) -> Score:
     """Score an artifact on the test documents, one at a time, as a device gets them."""
     run = open_artifact(artifact, threads=EVALUATION_THREADS)
-    return teacher.task.evaluate(run, "test", batch_size=1)
+    return task.evaluate(run, "test", batch_size=1)
 
 
-def parity(made: Made, artifact: Artifact, teacher: Teacher, config: RunConfig, artifact_score: Score) -> Parity:
+def parity(made: Made, artifact: Artifact, config: RunConfig, artifact_score: Score) -> Parity:
     """Compare an artifact with its student on test documents."""
-    task = teacher.task
+    task = made.task
     # A compiled library has one length and pads to it; the student is shown the same padding.
     tokens = artifact.tokens if artifact.engine == "tvm" else None
     batches = task.batches("test", batch_size=1, limit=PARITY_INPUTS, tokens=tokens)

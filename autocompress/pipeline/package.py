@@ -50,7 +50,7 @@ def pack(
     }
     contents = Contents(
         artifacts=artifacts,
-        save_tokenizer=lambda place: setting.teacher.task.tokenizer.save_pretrained(place),
+        save_tokenizer=lambda place: winner.task.tokenizer.save_pretrained(place),
         config_text=to_yaml(found),
         manifest=manifest,
     )

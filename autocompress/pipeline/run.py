@@ -19,7 +19,6 @@ from autocompress.pipeline.layer_orders import layer_orders
 from autocompress.pipeline.learning import learn, next_best
 from autocompress.pipeline.progress import Progress, quiet
 from autocompress.pipeline.setting import Setting, prepare
-from autocompress.pipeline.teacher import Teacher
 from autocompress.pipeline.workspace import Workspace
 from autocompress.plan import CompressionPlan
 from autocompress.report.values import RunReport
@@ -90,7 +89,7 @@ def _search(study: Any, setting: Setting, students: Students, progress: Progress
         draw=lambda trial: draw(trial, teacher.shape, space),
         reshape=lambda plan: reshape_plan(teacher.shape, plan),
         predict=lambda shape: setting.predictor.predict(shape, config.task.max_tokens),
-        score=lambda plan: _score(plan, students, teacher, config),
+        score=lambda plan: _score(plan, students, config),
         limits=setting.feasibility.limits,
     )
     deadline = time.monotonic() + config.search.hours * 3600
@@ -117,9 +116,9 @@ def _search(study: Any, setting: Setting, students: Students, progress: Progress
     return found
 
 
-def _score(plan: CompressionPlan, students: Students, teacher: Teacher, config: RunConfig) -> Scored:
-    student = students.make(plan)
-    score = teacher.task.evaluate(predict_with(student), "validation", limit=config.search.score_limit)
+def _score(plan: CompressionPlan, students: Students, config: RunConfig) -> Scored:
+    student, task = students.make(plan), students.task(plan)
+    score = task.evaluate(predict_with(student), "validation", limit=config.search.score_limit)
     return Scored(score.value, score.standard_error)
 
 
@@ -171,7 +170,7 @@ def make_all(
     tokens = config.task.max_tokens
     artifact = export(teacher.model, stem, config.device.engine, tokens, setting.target, setting.container)
     validation = teacher.task.evaluate(predict_with(teacher.model), "validation").value
-    made = [Made(TEACHER, CompressionPlan(), teacher.model, validation, artifact, finalist=False)]
+    made = [Made(TEACHER, CompressionPlan(), teacher.model, teacher.task, validation, artifact, finalist=False)]
     if config.search.baselines:
         simple = alternatives(teacher.shape, space_of(config, teacher.shape))
         made += [one(name, plan, finalist=False) for name, plan in simple.items()]

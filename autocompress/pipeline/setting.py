@@ -61,7 +61,13 @@ class Setting:
     def students(self, progress: Progress) -> Students:
         """Return the maker of this run's students."""
         search = self.config.search
-        return Students(self.teacher, batch_size=search.batch_size, seed=search.seed, progress=progress)
+        return Students(
+            self.teacher,
+            batch_size=search.batch_size,
+            seed=search.seed,
+            coverage=search.space.vocabulary_coverage,
+            progress=progress,
+        )
 
     def runs_here(self, engine: str) -> bool:
         """Whether an artifact for the device runs on this machine: a library compiled for another one does not."""

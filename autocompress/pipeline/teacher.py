@@ -23,6 +23,7 @@ from autocompress.evaluation.task import Batch, TextClassification
 from autocompress.export.package import replacing, sha256_of
 from autocompress.models.load import adapter_of, load_classifier, load_shape
 from autocompress.pipeline.progress import Progress, quiet
+from autocompress.pipeline.vocabulary import check_coverage
 from autocompress.shape import ModelShape
 from autocompress.training.loop import cross_entropy, repeat, train
 
@@ -104,6 +105,8 @@ def _fetch(config: RunConfig, progress: Progress) -> tuple[Path, ModelShape, Tex
         eval_limit=config.task.eval_limit,
     )
     progress("fetch", 2, 2, f"{len(task.dataset.train)} training documents, {len(task.dataset.classes)} classes")
+    space = config.search.space
+    check_coverage(task, shape.vocabulary, space.vocabulary_keep, space.vocabulary_coverage)
     return source, shape, task
 
 

@@ -1,4 +1,5 @@
 import copy
+from dataclasses import replace
 
 import torch
 from torch.nn import functional
@@ -52,3 +53,16 @@ def test_the_teacher_runs_once_an_example():
     with torch.no_grad():
         expected = broken(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
     torch.testing.assert_close(first, expected)
+
+
+def test_the_teacher_reads_examples_with_its_own_tokenizer():
+    """A student's ids may mean other tokens."""
+    teacher, own = tiny_model("bert"), batches(1)[0]
+    ids = {int(index): row for index, row in zip(own.indices, own.input_ids, strict=True)}
+
+    def read(indices):
+        return replace(own, input_ids=torch.stack([ids[int(index)] for index in indices]))
+
+    strange = replace(own, input_ids=torch.full((4, 9), 3), attention_mask=torch.ones(4, 9, dtype=torch.int64))
+    expected = TeacherLogits(teacher, examples=8, classes=3)(own)
+    torch.testing.assert_close(TeacherLogits(teacher, examples=8, classes=3, read=read)(strange), expected)

@@ -112,7 +112,7 @@ def test_limits_that_can_be_met_alone_but_not_together_are_named():
 
 
 def made(name: str, validation: float) -> Made:
-    return Made(name, CompressionPlan(), torch.nn.Identity(), validation, Artifact(None, "onnxruntime", 8), True)
+    return Made(name, CompressionPlan(), torch.nn.Identity(), None, validation, Artifact(None, "onnxruntime", 8), True)
 
 
 def measured(latency_ms: float, size: int = 10) -> Measurement:

@@ -17,7 +17,8 @@ from autocompress.pipeline.teacher import load_teacher
 from autocompress.pipeline.workspace import Workspace
 from autocompress.plan import CompressionPlan
 
-PARAMS = {"depth": 2, "heads_keep": 0.5, "ffn_keep": 0.5, "attention_bits": 8, "ffn_bits": 4, "embedding_bits": 8}
+PARAMS = {"depth": 2, "heads_keep": 0.5, "ffn_keep": 0.5, "attention_bits": 8, "ffn_bits": 4, "embedding_bits": 8,
+          "vocabulary_keep": 1.0, "embedding_rank": 0}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -115,15 +116,15 @@ def test_the_validation_score_is_that_of_the_student_on_all_validation_documents
 def test_the_parity_gate_is_shown_the_artifact_itself(setting, workspace):
     config, teacher = setting
     made = make(setting, workspace, [])
-    score = finalists.score(made.artifact, teacher)
-    found = finalists.parity(made, made.artifact, teacher, config, score)
+    score = finalists.score(made.artifact, teacher.task)
+    found = finalists.parity(made, made.artifact, config, score)
     assert found.passed and found.inputs == min(finalists.PARITY_INPUTS, len(teacher.task.dataset.test))
     assert found.student_score == found.artifact_score == score.value
     shifted = copy.deepcopy(made.student)
     with torch.no_grad():
         shifted.classifier.bias[0] += 2 * found.logit_tolerance
     wrong = finalists.export(shifted, workspace.students / "wrong", "onnxruntime", config.task.max_tokens)
-    refused = finalists.parity(made, wrong, teacher, config, score)
+    refused = finalists.parity(made, wrong, config, score)
     assert not refused.passed
     assert refused.max_abs_logit_diff == pytest.approx(2 * found.logit_tolerance, rel=0.05)
 
@@ -151,7 +152,7 @@ class Scripted:
 def named(tmp_path, *names: str) -> list[finalists.Made]:
     return [
         finalists.Made(
-            name, CompressionPlan(), torch.nn.Identity(), 0.5, Artifact(tmp_path / name, "tvm", 8), finalist=True
+            name, CompressionPlan(), torch.nn.Identity(), None, 0.5, Artifact(tmp_path / name, "tvm", 8), finalist=True
         )
         for name in names
     ]

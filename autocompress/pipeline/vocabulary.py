@@ -1,0 +1,107 @@
+"""Students of fewer tokens: which tokens go, and the task as each student's own tokenizer cuts it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from autocompress.compression.token_importance import attention_received, extrapolate
+from autocompress.compression.vocabulary import VocabularyStep, kept_of, kept_tokens, order_tokens
+from autocompress.errors import ConfigError
+from autocompress.evaluation.task import Ids, TextClassification
+from autocompress.evaluation.tokenizers import common_tokens, needed_tokens, parts_of_tokens, shrink
+from autocompress.models.load import adapter_of
+from autocompress.plan import CompressionPlan
+
+IMPORTANCE_DOCUMENTS = 2048
+"""Training documents whose attention is measured; what tokens receive in the others is extrapolated."""
+BATCH = 32
+
+
+class Vocabularies:
+    """The order in which a teacher's tokens are kept, and its task for students of fewer of them.
+
+    Args:
+        teacher: Its attention ranks the tokens, once, when the first smaller vocabulary is asked for.
+        task: As the teacher's tokenizer cuts it.
+        coverage: See ``check_coverage``.
+    """
+
+    def __init__(self, teacher: nn.Module, task: TextClassification, *, coverage: float) -> None:
+        self._teacher, self._task, self._coverage = teacher, task, coverage
+        self._vocabulary = adapter_of(teacher).shape(teacher).vocabulary
+        self._tasks = {self._vocabulary: task}
+
+    def order(self, vocabulary: int) -> Sequence[int]:
+        """Return all of the teacher's ids, the ones to keep longest first; see ``Context.token_order``."""
+        return self._order
+
+    def task(self, plan: CompressionPlan) -> TextClassification:
+        """Return the task as the tokenizer of the plan's student cuts it."""
+        keeps = [step.keep for step in plan.steps if isinstance(step, VocabularyStep)]
+        keep = keeps[-1] if keeps else self._vocabulary
+        if keep not in self._tasks:
+            tokenizer = shrink(self._task.tokenizer, kept_tokens(self._order, keep))
+            self._tasks[keep] = self._task.with_tokenizer(tokenizer)
+        return self._tasks[keep]
+
+    @cached_property
+    def _order(self) -> tuple[int, ...]:
+        task = self._task
+        batches = task.batches("train", batch_size=BATCH, limit=IMPORTANCE_DOCUMENTS)
+        read = torch.cat([batch.input_ids[batch.attention_mask.bool()] for batch in batches])
+        received = attention_received(self._teacher, batches, not_from=task.tokenizer.all_special_ids)
+        counts = task.token_counts("train", self._vocabulary)
+        needed, common = _floor(task, counts, self._coverage)
+        occurrences = torch.from_numpy(counts)
+        return order_tokens(
+            extrapolate(received, torch.bincount(read, minlength=self._vocabulary), occurrences),
+            occurrences,
+            needed=needed,
+            common=common,
+            parts=parts_of_tokens(task.tokenizer),
+        )
+
+
+def token_counts(task: TextClassification, vocabulary: int) -> Tensor:
+    """Return how often each token occurs in the training documents; see ``Context.token_counts``."""
+    return torch.from_numpy(task.token_counts("train", vocabulary)).float()
+
+
+def check_coverage(task: TextClassification, vocabulary: int, keep: Sequence[float], coverage: float) -> None:
+    """Refuse shares of the vocabulary that leave too little of what the training documents are made of.
+
+    A share is refused rather than raised, so that the plan's count is what the run file says.
+
+    Args:
+        task: As the teacher's tokenizer cuts it.
+        vocabulary: Tokens of the teacher.
+        keep: Shares of these (0 to 1).
+        coverage: Least share of all tokens in the training documents that are of a kind that is kept (0 to 1).
+
+    Raises:
+        ConfigError: A share is too small.
+        UnsupportedError: The tokenizer cannot be made smaller.
+    """
+    if kept_of(vocabulary, min(keep)) >= vocabulary:
+        return
+    needed, common = _floor(task, task.token_counts("train", vocabulary), coverage)
+    least = len(needed) + len(common)
+    if kept_of(vocabulary, min(keep)) < least:
+        raise ConfigError(
+            f"search.space.vocabulary_keep has {min(keep):g}, which is {kept_of(vocabulary, min(keep))} tokens.",
+            right=f"{least} tokens make up {coverage:g} of the training documents: a share of"
+            f" {np.ceil(least / vocabulary * 1000) / 1000:g} of the model's {vocabulary}.",
+            next_step="Keep that share or more, or allow less in search.space.vocabulary_coverage.",
+        )
+
+
+def _floor(task: TextClassification, counts: Ids, coverage: float) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the ids that the tokenizer needs, and those that hold the coverage besides."""
+    special, parts = task.tokenizer.all_special_ids, parts_of_tokens(task.tokenizer)
+    needed = needed_tokens(task.tokenizer, counts)
+    return needed, common_tokens(counts, needed, parts, coverage=coverage, uncounted=special)

@@ -6,11 +6,14 @@ import torch
 from autocompress.compression import hidden
 from autocompress.compression.channel_importance import channel_scores
 from autocompress.compression.depth import DepthStep
+from autocompress.compression.ffn import FfnStep
 from autocompress.compression.heads import HeadStep
 from autocompress.compression.hidden import HiddenStep
 from autocompress.compression.layer_importance import ORDERS
 from autocompress.compression.methods import draw
 from autocompress.compression.order import OrderStep
+from autocompress.compression.repair import RepairStep
+from autocompress.compression.vocabulary import VocabularyStep
 from autocompress.config import load_config
 from autocompress.errors import ConfigError, StorageError, UnsupportedError
 from autocompress.models.load import adapter_of
@@ -127,8 +130,7 @@ def test_measured_orders_are_measured_once_a_teacher_and_only_if_asked_for(setti
     assert layer_orders(asked, teacher) == first
     space = space_of(asked, teacher.shape, first)
     choice = {**PARAMS, "depth": 1, "depth_selection": "block_influence"}
-    (step,) = [step for step in draw(Chosen(choice), teacher.shape, space).steps if isinstance(step, DepthStep)]
-    assert step.kept == (first["block_influence"][-1],)
+    assert DepthStep((first["block_influence"][-1],)) in draw(Chosen(choice), teacher.shape, space).steps
 
 
 def test_a_narrow_student_keeps_the_most_important_channels(setting):
@@ -145,6 +147,40 @@ def test_a_narrow_student_keeps_the_most_important_channels(setting):
     assert torch.equal(table, adapter_of(teacher.model).token_embedding(teacher.model).weight[:, kept])
     again = maker.make(CompressionPlan((HeadStep((4, 4, 4)),))).state_dict()
     assert all(torch.equal(tensor, again[name]) for name, tensor in before.state_dict().items())
+
+
+def test_a_narrow_student_is_repaired_on_the_channels_that_it_kept(setting):
+    _, teacher = setting
+    maker = students(setting)
+    steps = (HiddenStep(teacher.shape.hidden - 8),)
+    batch = teacher.task.batches("train", batch_size=16, seed=0)[0]
+    with torch.no_grad():
+        dense, narrow, repaired = (
+            model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
+            for model in (
+                teacher.model,
+                maker.make(CompressionPlan(steps)),
+                maker.make(CompressionPlan((*steps, RepairStep("least_squares", 4, 0)))),
+            )
+        )
+    assert (repaired - dense).norm() < (narrow - dense).norm()
+
+
+def test_a_student_of_fewer_tokens_is_repaired_on_documents_that_it_can_read(setting):
+    """Its tokenizer cuts them into other tokens than the teacher's: the dense model has the smaller table too."""
+    _, teacher = setting
+    maker, fewer = students(setting), VocabularyStep(teacher.shape.vocabulary - 2)
+    narrow = (fewer, FfnStep((24, 24, 24)))
+    dense, pruned, repaired = (
+        maker.make(CompressionPlan(steps)) for steps in ((fewer,), narrow, (*narrow, RepairStep("least_squares", 4, 0)))
+    )
+    batch = maker.task(CompressionPlan((fewer,))).batches("train", batch_size=16, seed=0)[0]
+    with torch.no_grad():
+        expected, before, after = (
+            model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
+            for model in (dense, pruned, repaired)
+        )
+    assert (after - expected).norm() < (before - expected).norm()
 
 
 def test_a_line_that_a_killed_process_left_unfinished_is_no_event(tmp_path):

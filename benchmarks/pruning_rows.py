@@ -1,0 +1,133 @@
+"""What ``benchmarks.pruning`` compares: published ways to remove heads and neurons, and ours, at equal work."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache, partial
+from typing import Literal
+
+from torch import nn
+
+from autocompress.compression.ffn import FfnStep
+from autocompress.compression.fisher import mask_gradients
+from autocompress.compression.heads import HeadStep
+from autocompress.compression.importance import LayerRanking, reorder
+from autocompress.compression.mask_search import Keep, encoder_macs, mask_search, rearrange
+from autocompress.compression.method import Context
+from autocompress.compression.methods import apply_plan
+from autocompress.compression.order import Rankings
+from autocompress.compression.repair import RepairStep
+from autocompress.compression.sublayers import Documents, documents_of
+from autocompress.evaluation.task import Batch
+from autocompress.models.load import adapter_of
+from autocompress.pipeline.teacher import training_batches
+from autocompress.plan import CompressionPlan, Criterion, RepairKind
+from autocompress.shape import ModelShape
+from benchmarks.teachers import Tutored
+
+TOKENS = 32
+"""Length at which multiply-accumulates are counted: that of a usual sentence of these tasks."""
+BATCH, ALIGN = 32, 32
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One way to prune.
+
+    Attributes:
+        criterion: Orders heads and neurons.
+        layers: Whether they keep equal shares, compete for them, or keep all heads and equal shares of neurons.
+        repair: What is done to the weights that are left.
+        rearranged: Whether units are swapped for the number that is kept (Kwon et al. 2022).
+    """
+
+    criterion: Criterion
+    layers: Literal["equal", "compete", "MLP only"] = "equal"
+    repair: RepairKind = "none"
+    rearranged: bool = False
+
+
+RECIPES: Mapping[str, Recipe] = {
+    "magnitude": Recipe("magnitude"),
+    "L2P, MLP only (Sander)": Recipe("l2p", "MLP only"),
+    "activation (Minitron)": Recipe("activation"),
+    "Taylor": Recipe("taylor", "compete"),
+    "Fisher, mask search (Kwon 1)": Recipe("fisher", "compete"),
+    "and rearrangement (Kwon 2)": Recipe("fisher", "compete", rearranged=True),
+    "and mask tuning (Kwon 3)": Recipe("fisher", "compete", "mask_tuning", rearranged=True),
+    "block Fisher, greedy": Recipe("block_fisher", "compete"),
+    "magnitude, least squares": Recipe("magnitude", repair="least_squares"),
+    "OBS, least squares (ZipLM)": Recipe("obs", repair="least_squares"),
+    "OBS of the logits, least squares": Recipe("kron_obs", "compete", "least_squares"),
+}
+"""ZipLM also chooses levels by time; here layers keep equal shares. The last is ours."""
+OURS = "OBS of the logits, least squares"
+
+
+@dataclass
+class Pruner:
+    """Prunes one teacher; orders and calibration documents are made once.
+
+    Attributes:
+        tutored: The teacher and its task.
+        batches: Training batches that criteria see.
+        repair_batches: Training batches that repairs see, labels left out.
+        seed: Which ones.
+    """
+
+    tutored: Tutored
+    batches: int
+    repair_batches: int
+    seed: int
+    shape: ModelShape = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Read the shape and make the caches."""
+        self.shape = adapter_of(self.tutored.model).shape(self.tutored.model)
+        self.rankings = Rankings(self.tutored.model, lambda: self.calibration)
+        self._documents = lru_cache(maxsize=1)(self._read)
+
+    @cached_property
+    def calibration(self) -> list[Batch]:
+        """The batches that criteria see."""
+        return list(training_batches(self.tutored.task, self.batches, batch_size=BATCH, seed=self.seed))
+
+    def _read(self, batches: int, seed: int) -> Documents:
+        found = training_batches(self.tutored.task, batches, batch_size=BATCH, seed=seed)
+        return documents_of(self.tutored.model, found)
+
+    def keep(self, recipe: Recipe, share: float) -> Keep:
+        """Return what each layer keeps for a share of the encoder's multiply-accumulates."""
+        macs = share * encoder_macs(self.shape, TOKENS)
+        if recipe.layers == "compete":
+            return mask_search(self.rankings(recipe.criterion), self.shape, macs=macs, tokens=TOKENS, align=ALIGN)
+        layers = self.shape.layers
+        heads = tuple(layer.heads if recipe.layers == "MLP only" else round(share * layer.heads) for layer in layers)
+        without = encoder_macs(self.shape, TOKENS, Keep(heads, (0,) * len(layers)))
+        neurons = int((macs - without) / (2 * TOKENS * self.shape.hidden * len(layers))) // ALIGN * ALIGN
+        return Keep(heads, (neurons,) * len(layers))
+
+    def make(self, recipe: Recipe, keep: Keep) -> nn.Module:
+        """Return the pruned and repaired student."""
+        student = reorder(copy.deepcopy(self.tutored.model), self._rankings(recipe, keep))
+        steps = HeadStep(keep.heads), FfnStep(keep.neurons), RepairStep(recipe.repair, self.repair_batches, self.seed)
+        return apply_plan(student, CompressionPlan(steps), self.context)
+
+    def _rankings(self, recipe: Recipe, keep: Keep) -> tuple[LayerRanking, ...]:
+        found = self.rankings(recipe.criterion)
+        if not recipe.rearranged:
+            return found
+        return rearrange(found, mask_gradients(self.tutored.model, self.calibration, each="batch"), keep)
+
+    @property
+    def context(self) -> Context:
+        """What repairs may use."""
+        batches = partial(training_batches, self.tutored.task, batch_size=BATCH)
+        return Context(
+            batches=lambda steps, seed: batches(steps, seed=seed),
+            teacher_logits=lambda batch: NotImplemented,
+            rankings=self.rankings,
+            documents=self._documents,
+        )

@@ -160,20 +160,16 @@ class Space(Section):
         default=None, description="Numbers of layers; if left out, from a third of the teacher's to all."
     )
     depth_selection: Choices[LayerSelection] = Field(
-        default=("uniform",), description="Ways to choose which layers stay."
+        default=("uniform",), description="How the layers that stay are chosen."
     )
-    hidden_keep: Choices[Ratio] = Field(
-        default=(1.0,), description="Shares of the hidden channels, the same in all layers."
-    )
+    hidden_keep: Choices[Ratio] = Field(default=(1.0,), description="Shares of the hidden channels.")
     heads_keep: Choices[Ratio] = Field(default=(0.5, 0.75, 1.0), description="Shares of a layer's heads.")
     ffn_keep: Choices[Ratio] = Field(
         default=(0.25, 0.5, 0.75, 1.0), description="Shares of each layer's feed-forward neurons."
     )
     attention_bits: Choices[Bits] = Field(default=(32, 8, 4), description="Of attention weights.")
     ffn_bits: Choices[Bits] = Field(default=(32, 8, 4), description="Of feed-forward weights.")
-    embedding_bits: Choices[EmbeddingBits] = Field(
-        default=(32, 8, 4), description="Of the token embedding, which cannot have 2."
-    )
+    embedding_bits: Choices[EmbeddingBits] = Field(default=(32, 8, 4), description="Of the token embedding.")
     vocabulary_keep: Choices[Ratio] = Field(
         default=(1.0,), description="Shares of the tokens; students get a tokenizer of these alone."
     )
@@ -184,17 +180,20 @@ class Space(Section):
         default=(0,), description="Channels of a factorised token embedding; 0 leaves it whole."
     )
     heads_order: Choices[HeadCriterion] = Field(
-        default=("fisher",), description="What heads are ordered by, before the last are removed."
+        default=("fisher",), description="What heads are ordered by; the last go."
     )
     neurons_order: Choices[Criterion] = Field(default=("fisher",), description="The same for feed-forward neurons.")
     allocation: Choices[Allocation] = Field(
-        default=("uniform",), description="Equal shares for all layers, or the most important of all."
+        default=("uniform",), description="Whether layers have equal shares or compete."
     )
     repair: Choices[RepairKind] = Field(
         default=("none",), description="How weights make up for what was removed, before any training."
     )
     repair_batches: Count = Field(default=8, description="Training batches that a repair reads, without their labels.")
-    align: Count = Field(default=32, description="Neurons and hidden channels are kept in multiples of this many.")
+    align: Count | Literal["auto"] = Field(
+        default=32,
+        description="Neurons and hidden channels are kept in multiples of this many; auto: of a tile's width.",
+    )
 
     @field_validator("*")
     @classmethod

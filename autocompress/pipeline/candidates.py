@@ -26,6 +26,7 @@ from autocompress.compression.sublayers import Documents, documents_of
 from autocompress.compression.vocabulary import VocabularyStep
 from autocompress.config import COVERAGE, RunConfig
 from autocompress.evaluation.task import Batch, TextClassification
+from autocompress.pipeline.alignment import align_of
 from autocompress.pipeline.progress import Progress, quiet
 from autocompress.pipeline.teacher import Teacher, training_batches
 from autocompress.pipeline.vocabulary import Vocabularies, token_counts
@@ -71,7 +72,7 @@ def space_of(
         attention_bits=chosen.attention_bits,
         ffn_bits=chosen.ffn_bits,
         embedding_bits=chosen.embedding_bits,
-        align=chosen.align,
+        align=align_of(config, shape),
         heads_order=chosen.heads_order,
         neurons_order=chosen.neurons_order,
         allocation=chosen.allocation,

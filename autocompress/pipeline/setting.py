@@ -11,6 +11,7 @@ from autocompress.config import RunConfig
 from autocompress.devices.load import load_profile
 from autocompress.devices.profile import DeviceProfile
 from autocompress.errors import ConfigError
+from autocompress.pipeline.alignment import align_of
 from autocompress.pipeline.bench import answers, reach_device
 from autocompress.pipeline.calibration import predictor_for
 from autocompress.pipeline.candidates import Students, space_of
@@ -103,7 +104,7 @@ def prepare(
     measurable = answers(profile)
     _check_container(config, measured_as_library=measurable and (profile.name == HOST or config.device.engine == TVM))
     teacher = load_teacher(config, progress)
-    tokens, align = config.task.max_tokens, config.search.space.align
+    tokens, align = config.task.max_tokens, align_of(config, teacher.shape)
     predictor: Predictor
     if kept is not None and covers(kept, teacher.shape, tokens, align, _bits(config), _hidden(config, teacher.shape)):
         predictor = kept
@@ -135,7 +136,7 @@ def _predictor(
             threads=config.device.threads,
             tokens=config.task.max_tokens,
             samples=config.calibrate.samples,
-            align=config.search.space.align,
+            align=align_of(config, shape),
             bits=_bits(config),
             hidden=_hidden(config, shape),
             bench=bench,
@@ -151,7 +152,7 @@ def _bits(config: RunConfig) -> tuple[Bits, ...]:
 
 def _hidden(config: RunConfig, shape: ModelShape) -> tuple[int, ...]:
     space = config.search.space
-    return tuple(sorted({width(shape, share, space.align) for share in space.hidden_keep}))
+    return tuple(sorted({width(shape, share, align_of(config, shape)) for share in space.hidden_keep}))
 
 
 def _assess(config: RunConfig, shape: ModelShape, predictor: Predictor) -> Feasibility:

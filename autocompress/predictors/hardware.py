@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from math import lcm
 from typing import Any
 
 from autocompress.compiler.dots import Dot, HalfDot, dpbf16ps, nibble_vnni, vnni
@@ -44,6 +45,20 @@ class Hardware:
         tile = self.machine.rule(_FAMILIES[bits], rows, depth, columns)
         height = tile_rows(rows, tile.rows)
         return _up(rows, height) * _up(depth, self._together(bits)) * _up(columns, tile.panel)
+
+    def alignment(self, rows: int, depth: int, columns: int, bits: Iterable[Bits]) -> int:
+        """Return the multiple in which channels between two products fill whole tiles of both, at each of ``bits``.
+
+        They are columns of the first, in panels, and the depth of the second, in groups.
+
+        Args:
+            rows: Of both products.
+            depth: Of the first.
+            columns: Most channels in between.
+            bits: Widths of weights, at least one.
+        """
+        panels = {width: self.machine.rule(_FAMILIES[width], rows, depth, columns).panel for width in bits}
+        return lcm(*panels.values(), *map(self._together, panels))
 
     def has_dot(self, bits: Bits) -> bool:
         """Return whether one instruction multiplies and adds neighbours of weights of so many bits as they are."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import replace
 
@@ -52,3 +53,14 @@ def test_a_missing_cache_is_taken_over_by_its_neighbour():
 @pytest.mark.parametrize("hardware", [NOMINAL, PLAIN, replace(NOMINAL, l2_bytes=5)])
 def test_json_keeps_a_processor(hardware):
     assert Hardware.from_dict(json.loads(json.dumps(hardware.to_dict()))) == hardware
+
+
+def test_channels_in_aligned_multiples_leave_no_tile_of_either_product_half_empty():
+    rows, depth = 24, 384  # Whole tiles of 6 and of 8 rows.
+    for hardware, bits in ((NOMINAL, (32, 8)), (NOMINAL, (32, 8, 4)), (PLAIN, (32,)), (PLAIN, (8, 4))):
+        step = hardware.alignment(rows, depth, 1536, bits)
+        for channels, width in itertools.product((step, 5 * step), bits):
+            assert hardware.padded_macs(rows, depth, channels, width) == rows * depth * channels
+            assert hardware.padded_macs(rows, channels, depth, width) == rows * depth * channels
+    assert PLAIN.alignment(rows, depth, 1536, (32,)) == 2 * PLAIN.machine.lanes
+    assert NOMINAL.alignment(rows, depth, 1536, (32, 8, 4)) == 32

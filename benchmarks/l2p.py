@@ -23,6 +23,7 @@ from torch.nn import functional
 
 from autocompress.compression import distillation
 from autocompress.compression.distillation import DistillStep, TeacherLogits
+from autocompress.compression.importance import l2p
 from autocompress.compression.method import Context
 from autocompress.models.load import adapter_of
 from autocompress.pipeline.teacher import training_batches
@@ -60,15 +61,14 @@ class Trained:
     nll: float
 
 
-def l2p(model: nn.Module, kept: float) -> nn.Module:
+def pruned(model: nn.Module, kept: float) -> nn.Module:
     """Return a copy of ``model`` with the share ``kept`` of each layer's neurons, those of the largest norms."""
-    pruned = copy.deepcopy(model)
-    adapter = adapter_of(pruned)
-    for index, layer in enumerate(adapter.layers(pruned)):
-        into, out = layer.get(layer.ffn_in), layer.get(layer.ffn_out)
-        norms = into.weight.square().sum(1) + out.weight.square().sum(0)
-        adapter.keep_neurons(pruned, index, norms.argsort(descending=True)[: round(kept * len(norms))].tolist())
-    return pruned
+    smaller = copy.deepcopy(model)
+    adapter = adapter_of(smaller)
+    for index, ranking in enumerate(l2p(model, ())):
+        order = ranking.neurons.order
+        adapter.keep_neurons(smaller, index, order[: round(kept * len(order))])
+    return smaller
 
 
 def outcome(model: nn.Module, tutored: Tutored) -> tuple[float, float]:
@@ -80,7 +80,7 @@ def outcome(model: nn.Module, tutored: Tutored) -> tuple[float, float]:
 def recover(tutored: Tutored, context: Context, *, kept: float, loss: str, seed: int, steps: int) -> Trained:
     """Prune, train, and score one model."""
     step = DistillStep(steps, RATE, seed, temperature=1.0, label_weight=LOSSES[loss])
-    student = distillation.apply(l2p(tutored.model, kept), step, context)
+    student = distillation.apply(pruned(tutored.model, kept), step, context)
     return Trained(tutored.name, loss, kept, seed, steps, *outcome(student, tutored))
 
 

@@ -15,6 +15,7 @@ from autocompress.cost import Budget
 from autocompress.devices.quantities import Hours, LatencyLimit, Points, SizeLimit
 from autocompress.devices.validation import MisfitError, explain, read_mapping
 from autocompress.errors import ConfigError
+from autocompress.plan import Allocation, Criterion, HeadCriterion, LayerSelection, RepairKind
 from autocompress.shape import Bits, EmbeddingBits
 
 SCHEMA_FILE = Path(__file__).with_name("run.schema.json")
@@ -156,6 +157,12 @@ class Space(Section):
     depth: tuple[Count, ...] | None = Field(
         default=None, min_length=1, description="Numbers of layers; if left out, from a third of the teacher's to all."
     )
+    depth_selection: tuple[LayerSelection, ...] = Field(
+        default=("uniform",), min_length=1, description="Ways to choose which layers stay."
+    )
+    hidden_keep: tuple[Ratio, ...] = Field(
+        default=(1.0,), min_length=1, description="Shares of the hidden channels, the same in all layers."
+    )
     heads_keep: tuple[Ratio, ...] = Field(
         default=(0.5, 0.75, 1.0), min_length=1, description="Shares of a layer's heads."
     )
@@ -170,13 +177,24 @@ class Space(Section):
     vocabulary_keep: tuple[Ratio, ...] = Field(
         default=(1.0,), min_length=1, description="Shares of the tokens; students get a tokenizer of these alone."
     )
-    vocabulary_coverage: Ratio = Field(
-        default=COVERAGE, description="Least share of the tokens in the training documents that must be among them."
-    )
+    vocabulary_coverage: Ratio = Field(default=COVERAGE, description="Least share of documents' tokens among them.")
     embedding_rank: tuple[Annotated[int, Field(ge=0)], ...] = Field(
         default=(0,), min_length=1, description="Channels of a factorised token embedding; 0 leaves it whole."
     )
-    align: Count = Field(default=32, description="Neurons are kept in multiples of this many.")
+    heads_order: tuple[HeadCriterion, ...] = Field(
+        default=("fisher",), min_length=1, description="What heads are ordered by, before the last are removed."
+    )
+    neurons_order: tuple[Criterion, ...] = Field(
+        default=("fisher",), min_length=1, description="The same for feed-forward neurons."
+    )
+    allocation: tuple[Allocation, ...] = Field(
+        default=("uniform",), min_length=1, description="Equal shares for all layers, or the most important of all."
+    )
+    repair: tuple[RepairKind, ...] = Field(
+        default=("none",), min_length=1, description="How weights make up for what was removed, before any training."
+    )
+    repair_batches: Count = Field(default=8, description="Training batches that a repair reads, without their labels.")
+    align: Count = Field(default=32, description="Neurons and hidden channels are kept in multiples of this many.")
 
     @field_validator("*")
     @classmethod

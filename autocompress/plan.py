@@ -4,11 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Literal, Protocol, TypeAlias, TypeVar
 
 from autocompress.errors import ConfigError
 
 T = TypeVar("T", bound=bool | int | float | str)
+
+LayerSelection: TypeAlias = Literal["uniform", "tinybert", "distilbert", "dynabert", "block_influence", "replace_one"]
+"""How the layers that stay are chosen (``compression.depth``): by a map of their places, or by measured importance."""
+HeadCriterion: TypeAlias = Literal["magnitude", "activation", "taylor", "fisher", "block_fisher", "obs", "kron_obs"]
+"""What the importance of heads is measured by (``compression.order.CRITERIA``)."""
+Criterion: TypeAlias = Literal[HeadCriterion, "l2p"]
+"""The same of neurons."""
+Allocation: TypeAlias = Literal["uniform", "global"]
+"""Whether layers keep equal shares of their units, or the units of all layers compete for as many."""
+RepairKind: TypeAlias = Literal["none", "mask_tuning", "least_squares"]
+"""How weights make up for what was removed (``compression.repair``)."""
 
 
 class Step(Protocol):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Literal, TypeAlias, get_args
 
 Bits: TypeAlias = Literal[2, 4, 8, 16, 32]
@@ -85,6 +85,10 @@ class ModelShape:
     def token_width(self) -> int:
         """Channels of a row of the token table."""
         return self.embedding_rank or self.embedding
+
+    def with_hidden(self, hidden: int) -> ModelShape:
+        """Return the shape with another width of the residual stream; embeddings that are projected keep theirs."""
+        return replace(self, hidden=hidden, embedding=hidden if self.embedding == self.hidden else self.embedding)
 
     def to_dict(self) -> dict[str, object]:
         """Return plain JSON values; ``from_dict`` reads them back."""

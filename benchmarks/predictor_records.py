@@ -29,7 +29,7 @@ from autocompress.profiling.runner import LocalRunner
 from autocompress.profiling.timing import Timing
 from autocompress.shape import ModelShape
 
-FIT_SEED, FRESH_SEED = 0, 1
+FIT_SEED, FRESH_SEED = 0, 2
 REMEASURED, PASSES = 0.25, 2
 """Most samples that are measured again because the machine was disturbed, as a share of all, in each
 pass."""
@@ -110,8 +110,17 @@ def _uneven(teacher: ModelShape, count: int) -> Iterator[ModelShape]:
     yield from (shape for shape in drawn if not is_block(shape, teacher))
 
 
-def measure(wants: Sequence[Wanted], path: Path, *, threads: int, tokens: int) -> tuple[Taken, ...]:
+def measure(
+    wants: Sequence[Wanted], path: Path, *, threads: int, tokens: int, target: Mapping[str, object] | None = None
+) -> tuple[Taken, ...]:
     """Take what is not in the file ``path`` yet, append it there, measure again what was disturbed, and return all.
+
+    Args:
+        wants: What to take.
+        path: Of the file.
+        threads: Of the engine.
+        tokens: Length of the sequences.
+        target: What to compile for, as a device profile has it; ``None``: this machine.
 
     Raises:
         RuntimeError: A shape cannot be built or run: a benchmark with holes says nothing.
@@ -122,7 +131,9 @@ def measure(wants: Sequence[Wanted], path: Path, *, threads: int, tokens: int) -
         start_s = time.monotonic()
         with tempfile.TemporaryDirectory() as folder:
             weights = random_weights(want.shape)
-            artifact = build(want.shape, weights, Path(folder, "model"), engine=want.engine, tokens=tokens)
+            artifact = build(
+                want.shape, weights, Path(folder, "model"), engine=want.engine, tokens=tokens, target=target
+            )
             timing = Timing(threads, want.shape.vocabulary, cap_s=SAMPLE_CAP_S)
             result = LocalRunner("host").run(artifact, timing)
         if isinstance(result, Failure):

@@ -3,7 +3,7 @@
 Measures shapes to fit on, as ``autocompress profile`` draws them, and shapes of random plans, in one shuffled order on
 this machine, in both engines; fits the first and foresees the second; no shape is in both. Shapes to foresee are
 measured in several rounds, of which the median counts; how far the first two lie apart is the floor of any error.
-``--hat FOLDER`` adds what ``benchmarks.hat`` says of others' measurements.
+``--hat`` adds what ``benchmarks.hat`` says of others' measurements.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ if __name__ == "__main__":
     os.environ |= dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "TVM_NUM_THREADS"), "1")
 
 import argparse
+import json
 import tempfile
 import time
 from collections import defaultdict
@@ -33,10 +34,11 @@ from autocompress.devices.load import load_profile
 from autocompress.pipeline.known import identity
 from autocompress.pipeline.prediction import COMMON
 from autocompress.pipeline.tuning import tune_host
+from autocompress.predictors.acquisition import most_telling
 from autocompress.predictors.cost_table import HIGH, LOW, VALUE
 from autocompress.predictors.fit import fit
 from autocompress.predictors.predictor import FittedPredictor, Sample
-from autocompress.predictors.sampling import corners, is_block, sample_shapes
+from autocompress.predictors.sampling import BLOCK_EVERY, corners, is_block, sample_shapes
 from autocompress.predictors.shape_table import ShapeTable
 from autocompress.predictors.store import save
 from autocompress.profiling.drift import drifted, reference_ms, waited_share, without_waiting
@@ -58,11 +60,13 @@ class Foreseen:
 
     Attributes:
         estimates: (shapes x 3), value and both ends.
-        measured: (shapes,).
+        measured: (shapes,), medians over rounds.
+        rounds: What was measured of each shape.
     """
 
     estimates: np.ndarray
     measured: np.ndarray
+    rounds: tuple[tuple[float, ...], ...]
 
     @property
     def errors(self) -> np.ndarray:
@@ -70,14 +74,21 @@ class Foreseen:
         return np.abs(self.estimates[:, VALUE] / self.measured - 1)
 
     def row(self) -> dict[str, float]:
-        """Return mean and worst error, the share within 10 %, rank correlation, and what the intervals hold."""
+        """Return mean and worst error, the share within 10 %, rank correlation, and what the intervals hold.
+
+        An interval is one for a measurement, as those are that it was made from: its coverage is that of all rounds.
+        """
         low, high = self.estimates[:, LOW], self.estimates[:, HIGH]
+        held = [
+            start <= value <= end for start, end, values in zip(low, high, self.rounds, strict=True) for value in values
+        ]
         return {
             "mape": float(self.errors.mean()),
             "worst": float(self.errors.max()),
             "within_10_percent": float(np.mean(self.errors <= 0.1)),
             "rank_correlation": float(spearmanr(self.estimates[:, VALUE], self.measured).statistic),
-            "coverage_90": float(np.mean((low <= self.measured) & (self.measured <= high))),
+            "coverage_90": float(np.mean(held)),
+            "coverage_90_of_medians": float(np.mean((low <= self.measured) & (self.measured <= high))),
             "interval_width": float(np.median((high - low) / self.estimates[:, VALUE])),
         }
 
@@ -104,12 +115,34 @@ def fitted(engine: str, some: Sequence[Sample]) -> FittedPredictor:
     return fit(some, device="host", engine=engine, threads=THREADS, provenance=provenance)
 
 
+def telling(some: Sequence[Sample], count: int) -> list[Sample]:
+    """Return ``count`` samples as ``autocompress profile`` takes them, as far as ``some`` holds them.
+
+    After the corners three in four are the next ones drawn; the fourth is the one of all others that is expected to
+    tell the most, given the latencies so far.
+    """
+    cornered = set(corners(COMMON))
+    taken = [sample for sample in some if sample.shape in cornered]
+    rest = [sample for sample in some if sample.shape not in cornered]
+    asked = [sample.shape for sample in some if sample.drawn]
+    while len(taken) < count:
+        chosen = next(sample for sample in rest if sample.drawn)
+        if (len(taken) - len(cornered)) % BLOCK_EVERY == BLOCK_EVERY - 1:
+            known = [sample.shape for sample in taken], np.array([sample.latency_p50_ms for sample in taken])
+            shape = most_telling([sample.shape for sample in rest], asked, [known], TOKENS)
+            chosen = next(sample for sample in rest if sample.shape == shape)
+        taken.append(chosen)
+        rest.remove(chosen)
+    return taken
+
+
 def foresee(predictor: FittedPredictor, fresh: Mapping[ModelShape, Sequence[Taken]], figure: str) -> Foreseen:
     """Predict a figure of fresh shapes; what counts as measured is the median over a shape's rounds."""
     table = predictor.predict_many(fresh, TOKENS)
     if not table.known.all():
         raise RuntimeError("a fresh shape lies outside the fitted range")
-    return Foreseen(table.figures[figure], np.array([np.median(rounds(taken, figure)) for taken in fresh.values()]))
+    every = [rounds(taken, figure) for taken in fresh.values()]
+    return Foreseen(table.figures[figure], np.array([np.median(each) for each in every]), tuple(map(tuple, every)))
 
 
 def rounds(taken: Sequence[Taken], figure: str) -> list[float]:
@@ -156,27 +189,39 @@ def report(engine: str, taken: Sequence[Taken]) -> tuple[FittedPredictor, dict[s
     apart = floor(fresh)
     every = {str(position): item.measurement for position, item in enumerate(taken)}
     disturbed = len(drifted(every)) / len(every)
-    chosen = predictor.figures["latency_p50_ms"]
+    latency = predictor.figures["latency_p50_ms"]
     print(
-        f"\n{engine}: {len(some)} samples fitted ({chosen.family}), {len(fresh)} fresh shapes; two rounds of these"
+        f"\n{engine}: {len(some)} samples fitted ({latency.family}), {len(fresh)} fresh shapes; two rounds of these"
         f" are {apart['mean']:.1%} apart in the mean, {apart['worst']:.1%} at worst ({apart['pairs']} pairs);"
         f" {disturbed:.0%} of the measurements still disturbed"
     )
-    header = ["figure", "MAPE", "worst", "within 10 %", "rank corr.", "in 90 % interval", "width of interval"]
+    header = ["figure", "MAPE", "worst", "within 10 %", "rank corr.", "in 90 % interval", "medians in it", "its width"]
     print_table(header, [[name, *(_cell(key, value) for key, value in row.items())] for name, row in rows.items()])
     curve = {
         str(count): foresee(fitted(engine, some[:count]), fresh, "latency_p50_ms").row()
         for count in (*CURVE, len(some))
         if count <= len(some)
     }
-    print_table(header, [[f"p50, {n} samples", *(_cell(*cell) for cell in row.items())] for n, row in curve.items()])
+    chosen = {
+        str(count): foresee(fitted(engine, telling(some, count)), fresh, "latency_p50_ms").row()
+        for count in CURVE[1:]
+        if count < len(some)
+    }
+    print_table(
+        header,
+        [
+            [f"p50, {n} samples{how}", *(_cell(*cell) for cell in row.items())]
+            for how, rows_ in ((", blocks in turn", curve), (", every fourth chosen", chosen))
+            for n, row in rows_.items()
+        ],
+    )
     whole = [sample for sample in some if not is_block(sample.shape, COMMON)]
     without_blocks = foresee(fitted(engine, whole), fresh, "latency_p50_ms").row()
     return predictor, {
         "samples": len(some),
         "fresh": len(fresh),
-        "family": chosen.family,
-        "scores": {score.family: round(score.mape, 5) for score in chosen.scores},
+        "family": latency.family,
+        "scores": {score.family: round(score.mape, 5) for score in latency.scores},
         "noise_floor": _rounded(apart),
         "disturbed": round(disturbed, 4),
         "reference_ms": round(median(reference_ms(item.measurement) for item in taken), 4),
@@ -185,6 +230,7 @@ def report(engine: str, taken: Sequence[Taken]) -> tuple[FittedPredictor, dict[s
         "shapes_per_second": round(shapes_per_second(predictor)),
         "errors": {name: _rounded(row) for name, row in rows.items()},
         "by_samples": {count: _rounded(row) for count, row in curve.items()},
+        "by_samples_chosen": {count: _rounded(row) for count, row in chosen.items()},
         "without_blocks": {"samples": len(whole), **_rounded(without_blocks)},
     }
 
@@ -203,6 +249,14 @@ def headline(found: Mapping[str, Mapping[str, dict]]) -> dict[str, object]:
         "shapes_per_second": min(each["shapes_per_second"] for each in found.values()),
         "calibration_minutes": round(sum(each["calibration_s"] for each in found.values()) / 60, 1),
     }
+
+
+def hat_figures(path: Path, *, quick: bool) -> Mapping[str, float]:
+    """Return how HAT's measurements are foreseen: from the folder of these, or as ``benchmarks.hat`` has written it."""
+    if path.is_dir():
+        return hat.report(path, quick=quick)[0]
+    figures: Mapping[str, float] = json.loads(path.read_text())["figures"]
+    return figures
 
 
 @contextmanager
@@ -230,7 +284,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="16 samples, 8 fresh shapes twice, untuned")
     parser.add_argument("--records", type=Path, help="keep measurements in this file, and go on with what it holds")
-    parser.add_argument("--hat", type=Path, metavar="FOLDER", help="the folder with HAT's files of records")
+    parser.add_argument("--hat", type=Path, help="the folder with HAT's files of records, or results of benchmarks.hat")
     parser.add_argument("--ship", metavar="DEVICE", help="also write the predictors into latency_models/, as DEVICE's")
     arguments = parser.parse_args()
     fitting, fresh, count = (16, 8, 2) if arguments.quick else (160, 220, 3)
@@ -247,7 +301,7 @@ def main() -> None:
                 ship(predictor, arguments.ship)
     figures = headline(found)
     if arguments.hat:
-        figures |= hat.report(arguments.hat, quick=arguments.quick)[0]
+        figures |= hat_figures(arguments.hat, quick=arguments.quick)
     keys = tuple(figures)
     details = {"measured": [_plain(item) for item in taken]}
     finish("predictors", {**figures, **found}, quick=arguments.quick, details=details, headline=keys)

@@ -18,7 +18,7 @@ from autocompress.compression.methods import draw, reshape_plan
 from autocompress.pipeline.known import roofline
 from autocompress.pipeline.prediction import COMMON
 from autocompress.plan import CompressionPlan
-from autocompress.search.objective import Objective
+from autocompress.search.objective import Objective, Scored
 from autocompress.search.storage import open_study
 from autocompress.search.study import search
 from benchmarks.record import finish, print_table
@@ -32,8 +32,8 @@ def objective() -> Objective:
     predictor = roofline(load_profile("raspberry-pi-4"), "onnxruntime", 1)
     space = Space(depth=tuple(range(2, len(COMMON.layers) + 1)))
 
-    def score(plan: CompressionPlan) -> float:
-        return 1 - 1 / predictor.predict(reshape_plan(COMMON, plan), TOKENS).latency_p50_ms.value
+    def score(plan: CompressionPlan) -> Scored:
+        return Scored(1 - 1 / predictor.predict(reshape_plan(COMMON, plan), TOKENS).latency_p50_ms.value, 0.0)
 
     return Objective(
         draw=lambda trial: draw(trial, COMMON, space),

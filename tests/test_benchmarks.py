@@ -67,11 +67,13 @@ def test_kept_results_are_of_full_runs_of_a_benchmark_that_exists(path):
 
 def test_errors_are_shares_of_the_measured_value_and_coverage_counts_intervals():
     values, measured = np.array([100.0, 100.0, 130.0]), np.array([100.0, 125.0, 100.0])
-    row = Foreseen(np.column_stack([values, 0.9 * values, 1.1 * values]), measured).row()
+    rounds = ((100.0,), (105.0, 125.0, 145.0), (100.0,))
+    row = Foreseen(np.column_stack([values, 0.9 * values, 1.1 * values]), measured, rounds).row()
     wrong = [0.0, 0.2, 0.3]  # |100/100 - 1|, |100/125 - 1|, |130/100 - 1|
     assert row["mape"] == pytest.approx(np.mean(wrong))
     assert row["worst"] == pytest.approx(0.3)
-    assert row["within_10_percent"] == row["coverage_90"] == pytest.approx(1 / 3)
+    assert row["within_10_percent"] == row["coverage_90_of_medians"] == pytest.approx(1 / 3)
+    assert row["coverage_90"] == pytest.approx(2 / 5)  # Of five measurements, 100 and 105 lie between 90 and 110.
     assert row["interval_width"] == pytest.approx(0.2)
 
 

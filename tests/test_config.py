@@ -286,6 +286,8 @@ searches = st.fixed_dictionaries(
             {},
             optional={
                 "depth": st.lists(st.integers(1, 24), unique=True, min_size=1),
+                "depth_selection": st.just(["block_influence", "uniform"]),
+                "hidden_keep": st.just([0.5, 1.0]),
                 "heads_keep": st.lists(st.floats(min_value=0.01, max_value=1), unique=True, min_size=1),
                 "ffn_bits": bits,
                 "embedding_bits": table_bits,

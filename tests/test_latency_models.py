@@ -61,8 +61,8 @@ def test_its_drawn_samples_lie_in_its_intervals_as_often_as_promised(predictor: 
     table = predictor.predict_many([sample.shape for sample in drawn], drawn[0].tokens)
     _, low, high = table.figures[figure].T
     values = np.array([getattr(sample, figure) for sample in drawn])
-    # The fit saw them, so they lie nearer than new ones; of these, 90 % with a deviation of 3 % would lie inside.
-    assert np.mean((low <= values) & (values <= high)) >= COVERAGE
+    # The width is that of errors on samples left out, at a rank between two samples: one may lie on either side.
+    assert np.mean((low <= values) & (values <= high)) >= COVERAGE - 1 / len(drawn)
 
 
 def test_it_is_what_a_fit_to_its_samples_gives(predictor: FittedPredictor) -> None:

@@ -1,6 +1,6 @@
 """Head pruning: attention heads are removed, rows of Q, K, V and columns of the output projection with them.
 
-Which heads go is decided once a teacher, by ``importance.order_units``: the first are the most important.
+Which heads go was decided by ``order``: the first are the most important.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from torch import nn
 
+from autocompress.compression.mask_search import check_keep, share_out
 from autocompress.compression.method import Context, Space
 from autocompress.models.load import adapter_of
 from autocompress.plan import Suggest
@@ -28,20 +29,36 @@ STEP = HeadStep
 
 
 def suggest(trial: Suggest, shape: ModelShape, space: Space) -> HeadStep:
-    """Choose the share of heads that every layer keeps, at least one."""
+    """Choose the share of all heads that is kept, and whether every layer keeps as many, at least one.
+
+    With the allocation ``global`` as many heads stay, those of most importance in all layers (Kwon et al. 2022).
+    """
     share = trial.suggest_categorical("heads_keep", space.heads_keep)
-    return HeadStep(tuple(max(1, round(layer.heads * share)) for layer in shape.layers))
+    keep = tuple(max(1, round(layer.heads * share)) for layer in shape.layers)
+    if trial.suggest_categorical("allocation", space.allocation) == "global" and space.layers:
+        keep = share_out([layer.heads for layer in space.layers], sum(keep))
+    return HeadStep(keep)
 
 
 def reshape(shape: ModelShape, step: HeadStep) -> ModelShape:
-    """Return ``shape`` with the kept heads."""
+    """Return ``shape`` with the kept heads.
+
+    Raises:
+        ConfigError: A layer would keep none, or more than it has.
+    """
+    check_keep("heads", step.keep, [layer.heads for layer in shape.layers])
     pairs = zip(shape.layers, step.keep, strict=True)
     return replace(shape, layers=tuple(replace(layer, heads=keep) for layer, keep in pairs))
 
 
 def apply(model: nn.Module, step: HeadStep, context: Context) -> nn.Module:
-    """Remove the heads after the kept ones."""
+    """Remove the heads after the kept ones.
+
+    Raises:
+        ConfigError: As ``reshape``.
+    """
     adapter = adapter_of(model)
+    reshape(adapter.shape(model), step)
     for index, keep in enumerate(step.keep):
         adapter.keep_heads(model, index, range(keep))
     return model

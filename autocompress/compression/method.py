@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from autocompress.plan import Step, Suggest
+from autocompress.errors import UnsupportedError
+from autocompress.plan import Allocation, Criterion, HeadCriterion, LayerSelection, RepairKind, Step, Suggest
 from autocompress.shape import Bits, EmbeddingBits, ModelShape
 from autocompress.training.loop import LabelledBatch
 
@@ -23,18 +24,34 @@ class TrainingBatch(LabelledBatch, Protocol):
 
 
 @dataclass(frozen=True)
+class LayerImportance:
+    """Importance of each head and each neuron of one layer, the most important first."""
+
+    heads: tuple[float, ...]
+    neurons: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class Space:
     """What a search may choose from.
 
     Attributes:
         depth: Numbers of layers.
+        depth_selection: Ways to choose the layers that stay.
+        layer_orders: Of each way that is measured, all layers, the first to go first (``layer_importance``).
+        hidden_keep: Shares of the hidden channels, 0 to 1.
         heads_keep: Shares of each layer's heads, 0 to 1.
         ffn_keep: Shares of each layer's feed-forward neurons, 0 to 1.
         attention_bits, ffn_bits, embedding_bits: Bit widths.
-        align: Neurons are kept in multiples of this many, so that no vector lane is left empty.
+        align: Neurons and hidden channels are kept in multiples of this many, so that no vector lane is left empty.
         vocabulary_keep: Shares of the tokens, 0 to 1.
         embedding_rank: Channels of each token's row that a linear map expands; 0: the whole row.
         distill_steps, learning_rate, seed: The short distillation that every candidate gets.
+        heads_order, neurons_order: Criteria of importance, keys of ``order.CRITERIA``.
+        allocation: Whether layers keep equal shares of their units, or compete for as many.
+        repair, repair_batches: Kinds of ``repair``, and the calibration batches that it reads.
+        importance: Of the teacher's layers, by criterion; only ``global`` allocation reads it, and is uniform without.
+        layers: The same of the layers that are left, by the chosen criteria: what ``methods.draw`` makes of it.
     """
 
     depth: tuple[int, ...]
@@ -47,6 +64,16 @@ class Space:
     distill_steps: int = 0
     learning_rate: float = 1e-4
     seed: int = 0
+    depth_selection: tuple[LayerSelection, ...] = ("uniform",)
+    layer_orders: Mapping[LayerSelection, tuple[int, ...]] = field(default_factory=dict)
+    hidden_keep: tuple[float, ...] = (1.0,)
+    heads_order: tuple[HeadCriterion, ...] = ("fisher",)
+    neurons_order: tuple[Criterion, ...] = ("fisher",)
+    allocation: tuple[Allocation, ...] = ("uniform",)
+    repair: tuple[RepairKind, ...] = ("none",)
+    repair_batches: int = 8
+    importance: Mapping[Criterion, tuple[LayerImportance, ...]] = field(default_factory=dict)
+    layers: tuple[LayerImportance, ...] = ()
     vocabulary_keep: tuple[float, ...] = (1.0,)
     embedding_rank: tuple[int, ...] = (0,)
 
@@ -59,6 +86,8 @@ class Context:
         batches: ``batches(steps, seed)`` yields that many training batches.
         teacher_logits: Logits (batch x classes) of the teacher for a training batch.
         on_step: Called with (step, steps, loss) while something trains.
+        rankings: ``rankings(criterion)`` is the ``importance.LayerRanking`` of each of the teacher's layers.
+        documents: ``documents(batches, seed)`` are ``sublayers.Documents`` that went through the dense model.
         token_order: ``token_order(vocabulary)`` are the ids of the teacher's tokens, the ones to keep longest first; by
             default as they are numbered.
         token_counts: ``token_counts(vocabulary)`` is how often each of the student's tokens occurs in its training
@@ -68,6 +97,8 @@ class Context:
     batches: Callable[[int, int], Iterable[Any]]
     teacher_logits: Callable[[TrainingBatch], Tensor]
     on_step: Callable[[int, int, float], None] | None = field(default=None, compare=False)
+    rankings: Callable[[Criterion], Any] = field(default=lambda criterion: _unmeasured("ranking of units"))
+    documents: Callable[[int, int], Any] = field(default=lambda batches, seed: _unmeasured("calibration documents"))
     token_order: Callable[[int], Sequence[int]] = range
     token_counts: Callable[[int], Tensor] = torch.ones
 
@@ -87,3 +118,11 @@ class Method(Protocol):
 
     def apply(self, model: nn.Module, step: Any, context: Context) -> nn.Module:
         """Change ``model`` in place, truly, and return it."""
+
+
+def _unmeasured(what: str) -> NoReturn:
+    raise UnsupportedError(
+        f"The plan needs a {what}, and nothing here measures it.",
+        right="The context of a run holds it.",
+        next_step="Make the student by a search or by pipeline.candidates.Students.",
+    )

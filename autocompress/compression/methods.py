@@ -4,20 +4,35 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import cast
 
 from torch import nn
 
-from autocompress.compression import depth, distillation, factorize, ffn, heads, quantization, vocabulary
+from autocompress.compression import (
+    depth,
+    distillation,
+    factorize,
+    ffn,
+    heads,
+    hidden,
+    order,
+    quantization,
+    repair,
+    vocabulary,
+)
+from autocompress.compression.depth import DepthStep
+from autocompress.compression.lineage import number_layers
 from autocompress.compression.method import Context, Method, Space
+from autocompress.compression.order import OrderStep
 from autocompress.plan import CompressionPlan, Step, Suggest
 from autocompress.shape import ModelShape
 
 METHODS: dict[str, Method] = {
     module.STEP.method: cast(Method, module)
-    for module in (vocabulary, depth, heads, ffn, factorize, distillation, quantization)
+    for module in (vocabulary, order, depth, hidden, heads, ffn, factorize, repair, distillation, quantization)
 }
-"""Method name -> method, in the order that composes: vocabulary, depth, widths, training, rounding."""
+"""Method name -> method, in the order that composes: vocabulary, order, depth, widths, repair, training, rounding."""
 
 
 def draw(trial: Suggest, shape: ModelShape, space: Space) -> CompressionPlan:
@@ -26,8 +41,19 @@ def draw(trial: Suggest, shape: ModelShape, space: Space) -> CompressionPlan:
     for method in METHODS.values():
         step = method.suggest(trial, shape, space)
         shape = method.reshape(shape, step)
+        space = _after(space, step)
         steps.append(step)
     return CompressionPlan(tuple(steps))
+
+
+def _after(space: Space, step: Step) -> Space:
+    """Return what the methods after ``step`` may know of the importance of units."""
+    if isinstance(step, OrderStep) and {step.heads, step.neurons} <= set(space.importance):
+        pairs = zip(space.importance[step.heads], space.importance[step.neurons], strict=True)
+        return replace(space, layers=tuple(replace(one, neurons=other.neurons) for one, other in pairs))
+    if isinstance(step, DepthStep) and space.layers:
+        return replace(space, layers=tuple(space.layers[index] for index in step.kept))
+    return space
 
 
 def reshape_plan(shape: ModelShape, plan: CompressionPlan) -> ModelShape:
@@ -39,7 +65,7 @@ def reshape_plan(shape: ModelShape, plan: CompressionPlan) -> ModelShape:
 
 def apply_plan(teacher: nn.Module, plan: CompressionPlan, context: Context) -> nn.Module:
     """Return a student made from a copy of ``teacher``."""
-    student = copy.deepcopy(teacher)
+    student = number_layers(copy.deepcopy(teacher))
     for step in plan.steps:
         student = METHODS[step.method].apply(student, step, context)
     return student.eval()

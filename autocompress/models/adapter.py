@@ -79,6 +79,20 @@ class ModelAdapter(Protocol):
             UnsupportedError: The padding token is not kept, or the table is factorised or quantized already.
         """
 
+    def keep_hidden(self, model: nn.Module, channels: Sequence[int], units: Sequence[int]) -> None:
+        """Keep the hidden channels ``channels`` and as many ``units`` between the head's two linears, in these orders.
+
+        Hidden channels are those of the residual stream: of the embeddings (or of what they are projected to), of every
+        norm, and of what attention, feed-forward and head read and write. The head's units are none of the stream, but
+        there are as many of them.
+        """
+
+    def hidden_norms(self, model: nn.Module) -> list[nn.Module]:
+        """Return the norms whose outputs are hidden channels, in the order in which they run."""
+
+    def classifier_linear(self, model: nn.Module) -> nn.Module:
+        """Return the last linear, which reads the units of the head and writes logits."""
+
     def token_embedding(self, model: nn.Module) -> nn.Module:
         """Return the token table: the one with a row a token, if it is factorised."""
 

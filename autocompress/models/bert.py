@@ -15,7 +15,11 @@ from autocompress.errors import UnsupportedError
 from autocompress.models.adapter import LayerModules
 from autocompress.models.factorized import FactorizedEmbedding
 from autocompress.models.quantized import QuantizedEmbedding, QuantizedLinear
+from autocompress.models.smaller import columns_of, linear_of, norm_of, rows_of
 from autocompress.shape import Bits, EmbeddingBits, LayerShape, ModelShape
+
+TABLES = ("word_embeddings", "position_embeddings", "token_type_embeddings")
+"""What is summed for a token, below the embeddings; a member of the family may lack the last."""
 
 
 @dataclass(frozen=True)
@@ -122,35 +126,66 @@ class BertAdapter:
         modules = self.layers(model)[layer]
         channels = (torch.tensor(kept)[:, None] * modules.head_width + torch.arange(modules.head_width)).reshape(-1)
         for path in (modules.query, modules.key, modules.value):
-            modules.replace(path, _select(modules.get(path), outputs=channels))
-        modules.replace(modules.output, _select(modules.get(modules.output), inputs=channels))
+            modules.replace(path, linear_of(modules.get(path), outputs=channels))
+        modules.replace(modules.output, linear_of(modules.get(modules.output), inputs=channels))
 
     def keep_neurons(self, model: nn.Module, layer: int, kept: Sequence[int]) -> None:
         """See ``ModelAdapter.keep_neurons``."""
         modules, neurons = self.layers(model)[layer], torch.tensor(kept)
-        modules.replace(modules.ffn_in, _select(modules.get(modules.ffn_in), outputs=neurons))
-        modules.replace(modules.ffn_out, _select(modules.get(modules.ffn_out), inputs=neurons))
+        modules.replace(modules.ffn_in, linear_of(modules.get(modules.ffn_in), outputs=neurons))
+        modules.replace(modules.ffn_out, linear_of(modules.get(modules.ffn_out), inputs=neurons))
 
     def keep_tokens(self, model: nn.Module, kept: Sequence[int]) -> None:
         """See ``ModelAdapter.keep_tokens``."""
         config, embeddings, padding = _config(model), self._embeddings(model), _config(model).pad_token_id
         table = embeddings.get_submodule("word_embeddings")
-        if not isinstance(table, nn.Embedding):
-            raise _unsupported("pruning of a token table that is factorised or quantized", "pruning before either")
         if padding not in kept:
             raise _unsupported("a vocabulary without its padding token", "padding kept")
         ids = {old: new for new, old in enumerate(kept)}
-        self.replace_token_embedding(model, _rows(table, table.weight.detach()[list(kept)], ids[padding]))
+        self.replace_token_embedding(model, rows_of(table, kept, ids[padding]))
         if self.positions_follow_padding:
             places = embeddings.get_submodule("position_embeddings")
-            assert isinstance(places, nn.Embedding)
-            rows = places.weight.detach()[padding - ids[padding] :]
-            embeddings.set_submodule("position_embeddings", _rows(places, rows, ids[padding]))
+            used = range(padding - ids[padding], _count(places, "num_embeddings"))
+            embeddings.set_submodule("position_embeddings", rows_of(places, used, ids[padding]))
             embeddings.padding_idx = ids[padding]  # type: ignore[assignment]
         config.vocab_size = len(kept)
         for name in SPECIAL_IDS:
             if isinstance(getattr(config, name, None), int):
                 setattr(config, name, ids.get(getattr(config, name)))
+
+    def keep_hidden(self, model: nn.Module, channels: Sequence[int], units: Sequence[int]) -> None:
+        """See ``ModelAdapter.keep_hidden``."""
+        kept, backbone, embeddings = torch.tensor(channels), self._backbone(model), self._embeddings(model)
+        if hasattr(backbone, "embeddings_project"):
+            projection = linear_of(backbone.get_submodule("embeddings_project"), outputs=kept)
+            backbone.set_submodule("embeddings_project", projection)
+        else:
+            for name in TABLES:
+                if hasattr(embeddings, name):
+                    embeddings.set_submodule(name, columns_of(embeddings.get_submodule(name), kept))
+            embeddings.set_submodule("LayerNorm", norm_of(embeddings.get_submodule("LayerNorm"), kept))
+        for layer in self.layers(model):
+            for path in (layer.query, layer.key, layer.value, layer.ffn_in):
+                layer.replace(path, linear_of(layer.get(path), inputs=kept))
+            for path in (layer.output, layer.ffn_out):
+                layer.replace(path, linear_of(layer.get(path), outputs=kept))
+            for path in (layer.attention_norm, layer.ffn_norm):
+                layer.replace(path, norm_of(layer.get(path), kept))
+        between, dense, last = torch.tensor(units), model.get_submodule(self.head_dense), self.classifier_linear(model)
+        model.set_submodule(self.head_dense, linear_of(dense, outputs=between, inputs=kept))
+        model.set_submodule(self.classifier, linear_of(last, inputs=between))
+        _config(model).hidden_size = len(channels)
+
+    def hidden_norms(self, model: nn.Module) -> list[nn.Module]:
+        """See ``ModelAdapter.hidden_norms``."""
+        projected = hasattr(self._backbone(model), "embeddings_project")
+        first = [] if projected else [self._embeddings(model).get_submodule("LayerNorm")]
+        layers = self.layers(model)
+        return first + [layer.get(path) for layer in layers for path in (layer.attention_norm, layer.ffn_norm)]
+
+    def classifier_linear(self, model: nn.Module) -> nn.Module:
+        """See ``ModelAdapter.classifier_linear``."""
+        return model.get_submodule(self.classifier)
 
     def token_embedding(self, model: nn.Module) -> nn.Module:
         """See ``ModelAdapter.token_embedding``."""
@@ -278,27 +313,6 @@ def _linear(modules: Sequence[nn.Module], name: str) -> dict[str, Tensor]:
         scale = joined("scale")
         found[f"{name}.scale"] = scale.T if scale.dim() == 2 else scale
     return found
-
-
-def _select(module: nn.Module, *, outputs: Tensor | None = None, inputs: Tensor | None = None) -> nn.Linear:
-    """Return a linear that keeps the given output or input channels; the others are gone."""
-    if not isinstance(module, nn.Linear):
-        raise _unsupported("pruning of weights that are already quantized", "pruning before quantization")
-    weight, bias = module.weight.detach(), module.bias.detach()
-    if outputs is not None:
-        weight, bias = weight[outputs], bias[outputs]
-    if inputs is not None:
-        weight = weight[:, inputs]
-    smaller = nn.Linear(weight.shape[1], weight.shape[0])
-    smaller.weight, smaller.bias = nn.Parameter(weight.clone()), nn.Parameter(bias.clone())
-    return smaller.train(module.training)
-
-
-def _rows(like: nn.Embedding, rows: Tensor, padding: int) -> nn.Embedding:
-    """Return a table of ``rows`` (ids x channels), trainable as ``like`` is."""
-    table = nn.Embedding(rows.shape[0], rows.shape[1], padding_idx=None if like.padding_idx is None else padding)
-    table.weight = nn.Parameter(rows.clone(), requires_grad=like.weight.requires_grad)
-    return table.train(like.training)
 
 
 def _unsupported(what: str, right: str) -> UnsupportedError:

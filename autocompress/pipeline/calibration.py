@@ -22,6 +22,7 @@ def predictor_for(
     samples: int,
     align: int,
     bits: tuple[Bits, ...] = COMMON_BITS,
+    hidden: tuple[int, ...] = (),
     bench: Bench | None = None,
     resume: bool = False,
     progress: Progress = quiet,
@@ -37,7 +38,7 @@ def predictor_for(
         ConfigError: What is to be resumed is another profiling.
     """
     known = best_known(profile, engine, threads)
-    if known is not None and covers(known, teacher, tokens, align, bits):
+    if known is not None and covers(known, teacher, tokens, align, bits, hidden):
         progress("calibrate", 1, 1, known.source)
         return known
     if profile.name != HOST and bench is None:
@@ -51,6 +52,7 @@ def predictor_for(
         samples=samples,
         align=align,
         bits=bits,
+        hidden=hidden,
         bench=bench,
         resume=resume,
         progress=progress,

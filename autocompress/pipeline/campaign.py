@@ -11,6 +11,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 
+import numpy as np
+import numpy.typing as npt
+
 from autocompress.compiler.build import build
 from autocompress.compiler.graph import random_weights
 from autocompress.cost import Failure, Measurement
@@ -19,7 +22,7 @@ from autocompress.devices.profile import DeviceProfile
 from autocompress.errors import StorageError
 from autocompress.pipeline.bench import Bench, refuse_mixing
 from autocompress.pipeline.journal import Journal
-from autocompress.pipeline.known import MODELS, best_known, identity, made_by
+from autocompress.pipeline.known import MODELS, best_known, identity, made_by, relatives
 from autocompress.pipeline.progress import Progress
 from autocompress.predictors.fit import fit
 from autocompress.predictors.predictor import FittedPredictor, Moment, Sample
@@ -80,16 +83,16 @@ class Deadline:
 
 @dataclass
 class Campaign:
-    """The samples of one engine on one device; ``chosen`` are the shapes that were not drawn at random."""
+    """The samples of one engine on one device."""
 
     profile: DeviceProfile
     engine: str
     tokens: int
     timing: Timing
     bench: Bench
-    chosen: frozenset[ModelShape]
     results: dict[str, Measurement | Failure] = field(default_factory=dict)
     shapes: dict[str, ModelShape] = field(default_factory=dict)
+    drawn: set[ModelShape] = field(default_factory=set)
     spent_s: float = 0.0
     episodes: tuple[Episode, ...] = ()
     failed: str = ""
@@ -99,11 +102,18 @@ class Campaign:
         self.identity = identity(self.profile, self.engine)
         self.before = self._journal.begin(resume=resume)
 
-    def take(self, shape: ModelShape) -> None:
-        """Measure a shape, unless the interrupted run has."""
+    def take(self, shape: ModelShape, *, drawn: bool) -> None:
+        """Measure a shape, unless the interrupted run has; ``drawn`` says whether it was drawn at random."""
         name = str(len(self.shapes))
         self.shapes[name] = shape
+        if drawn:
+            self.drawn.add(shape)
         self.results[name] = self.before.get(shape) or self._measure(name)
+
+    def so_far(self) -> tuple[list[ModelShape], npt.NDArray[np.float64]]:
+        """Return what was measured, and the latency of each in milliseconds (shapes,)."""
+        found = {name: result for name, result in self.results.items() if isinstance(result, Measurement)}
+        return [self.shapes[name] for name in found], np.array([result.latency_p50_ms for result in found.values()])
 
     def settle(self, deadline: Deadline, progress: Progress) -> dict[str, Measurement]:
         """Measure again what was disturbed, tell what failed, and return what was measured."""
@@ -123,9 +133,7 @@ class Campaign:
     ) -> FittedPredictor:
         """Fit, and keep the predictor; ``teacher`` is kept under load for ``sustained_s`` seconds if these are any."""
         taken = tuple(
-            Sample.of(
-                self.shapes[name], self.tokens, without_waiting(result), drawn=self.shapes[name] not in self.chosen
-            )
+            Sample.of(self.shapes[name], self.tokens, without_waiting(result), drawn=self.shapes[name] in self.drawn)
             for name, result in measured.items()
         )
         predictor = fit(
@@ -143,6 +151,7 @@ class Campaign:
                 **(self._lasting(teacher, sustained_s, progress) if sustained_s else {}),
             },
             timeline=_timeline(self.results, self.episodes),
+            known=relatives(self.profile, self.engine, self.timing.threads),
         )
         path = save(predictor, data_folders(MODELS)[0])
         error = predictor.held_out["latency_p50_ms"].mape
@@ -178,16 +187,7 @@ class Campaign:
         return result
 
     def _run(self, shape: ModelShape, timing: Timing) -> Measurement | Failure:
-        with tempfile.TemporaryDirectory(prefix="autocompress-") as folder:
-            stem, weights = Path(folder, "model"), random_weights(shape)
-            artifact = build(shape, weights, stem, engine=self.engine, tokens=self.tokens, target=self.bench.target)
-            date = datetime.now(UTC).isoformat("T", "seconds")
-            known_ids = replace(timing, vocabulary=shape.vocabulary)  # A block's is smaller than the teacher's.
-            result = self.bench.runner.run(artifact, known_ids, provenance={"date": date})
-        if isinstance(result, Failure):
-            return result
-        refuse_mixing(self.profile, result)
-        return with_power(result, self.profile.power_w)
+        return measure_shape(shape, self.profile, self.engine, tokens=self.tokens, timing=timing, bench=self.bench)
 
     def _spare(self, deadline: Deadline) -> int:
         """Return how many samples may be measured again."""
@@ -202,6 +202,26 @@ class Campaign:
             known = None  # A file that cannot be read, or is of an older version, is what profiling replaces.
         samples = known.samples if known is not None and made_by(known, self.identity) else ()
         return tuple(sample for sample in samples if (sample.shape, sample.tokens) not in retaken)
+
+
+def measure_shape(
+    shape: ModelShape, profile: DeviceProfile, engine: str, *, tokens: int, timing: Timing, bench: Bench
+) -> Measurement | Failure:
+    """Build a model of ``shape`` with random weights, run it on a device, and return what was measured.
+
+    Raises:
+        DeviceError: The device cannot be reached, or is emulated and its profile does not say so, or the reverse.
+    """
+    with tempfile.TemporaryDirectory(prefix="autocompress-") as folder:
+        stem, weights = Path(folder, "model"), random_weights(shape)
+        artifact = build(shape, weights, stem, engine=engine, tokens=tokens, target=bench.target)
+        date = datetime.now(UTC).isoformat("T", "seconds")
+        known_ids = replace(timing, vocabulary=shape.vocabulary)  # A block's is smaller than the teacher's.
+        result = bench.runner.run(artifact, known_ids, provenance={"date": date})
+    if isinstance(result, Failure):
+        return result
+    refuse_mixing(profile, result)
+    return with_power(result, profile.power_w)
 
 
 def _power(measured: Iterable[Measurement]) -> dict[str, str]:

@@ -6,41 +6,70 @@ import copy
 import json
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache, partial
 from itertools import product
 from math import ceil
 from typing import TypeVar
 
 from torch import nn
 
-from autocompress.compression.depth import DepthStep, uniform
+from autocompress.compression import factorize
+from autocompress.compression.channel_importance import channel_scores, order_hidden
+from autocompress.compression.depth import MAPS, DepthStep, select, uniform
 from autocompress.compression.distillation import DistillStep, TeacherLogits
-from autocompress.compression.importance import fisher_scores, order_units
-from autocompress.compression.method import Context, Space
+from autocompress.compression.factorize import FactorizeStep
+from autocompress.compression.hidden import HiddenStep
+from autocompress.compression.method import Context, LayerImportance, Space
 from autocompress.compression.methods import apply_plan, draw
+from autocompress.compression.order import Rankings
 from autocompress.compression.quantization import QuantizeStep
+from autocompress.compression.sublayers import Documents, documents_of
+from autocompress.compression.vocabulary import VocabularyStep
 from autocompress.config import COVERAGE, RunConfig
 from autocompress.evaluation.task import Batch, TextClassification
 from autocompress.pipeline.progress import Progress, quiet
 from autocompress.pipeline.teacher import Teacher, training_batches
 from autocompress.pipeline.vocabulary import Vocabularies, token_counts
-from autocompress.plan import CompressionPlan
+from autocompress.plan import CompressionPlan, Criterion, LayerSelection
 from autocompress.shape import Bits, ModelShape
 
 T = TypeVar("T", bound=bool | int | float | str)
 
-FISHER_BATCHES = 8
+RANKING_BATCHES = 8
+"""Training batches on which the importance of units is measured."""
+SHAPELESS = ("heads_order", "neurons_order", "allocation", "repair")
+"""Choices that change no width, or only how layers share it."""
 KEPT_STUDENTS = 4
 """Distilled students kept in memory: candidates that differ only in bits share one."""
 
 
-def space_of(config: RunConfig, shape: ModelShape) -> Space:
-    """Return the space of a run, with the depths of the teacher where the run names none."""
+def space_of(
+    config: RunConfig, shape: ModelShape, layer_orders: Mapping[LayerSelection, tuple[int, ...]] | None = None
+) -> Space:
+    """Return the space of a run, with the depths of the teacher where the run names none.
+
+    Args:
+        config: The run file.
+        shape: Of the teacher.
+        layer_orders: See ``Space``; only drawing needs them, of the selections that are measured.
+
+    Raises:
+        ConfigError: The teacher has no such depth, or is no wider than a rank.
+        UnsupportedError: A selection does not know which layers make one of the depths.
+    """
     layers = len(shape.layers)
     chosen = config.search.space
+    depths = chosen.depth or tuple(range(ceil(layers / 3), layers + 1))
+    for depth, selection in product(depths, chosen.depth_selection):
+        select(selection if selection in MAPS else "uniform", layers, depth, {})
+    for rank in chosen.embedding_rank:
+        factorize.reshape(shape, FactorizeStep(rank))
     return Space(
-        depth=chosen.depth or tuple(range(ceil(layers / 3), layers + 1)),
+        depth=depths,
+        depth_selection=chosen.depth_selection,
+        layer_orders=layer_orders or {},
+        hidden_keep=chosen.hidden_keep,
         heads_keep=chosen.heads_keep,
         ffn_keep=chosen.ffn_keep,
         attention_bits=chosen.attention_bits,
@@ -49,6 +78,11 @@ def space_of(config: RunConfig, shape: ModelShape) -> Space:
         align=chosen.align,
         vocabulary_keep=chosen.vocabulary_keep,
         embedding_rank=chosen.embedding_rank,
+        heads_order=chosen.heads_order,
+        neurons_order=chosen.neurons_order,
+        allocation=chosen.allocation,
+        repair=chosen.repair,
+        repair_batches=chosen.repair_batches,
         distill_steps=config.search.distill_steps,
         learning_rate=config.search.learning_rate,
         seed=config.search.seed,
@@ -62,8 +96,8 @@ class Chosen:
     params: Mapping[str, object]
 
     def suggest_categorical(self, name: str, choices: Sequence[T]) -> T:
-        """Return the choice made for ``name``."""
-        return choices[choices.index(self.params[name])]
+        """Return the choice made for ``name``; where there is one alone, it need not be made."""
+        return choices[0] if len(choices) == 1 else choices[choices.index(self.params[name])]
 
     def suggest_int(self, name: str, low: int, high: int) -> int:
         """Return the choice made for ``name``."""
@@ -76,8 +110,8 @@ class Chosen:
 
 def choices(space: Space) -> dict[str, tuple[object, ...]]:
     """Return the choices of each parameter that the methods ask for."""
-    kept = ("vocabulary_keep", "depth", "heads_keep", "ffn_keep", "embedding_rank")
-    names = (*kept, "attention_bits", "ffn_bits", "embedding_bits")
+    widths = ("vocabulary_keep", "depth", "depth_selection", "hidden_keep", "heads_keep", "ffn_keep", "embedding_rank")
+    names = (*widths, *SHAPELESS, "attention_bits", "ffn_bits", "embedding_bits")
     return {name: getattr(space, name) for name in names}
 
 
@@ -94,9 +128,11 @@ def anchors(shape: ModelShape, space: Space) -> dict[str, dict[str, object]]:
     layers = len(shape.layers)
 
     def params(depth: int, bits: int) -> dict[str, object]:
-        widths: dict[str, object] = {"depth": depth, "heads_keep": 1.0, "ffn_keep": 1.0}
-        widths |= {"vocabulary_keep": 1.0, "embedding_rank": 0}
-        return {**widths, "attention_bits": bits, "ffn_bits": bits, "embedding_bits": bits}
+        kept = {"depth": depth, "depth_selection": space.depth_selection[0]}
+        widths = {"hidden_keep": 1.0, "heads_keep": 1.0, "ffn_keep": 1.0}
+        table = {"vocabulary_keep": 1.0, "embedding_rank": 0}
+        first = {name: getattr(space, name)[0] for name in SHAPELESS}
+        return {**kept, **widths, **table, **first, "attention_bits": bits, "ffn_bits": bits, "embedding_bits": bits}
 
     half = max(1, layers // 2)
     named = {
@@ -126,7 +162,7 @@ def alternatives(shape: ModelShape, space: Space) -> dict[str, CompressionPlan]:
 
 
 class Students:
-    """Makes students of plans: units ordered by importance once, distilled students shared between bit widths."""
+    """Makes students of plans: importance is measured once, distilled students are shared between bit widths."""
 
     def __init__(
         self,
@@ -138,42 +174,74 @@ class Students:
         progress: Progress = quiet,
     ) -> None:
         self._teacher, self._progress = teacher, progress
-        self._batch_size, self._vocabularies = batch_size, Vocabularies(teacher.model, teacher.task, coverage=coverage)
+        self._batch_size, self._seed = batch_size, seed
+        self._vocabularies = Vocabularies(teacher.model, teacher.task, coverage=coverage)
         self._logits = TeacherLogits(
             teacher.model,
             len(teacher.task.dataset.train),
             teacher.shape.classes,
             read=lambda indices: teacher.task.gather("train", indices),
         )
-        scores = fisher_scores(
-            teacher.model, training_batches(teacher.task, FISHER_BATCHES, batch_size=batch_size, seed=seed)
-        )
-        self._ordered = order_units(copy.deepcopy(teacher.model), scores)
+        self._rankings = Rankings(teacher.model, lambda: list(self._batches(teacher.task, RANKING_BATCHES, seed)))
+        self._documents = lru_cache(maxsize=1)(self._read_documents)
         self._distilled: OrderedDict[str, nn.Module] = OrderedDict()
 
     def task(self, plan: CompressionPlan) -> TextClassification:
         """Return the task as the student of ``plan`` reads it, with its own tokenizer."""
         return self._vocabularies.task(plan)
 
-    def _context(self, plan: CompressionPlan, stage: str) -> Context:
-        task = self.task(plan)
+    def _batches(self, task: TextClassification, steps: int, seed: int) -> Iterator[Batch]:
+        return training_batches(task, steps, batch_size=self._batch_size, seed=seed)
 
-        def batches(steps: int, seed: int) -> Iterator[Batch]:
-            return training_batches(task, steps, batch_size=self._batch_size, seed=seed)
+    @cached_property
+    def _hidden_ordered(self) -> nn.Module:
+        """The teacher with its hidden channels in order of importance."""
+        scores = channel_scores(self._teacher.model, self._batches(self._teacher.task, RANKING_BATCHES, self._seed))
+        return order_hidden(copy.deepcopy(self._teacher.model), scores)
+
+    def _context(self, plan: CompressionPlan, stage: str, dense: nn.Module) -> Context:
+        task = self.task(plan)
 
         def on_step(step: int, total: int, loss: float) -> None:
             self._progress(stage, step, total, f"loss {loss:.3f}")
 
-        counts = partial(token_counts, task)
-        return Context(batches, self._logits, on_step, token_order=self._vocabularies.order, token_counts=counts)
+        return Context(
+            batches=partial(self._batches, task),
+            teacher_logits=self._logits,
+            on_step=on_step,
+            rankings=self._rankings,
+            documents=partial(self._documents, dense, self._vocabularies.keep(plan)),
+            token_order=self._vocabularies.order,
+            token_counts=partial(token_counts, task),
+        )
+
+    def _read_documents(self, dense: nn.Module, keep: int, batches: int, seed: int) -> Documents:
+        """Let the dense model read the documents of students of ``keep`` tokens, as these read them."""
+        smaller = CompressionPlan((VocabularyStep(keep),))
+        reader = apply_plan(dense, smaller, self._context(smaller, "repair", dense))
+        return documents_of(reader, self._batches(self.task(smaller), batches, seed))
+
+    def informed(self, space: Space) -> Space:
+        """Return ``space`` with the importance of units, where a choice in it reads that."""
+        if "global" not in space.allocation:
+            return space
+        criteria: dict[Criterion, None] = dict.fromkeys((*space.heads_order, *space.neurons_order))
+        return replace(space, importance={name: self._importance(name) for name in criteria})
+
+    def _importance(self, criterion: Criterion) -> tuple[LayerImportance, ...]:
+        found = self._rankings(criterion)
+        return tuple(LayerImportance(layer.heads.importance, layer.neurons.importance) for layer in found)
 
     def make(self, plan: CompressionPlan, stage: str = "distill") -> nn.Module:
         """Return the student of ``plan``, in eval mode; the same plan always gives the same student."""
         cut = 1 + max((i for i, step in enumerate(plan.steps) if isinstance(step, DistillStep)), default=-1)
         trained, rest = CompressionPlan(plan.steps[:cut]), CompressionPlan(plan.steps[cut:])
-        key, context = json.dumps(trained.to_json()), self._context(plan, stage)
+        # Only then, as sums over channels in another order differ by rounding.
+        narrow = any(isinstance(step, HiddenStep) and step.keep < self._teacher.shape.hidden for step in plan.steps)
+        dense = self._hidden_ordered if narrow else self._teacher.model
+        key, context = json.dumps([narrow, trained.to_json()]), self._context(plan, stage, dense)
         if key not in self._distilled:
-            self._distilled[key] = apply_plan(self._ordered, trained, context)
+            self._distilled[key] = apply_plan(dense, trained, context)
         self._distilled.move_to_end(key)
         while len(self._distilled) > KEPT_STUDENTS:
             self._distilled.popitem(last=False)

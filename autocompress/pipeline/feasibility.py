@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from autocompress.compression.method import Space
 from autocompress.compression.methods import reshape_plan
 from autocompress.cost import Budget, Cost, Figures
-from autocompress.pipeline.candidates import every_plan
+from autocompress.pipeline.candidates import SHAPELESS, every_plan
 from autocompress.plan import CompressionPlan
 from autocompress.predictors.predictor import Predictor
 from autocompress.search.objective import violations
@@ -81,13 +81,17 @@ class Feasibility:
 def assess(shape: ModelShape, space: Space, budget: Budget, predictor: Predictor, tokens: int) -> Feasibility:
     """Predict every candidate of the space and hold it against the budget.
 
+    What changes no width is left at its first choice; so are the allocation and which layers stay, as importance is not
+    measured yet, and a teacher's layers are alike in shape.
+
     Raises:
         OutOfRangeError: The predictor does not know some of them.
     """
     teacher = predictor.predict(shape, tokens).figures()
     limits = budget.resolve(teacher)
     plans: dict[ModelShape, CompressionPlan] = {}
-    for _, plan in every_plan(shape, space):
+    alike = {name: getattr(space, name)[:1] for name in SHAPELESS}
+    for _, plan in every_plan(shape, replace(space, depth_selection=("uniform",), **alike)):
         plans.setdefault(reshape_plan(shape, plan), plan)
     students = tuple(plans)
     costs = predictor.predict_many(students, tokens)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 
 from autocompress.devices.paths import data_folders
 from autocompress.devices.profile import DeviceProfile
-from autocompress.errors import ConfigError, OutOfRangeError, UnsupportedError
+from autocompress.errors import ConfigError, OutOfRangeError, StorageError, UnsupportedError
 from autocompress.pipeline.tuning import TVM, kept_log
 from autocompress.predictors.predictor import FittedPredictor
 from autocompress.predictors.roofline import Peak, Roofline
@@ -45,6 +46,26 @@ def fitted(device: str | None = None) -> tuple[FittedPredictor, ...]:
             next_step=f"Run: autocompress profile {device or 'host'}",
         )
     return kept
+
+
+def relatives(profile: DeviceProfile, engine: str, threads: int) -> tuple[FittedPredictor, ...]:
+    """Return what a fit of this device can start from: real devices with this engine, and this one as it was before.
+
+    Files that cannot be read, or are of a version that is not read any more, are left out: nothing hangs on them.
+    """
+    now = identity(profile, engine)
+    found = []
+    for folder in data_folders(MODELS):
+        for path in sorted(folder.glob("*.json")):
+            with suppress(StorageError):
+                found.append(load(path))
+    return tuple(
+        known
+        for known in found
+        if known.engine == engine
+        and not known.emulator
+        and not ((known.device, known.threads) == (profile.name, threads) and made_by(known, now))
+    )
 
 
 def roofline(profile: DeviceProfile, engine: str, threads: int) -> Roofline:
@@ -88,11 +109,16 @@ def widths(asked: Iterable[int]) -> tuple[Bits, ...]:
 
 
 def covers(
-    known: FittedPredictor, teacher: ModelShape, tokens: int, align: int, bits: tuple[Bits, ...] = COMMON_BITS
+    known: FittedPredictor,
+    teacher: ModelShape,
+    tokens: int,
+    align: int,
+    bits: tuple[Bits, ...] = COMMON_BITS,
+    hidden: tuple[int, ...] = (),
 ) -> bool:
-    """Return whether a predictor was fitted on shapes like those nested within ``teacher``, at each of ``bits``."""
+    """Return whether a predictor was fitted on shapes like those nested within ``teacher``: see ``corners``."""
     try:
-        for shape in corners(teacher, align, bits):
+        for shape in corners(teacher, align, bits, hidden):
             known.predict(shape, tokens)
     except OutOfRangeError:
         return False

@@ -14,7 +14,7 @@ from autocompress.devices.paths import data_folders
 from autocompress.errors import ConfigError
 from autocompress.models.load import adapter_of
 from autocompress.pipeline.finalists import Made
-from autocompress.pipeline.known import MODELS, best_known
+from autocompress.pipeline.known import MODELS, best_known, relatives
 from autocompress.pipeline.progress import Progress
 from autocompress.pipeline.setting import Setting
 from autocompress.pipeline.workspace import existing
@@ -43,7 +43,7 @@ def learn(
     for surprise in surprises(predictor, shapes, measured, tokens):
         progress("measure", 0, 1, surprise)
     new = [Sample.of(shape, tokens, without_waiting(measured[name])) for name, shape in shapes.items()]
-    again = _refit(predictor, new)
+    again = refit(predictor, new)
     save(again, folder)
     return replace(setting, predictor=again)
 
@@ -67,12 +67,12 @@ def adopt(run_folder: Path) -> FittedPredictor:
         )
     learnt = load(path)
     known = best_known(load_profile(config.device.profile), *device[1:])
-    found = learnt if known is None else _refit(known, learnt.samples)
+    found = learnt if known is None else refit(known, learnt.samples)
     save(found, data_folders(MODELS)[0])
     return found
 
 
-def _refit(predictor: FittedPredictor, new: Sequence[Sample]) -> FittedPredictor:
+def refit(predictor: FittedPredictor, new: Sequence[Sample]) -> FittedPredictor:
     """Return ``predictor`` fitted on its samples and new ones; the newest of a shape counts."""
     every = {(sample.shape, sample.tokens): sample for sample in (*predictor.samples, *new)}
     return fit(
@@ -82,6 +82,7 @@ def _refit(predictor: FittedPredictor, new: Sequence[Sample]) -> FittedPredictor
         threads=predictor.threads,
         provenance=predictor.provenance,
         timeline=predictor.timeline,
+        known=relatives(load_profile(predictor.device), predictor.engine, predictor.threads),
     )
 
 

@@ -11,9 +11,18 @@ from autocompress.pipeline.campaign import Campaign, Deadline
 from autocompress.pipeline.known import HOST
 from autocompress.pipeline.progress import Progress, quiet
 from autocompress.pipeline.tuning import TVM, Tune, read_tune, tune_device, tune_host
+from autocompress.predictors.acquisition import POOL, most_telling
 from autocompress.predictors.intervals import FEWEST_SAMPLES
 from autocompress.predictors.predictor import FittedPredictor
-from autocompress.predictors.sampling import COMMON_BITS, FFN_ALIGN, corners, is_block, sample_shapes
+from autocompress.predictors.sampling import (
+    COMMON_BITS,
+    FFN_ALIGN,
+    block,
+    candidates,
+    corners,
+    is_block,
+    sample_shapes,
+)
 from autocompress.profiling.runner import LocalRunner
 from autocompress.profiling.timing import Timing
 from autocompress.shape import Bits, ModelShape
@@ -22,6 +31,8 @@ SAMPLE_CAP_S = 0.5
 """Seconds of timing a sample."""
 USUAL_SAMPLES = 24
 """Also the most shapes whose products are tuned first: others share their classes, or do by the rule."""
+POOL_SEED = 1
+"""Of the shapes that samples are chosen from, so that these are others than those drawn at random."""
 MOST_SAMPLES = 400
 """However many minutes there are: more hardly helps."""
 
@@ -38,6 +49,7 @@ def profile_device(
     sustained_minutes: float = 0.0,
     align: int = FFN_ALIGN,
     bits: tuple[Bits, ...] = COMMON_BITS,
+    hidden: tuple[int, ...] = (),
     tune: str | None = None,
     bench: Bench | None = None,
     resume: bool = False,
@@ -51,8 +63,10 @@ def profile_device(
     arrives; with ``resume``, those of an interrupted run are not taken anew.
 
     Samples that an earlier profiling took on the same processor with the same engine and kernels are used too. All
-    corners of the space are measured, however few samples or minutes are asked for. The compiler is tuned first
-    (``tune``: see ``pipeline.tuning``), so that what is measured is what will be deployed.
+    corners of the space are measured, however few samples or minutes are asked for. Of the others three in four are
+    drawn at random, which intervals need, and the fourth is the one that is expected to tell the most
+    (``predictors.acquisition``). The compiler is tuned first (``tune``: see ``pipeline.tuning``), so that what is
+    measured is what will be deployed.
 
     Args:
         profile: The device.
@@ -66,6 +80,7 @@ def profile_device(
             it; 0 for not at all.
         align: Feed-forward neurons come in multiples of this.
         bits: Widths to draw from.
+        hidden: Widths of the residual stream to draw from; if empty, the teacher's alone.
         tune: How to tune the compiler first.
         bench: Where samples are taken.
         resume: Keep those of a run that was interrupted.
@@ -81,30 +96,43 @@ def profile_device(
     """
     hows = {engine: _read_tune(tune, engine, engines, profile) for engine in engines}
     usual = USUAL_SAMPLES if minutes is None else MOST_SAMPLES
-    cornered = corners(teacher, align, bits)
+    cornered = corners(teacher, align, bits, hidden)
     needed = max(len(cornered), FEWEST_SAMPLES)
-    shapes = sample_shapes(teacher, max(samples or usual, needed), 0, align, bits)
-    chosen = frozenset(cornered).union(shape for shape in shapes if is_block(shape, teacher))
+    shapes = sample_shapes(teacher, max(samples or usual, needed), 0, align, bits, hidden)
     deadline = Deadline.of(minutes, clock)
     if (how := hows.get(TVM, "off")) != "off":
         _tune(shapes[:USUAL_SAMPLES], tokens, how, bench, progress)
     bench = bench or Bench(LocalRunner(profile.name))
     timing = Timing(threads, teacher.vocabulary, cap_s=SAMPLE_CAP_S)
-    campaigns = [Campaign(profile, engine, tokens, timing, bench, chosen) for engine in engines]
+    campaigns = [Campaign(profile, engine, tokens, timing, bench) for engine in engines]
     for campaign in campaigns:
         campaign.begin(resume=resume)
-    for index, shape in enumerate(shapes):
+    pool = candidates(teacher, POOL, POOL_SEED, align, bits, hidden)
+    for index, foreseen in enumerate(shapes):
         if index >= needed and deadline.sampling_is_over:
             break
+        placeholder = is_block(foreseen, teacher)
+        shape = _most_telling(pool, campaigns, tokens) or foreseen if placeholder else foreseen
+        drawn = not placeholder and foreseen not in cornered
         for turn, campaign in enumerate(campaigns):
             done = index * len(engines) + turn
             progress("calibrate", done, deadline.foreseen(done, len(engines) * len(shapes)), shape.describe())
-            campaign.take(shape)
+            campaign.take(shape, drawn=drawn)
     sustained_s = 60 * sustained_minutes
     return {
         campaign.engine: campaign.finish(campaign.settle(deadline, progress), teacher, sustained_s, progress)
         for campaign in campaigns
     }
+
+
+def _most_telling(pool: Sequence[ModelShape], campaigns: Sequence[Campaign], tokens: int) -> ModelShape | None:
+    """Return which of ``pool``, or of its blocks, to measure next; ``None`` where too little is known to say."""
+    taken = [campaign.so_far() for campaign in campaigns]
+    every = dict.fromkeys((*pool, *map(block, pool)))
+    left = [shape for shape in every if all(shape not in campaign.shapes.values() for campaign in campaigns)]
+    if not left or min(len(shapes) for shapes, _ in taken) < FEWEST_SAMPLES:
+        return None
+    return most_telling(left, pool, taken, tokens)
 
 
 def _read_tune(tune: str | None, engine: str, engines: Sequence[str], profile: DeviceProfile) -> Tune:

@@ -15,13 +15,14 @@ from autocompress.pipeline.bench import resumable
 from autocompress.pipeline.candidates import Students, alternatives, anchors, space_of
 from autocompress.pipeline.deliver import Measured, deliver, measure_all
 from autocompress.pipeline.finalists import TEACHER, Made, export, make, refined
+from autocompress.pipeline.layer_orders import layer_orders
 from autocompress.pipeline.learning import learn, next_best
 from autocompress.pipeline.progress import Progress, quiet
 from autocompress.pipeline.setting import Setting, prepare
 from autocompress.pipeline.workspace import Workspace
 from autocompress.plan import CompressionPlan
 from autocompress.report.values import RunReport
-from autocompress.search.objective import Objective
+from autocompress.search.objective import Objective, Scored
 from autocompress.search.records import Record, finalists, records
 from autocompress.search.storage import bind, mend, open_study, storage_errors
 from autocompress.search.study import search as run_study
@@ -83,7 +84,7 @@ def _finish(
 def _search(study: Any, setting: Setting, students: Students, progress: Progress) -> list[Record]:
     config, teacher = setting.config, setting.teacher
     trials = config.search.trials if setting.feasibility.feasible else 0
-    space = space_of(config, teacher.shape)
+    space = students.informed(space_of(config, teacher.shape, layer_orders(config, teacher, progress)))
     objective = Objective(
         draw=lambda trial: draw(trial, teacher.shape, space),
         reshape=lambda plan: reshape_plan(teacher.shape, plan),
@@ -115,10 +116,10 @@ def _search(study: Any, setting: Setting, students: Students, progress: Progress
     return found
 
 
-def _score(plan: CompressionPlan, students: Students, config: RunConfig) -> float:
-    student = students.make(plan)
-    task = students.task(plan)
-    return task.evaluate(predict_with(student), "validation", limit=config.search.score_limit).value
+def _score(plan: CompressionPlan, students: Students, config: RunConfig) -> Scored:
+    student, task = students.make(plan), students.task(plan)
+    score = task.evaluate(predict_with(student), "validation", limit=config.search.score_limit)
+    return Scored(score.value, score.standard_error)
 
 
 def _scored(found: Sequence[Record]) -> int:

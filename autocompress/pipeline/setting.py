@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from autocompress.compiler.build import Container
+from autocompress.compression.hidden import width
 from autocompress.config import RunConfig
 from autocompress.devices.load import load_profile
 from autocompress.devices.profile import DeviceProfile
@@ -104,7 +105,7 @@ def prepare(
     teacher = load_teacher(config, progress)
     tokens, align = config.task.max_tokens, config.search.space.align
     predictor: Predictor
-    if kept is not None and covers(kept, teacher.shape, tokens, align, _bits(config)):
+    if kept is not None and covers(kept, teacher.shape, tokens, align, _bits(config), _hidden(config, teacher.shape)):
         predictor = kept
     else:
         predictor = _predictor(config, profile, teacher.shape, progress, resume=resume)
@@ -136,6 +137,7 @@ def _predictor(
             samples=config.calibrate.samples,
             align=config.search.space.align,
             bits=_bits(config),
+            hidden=_hidden(config, shape),
             bench=bench,
             resume=resume and bench is not None,
             progress=progress,
@@ -145,6 +147,11 @@ def _predictor(
 def _bits(config: RunConfig) -> tuple[Bits, ...]:
     space = config.search.space
     return widths((*space.attention_bits, *space.ffn_bits, *space.embedding_bits))
+
+
+def _hidden(config: RunConfig, shape: ModelShape) -> tuple[int, ...]:
+    space = config.search.space
+    return tuple(sorted({width(shape, share, space.align) for share in space.hidden_keep}))
 
 
 def _assess(config: RunConfig, shape: ModelShape, predictor: Predictor) -> Feasibility:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from statistics import mean
 
 from autocompress.cost import LIMITS, Cost, Estimate
 from autocompress.models.load import adapter_of
@@ -151,6 +152,7 @@ def _candidates(setting: Setting, outcome: Outcome, found: Sequence[Record]) -> 
                 label=names.get(_params_key(record.params), ""),
                 plan_summary=record.label,
                 score=record.score,
+                standard_error=record.standard_error,
                 latency_p50_ms=_estimate(record, "latency_p50_ms"),
                 measured_p50_ms=None if measurement is None else measurement.latency_p50_ms,
                 peak_memory_bytes=_estimate(record, "peak_memory_bytes").value,
@@ -212,18 +214,30 @@ def _health(setting: Setting, outcome: Outcome) -> PredictorHealth:
     if not isinstance(predictor, FittedPredictor):
         return PredictorHealth(costs[TEACHER].source, calibrated=False, samples=0, pairs=pairs)
     errors = predictor.held_out["latency_p50_ms"]
-    told = predictor.provenance
+    told, held_out = predictor.provenance, _held_out(predictor)
     return PredictorHealth(
         source=predictor.source,
         calibrated=not predictor.emulator,
         samples=len(predictor.samples),
         held_out_mape=errors.mape,
         within_10_percent=errors.within_10_percent,
+        coverage=mean(pair.covered for pair in held_out) if held_out else None,
         pairs=pairs,
+        held_out=held_out,
         timeline=tuple(Moment(**asdict(moment)) for moment in predictor.timeline),
         episodes=tuple(line for line in told.get("episodes", NONE).split("; ") if line != NONE),
         failed="" if (failed := told.get("failures", NONE)) == NONE else failed,
         emulator=predictor.emulator,
+    )
+
+
+def _held_out(predictor: FittedPredictor) -> tuple[Pair, ...]:
+    """Return what fits without each sample say of its latency, of those that were drawn as new shapes are."""
+    said = predictor.figures["latency_p50_ms"].left_out().tolist()
+    return tuple(
+        Pair(sample.shape.describe(), Estimate(*estimate), float(sample.latency_p50_ms))
+        for estimate, sample in zip(said, predictor.samples, strict=False)
+        if sample.drawn
     )
 
 

@@ -40,10 +40,14 @@ class Vocabularies:
         """Return all of the teacher's ids, the ones to keep longest first; see ``Context.token_order``."""
         return self._order
 
+    def keep(self, plan: CompressionPlan) -> int:
+        """Return how many tokens the plan's student has."""
+        keeps = [step.keep for step in plan.steps if isinstance(step, VocabularyStep)]
+        return keeps[-1] if keeps else self._vocabulary
+
     def task(self, plan: CompressionPlan) -> TextClassification:
         """Return the task as the tokenizer of the plan's student cuts it."""
-        keeps = [step.keep for step in plan.steps if isinstance(step, VocabularyStep)]
-        keep = keeps[-1] if keeps else self._vocabulary
+        keep = self.keep(plan)
         if keep not in self._tasks:
             tokenizer = shrink(self._task.tokenizer, kept_tokens(self._order, keep))
             self._tasks[keep] = self._task.with_tokenizer(tokenizer)

@@ -20,6 +20,9 @@ from autocompress.shape import BITS, EMBEDDING_BITS, Bits, LayerShape, ModelShap
 Row: TypeAlias = npt.NDArray[np.float64]
 Rows: TypeAlias = npt.NDArray[np.float64]
 
+CACHES_MIB: tuple[int, ...] = (1, 4, 16)
+"""Sizes of caches that a core may have to itself, in MiB: where models outgrow one, every byte of theirs costs more."""
+BEYOND: tuple[str, ...] = tuple(f"beyond_{size}_mib" for size in CACHES_MIB)
 LATENCY: tuple[str, ...] = (
     "constant",
     "layers",
@@ -34,9 +37,11 @@ LATENCY: tuple[str, ...] = (
     "attention_elements",
     "ffn_elements",
     *(f"embedding_elements_{bits}" for bits in EMBEDDING_BITS),
+    *BEYOND,
 )
-"""Columns that explain time, summed over layers: multiply-accumulates, weights read, elements touched, calls. Elements
-that are quantized at 16 bits are those that processors with products of bfloat16 round to it."""
+"""Columns that explain time, summed over layers: multiply-accumulates, weights read, elements touched, calls; and of
+the whole model, bytes of linear maps for which caches have no room. Elements that are quantized at 16 bits are those
+that processors with products of bfloat16 round to it."""
 MEMORY: tuple[str, ...] = (
     "constant",
     "layers",
@@ -54,24 +59,25 @@ HARDWARE: tuple[str, ...] = (
     *(f"padded_macs_{bits}" for bits in BITS),
     "dot_macs",
     "beyond_l2_bytes",
-    "beyond_l3_bytes",
 )
 """Columns that know the processor: multiply-accumulates of whole tiles, those of them that a dot-product instruction
-runs, and bytes of weights for which a cache has no room: per matrix in the second, of all linear maps in the last."""
+runs, and bytes of weights for which, matrix by matrix, the second cache has no room."""
 FEATURES: tuple[str, ...] = tuple(dict.fromkeys((*LATENCY, *MEMORY, *SIZE, "tokens", "hidden", *HARDWARE)))
 """Every column, in the order of ``features``; tokens and hidden only bound what a predictor may be asked."""
-BOUNDED: tuple[str, ...] = tuple(name for name in FEATURES if name not in (*KERNELS, "activation_bytes", *HARDWARE))
+BOUNDED: tuple[str, ...] = tuple(
+    name for name in FEATURES if name not in (*KERNELS, "activation_bytes", *BEYOND, *HARDWARE)
+)
 """Columns that must lie within the fitted range. Left free are how many linear maps differ and what activations take:
-both grow where layers of several widths meet, and what they are made of is bounded by the other columns, as is what a
-processor makes of them."""
+both grow where layers of several widths meet, and what they are made of is bounded by the other columns, as is what
+caches and processors make of them."""
 
 
 def features(shape: ModelShape, tokens: int, hardware: Hardware = NOMINAL) -> Row:
     """Return the (``len(FEATURES)``,) numbers of a model that reads one sequence of ``tokens`` tokens.
 
     Multiply-accumulates and elements are those of one inference, all of them as the encoder graph runs them
-    (``compiler.graph.emit``); bytes are bytes. All are sums over layers but ``beyond_l3_bytes``, which follows from
-    sums, ``kernels_*``, which count what differs, and ``activation_bytes``, the largest of each slot, summed.
+    (``compiler.graph.emit``); bytes are bytes. All are sums over layers but ``beyond_*_mib``, which follow from sums,
+    ``kernels_*``, which count what differs, and ``activation_bytes``, the largest of each slot, summed.
     """
     counter = _counter(tokens, hardware)
     frame, hidden, embedding = counter.frame(*_FRAME(shape)), shape.hidden, shape.embedding
@@ -81,7 +87,7 @@ def features(shape: ModelShape, tokens: int, hardware: Hardware = NOMINAL) -> Ro
     for block in {block for layer in layers for block in layer.blocks}:
         kernels[BITS.index(block[-1])] += MAPS_A_BLOCK
     row = counted[:, : len(FEATURES)].sum(axis=0)
-    return _complete(row, counted[:, len(FEATURES) :].max(axis=0), np.array(kernels), hardware)
+    return _complete(row, counted[:, len(FEATURES) :].max(axis=0), np.array(kernels))
 
 
 def layer_rows(shape: ModelShape, tokens: int, hardware: Hardware = NOMINAL) -> Rows:
@@ -122,6 +128,8 @@ _AT_ONCE = 4096
 """Shapes whose rows stay in the caches while they are made."""
 _AT = {name: index for index, name in enumerate(FEATURES)}
 _KERNELS = slice(_AT[KERNELS[0]], _AT[KERNELS[-1]] + 1)
+_BEYOND = slice(_AT[BEYOND[0]], _AT[BEYOND[-1]] + 1)
+_ROOM_BYTES = np.array(CACHES_MIB, dtype=np.float64) * (1 << 20)
 _LINEAR = slice(_AT[f"linear_bytes_{BITS[0]}"], _AT[f"linear_bytes_{BITS[-1]}"] + 1)
 
 
@@ -172,7 +180,7 @@ class _Counter:
             some = every[start : start + _AT_ONCE]
             differ = _summed(*_first_of_each(blocks[some[:, 1:]].reshape(len(some), -1)), kernels)
             summed = _summed(some, np.ones(some.shape), parts[0])
-            rows[start : start + len(some)] = _complete(summed, _largest(some, parts[1]), differ, self.hardware)
+            rows[start : start + len(some)] = _complete(summed, _largest(some, parts[1]), differ)
         return rows
 
 
@@ -186,10 +194,11 @@ def _row(counts: Counts) -> Row:
     return row
 
 
-def _complete(rows: Rows, slots: Rows, kernels: Rows, hardware: Hardware) -> Rows:
+def _complete(rows: Rows, slots: Rows, kernels: Rows) -> Rows:
     """Write the columns that are no sums over layers into ``rows`` (... x features)."""
     rows[..., _AT["activation_bytes"]] = slots.sum(axis=-1)
-    rows[..., _AT["beyond_l3_bytes"]] = np.maximum(0.0, rows[..., _LINEAR].sum(axis=-1) - hardware.l3_bytes)
+    linear_bytes = rows[..., _LINEAR].sum(axis=-1, keepdims=True)
+    rows[..., _BEYOND] = np.maximum(0.0, linear_bytes - _ROOM_BYTES)
     rows[..., _KERNELS] = kernels
     return rows
 

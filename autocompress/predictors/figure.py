@@ -28,6 +28,8 @@ class Figure:
         intervals: From errors on samples left out.
         held_out: The same errors, summed up, of the samples whose errors count.
         scores: How each family that was compared foresaw samples left out.
+        out_of_fold: What fits without each sample say of it, in the order of the samples; empty in files of earlier
+            versions, which did not keep it.
     """
 
     names: tuple[str, ...]
@@ -36,10 +38,16 @@ class Figure:
     intervals: Conformal
     held_out: HeldOut
     scores: tuple[Score, ...]
+    out_of_fold: tuple[float, ...] = ()
 
     def estimates(self, rows: Array) -> Array:
         """Return (samples x 3): value, low and high end for each of ``rows`` (samples x features)."""
         values = self.fit.predict(columns(rows, self.names))
+        return np.column_stack([values, *self.intervals.bounds(values)])
+
+    def left_out(self) -> Array:
+        """Return (samples x 3): what is said of each sample that is left out of the fit, as ``estimates`` has it."""
+        values = np.array(self.out_of_fold, dtype=np.float64)
         return np.column_stack([values, *self.intervals.bounds(values)])
 
     def parts(self, rows: Array) -> Array:
@@ -59,6 +67,7 @@ class Figure:
             "intervals": self.intervals.to_dict(),
             "held_out": asdict(self.held_out),
             "scores": [asdict(score) for score in self.scores],
+            "out_of_fold": list(self.out_of_fold),
         }
 
     @classmethod
@@ -73,6 +82,7 @@ class Figure:
             intervals=Conformal.from_dict(data["intervals"]),
             held_out=HeldOut(**data["held_out"]),
             scores=tuple(Score(**score) for score in data["scores"]),
+            out_of_fold=tuple(data.get("out_of_fold", ())),
         )
 
 
@@ -151,11 +161,13 @@ def _figure(
     measured: Array,
     counts: npt.NDArray[np.bool_],
 ) -> Figure:
+    foreseen = np.median(out_of_fold, axis=0)
     return Figure(
         names=names,
         family=family,
         fit=fit,
         intervals=conformal(out_of_fold, measured, counts=counts),
-        held_out=held_out(np.median(out_of_fold, axis=0)[counts], measured[counts]),
+        held_out=held_out(foreseen[counts], measured[counts]),
         scores=scores,
+        out_of_fold=tuple(foreseen.tolist()),
     )

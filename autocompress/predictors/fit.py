@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from autocompress.predictors.figure import fit_figure, scale_figure
 from autocompress.predictors.intervals import FEWEST_SAMPLES
 from autocompress.predictors.predictor import FittedPredictor, Moment, Sample
 from autocompress.predictors.ridge import Ridge
+from autocompress.predictors.transfer import transfer
 
 COMPOSED = {name: family for name, family in FAMILIES.items() if name.startswith("ridge")}
 """Families of latency: the sum of what kernels cost, alone or corrected as a whole, so that layers have shares."""
@@ -29,11 +30,13 @@ def fit(
     threads: int,
     provenance: Mapping[str, str],
     timeline: tuple[Moment, ...] = (),
+    known: Iterable[FittedPredictor] = (),
 ) -> FittedPredictor:
     """Fit latency, memory and size.
 
     Latency is a composition: every kernel's work, counted in columns, times what it costs (a non-negative ridge),
-    and where cross-validation says that it helps, a correction of the whole (``families.FAMILIES``). Peak memory is
+    and where cross-validation says that it helps, a correction of the whole (``families.FAMILIES``); or near a
+    multiple of what it costs on a known device (``transfer``), if that foresees as well. Peak memory is
     the process and engine, and multiples of weights and activations; size is the weights as packed, and what the
     container adds. The 95th percentile is the median times the median ratio of the two.
 
@@ -44,6 +47,7 @@ def fit(
         threads: Threads that it was given.
         provenance: Engine version, processor, date and the like, as text.
         timeline: How the device was meanwhile.
+        known: Predictors of other devices with this engine, from which few samples are enough to go on.
 
     Raises:
         DeviceError: There are too few samples for an interval.
@@ -60,7 +64,8 @@ def fit(
         np.array([float(getattr(sample, name)) for sample in samples])
         for name in ("latency_p50_ms", "latency_p95_ms", "peak_memory_bytes", "size_bytes")
     )
-    medians, out_of_fold = fit_figure(COMPOSED, rows, p50_ms, LATENCY, drawn=drawn)
+    families = {**transfer(known, rows, p50_ms), **COMPOSED}
+    medians, out_of_fold = fit_figure(families, rows, p50_ms, LATENCY, drawn=drawn)
     return FittedPredictor(
         device=device,
         engine=engine,

@@ -26,21 +26,18 @@ class Hardware:
     Attributes:
         machine: Its vectors, dot products and, by the rule, tiles.
         l2_bytes: What one core holds of a matrix between two uses: the second cache, or the nearest that is known.
-        l3_bytes: What the processor holds of a model between two inferences: the last cache.
     """
 
     machine: Machine
     l2_bytes: int
-    l3_bytes: int
 
     @classmethod
     def of(cls, machine: Machine, *, l1d_bytes: int, l2_bytes: int | None, l3_bytes: int | None) -> Hardware:
         """Return a processor some of whose caches are missing or not known (``devices.profile.Caches``).
 
-        Without a second cache the first known one holds matrices; without a third the second holds the model.
+        Without a second cache the nearest known one holds matrices.
         """
-        second = l2_bytes or l3_bytes or l1d_bytes
-        return cls(machine, second, l3_bytes or second)
+        return cls(machine, l2_bytes or l3_bytes or l1d_bytes)
 
     def padded_macs(self, rows: int, depth: int, columns: int, bits: Bits) -> int:
         """Return the multiply-accumulates of the whole tiles that cover a product, as its kernel runs them."""
@@ -78,7 +75,7 @@ class Hardware:
                 "half": HalfDot(**parts["half"]),
             }
         )
-        return cls(machine, data["l2_bytes"], data["l3_bytes"])
+        return cls(machine, data["l2_bytes"])
 
 
 def _up(value: int, step: int) -> int:
@@ -88,6 +85,5 @@ def _up(value: int, step: int) -> int:
 NOMINAL = Hardware(
     Machine(lanes=16, registers=32, dot=vnni(16), nibbles=nibble_vnni(16), half=dpbf16ps(16)),
     l2_bytes=1 << 20,
-    l3_bytes=32 << 20,
 )
 """A processor with AVX-512, VNNI and BF16, for predictors that were not told of any."""

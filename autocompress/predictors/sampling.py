@@ -22,11 +22,17 @@ BLOCK_EVERY = 4
 BLOCK_VOCABULARY = 1024
 """Of a block: its token table is sent to a board in no time."""
 DIMENSIONS = 6
-"""Depth, heads, neurons, attention bits, feed-forward bits, embedding bits; layers vary around these."""
+"""Depth, heads, neurons, attention bits, feed-forward bits, embedding bits, around which layers vary; where there are
+several, the width of the residual stream is one more."""
 
 
 def sample_shapes(
-    teacher: ModelShape, count: int, seed: int, align: int = FFN_ALIGN, bits: tuple[Bits, ...] = COMMON_BITS
+    teacher: ModelShape,
+    count: int,
+    seed: int,
+    align: int = FFN_ALIGN,
+    bits: tuple[Bits, ...] = COMMON_BITS,
+    hidden: tuple[int, ...] = (),
 ) -> tuple[ModelShape, ...]:
     """Return ``count`` different shapes that are nested within ``teacher``; equal arguments give equal shapes.
 
@@ -40,20 +46,37 @@ def sample_shapes(
         seed: Of the sequence and of the differences between layers.
         align: Feed-forward neurons come in multiples of this, as pruning will leave them.
         bits: Widths to draw from.
+        hidden: Widths of the residual stream to draw from; if empty, the teacher's alone.
     """
-    shapes = dict.fromkeys(corners(teacher, align, bits))
-    for position, shape in enumerate(_interior(teacher, count, seed, align, tuple(sorted(bits))), 1):
+    shapes = dict.fromkeys(corners(teacher, align, bits, hidden))
+    for position, shape in enumerate(_interior(teacher, count, seed, align, tuple(sorted(bits)), hidden), 1):
         if len(shapes) >= count:
             break
         shapes.setdefault(shape if position % BLOCK_EVERY else block(shape))
     return tuple(shapes)[:count]
 
 
+def candidates(
+    teacher: ModelShape,
+    count: int,
+    seed: int,
+    align: int = FFN_ALIGN,
+    bits: tuple[Bits, ...] = COMMON_BITS,
+    hidden: tuple[int, ...] = (),
+) -> tuple[ModelShape, ...]:
+    """Return up to ``count`` whole shapes, drawn as ``sample_shapes`` draws them; give another seed for others."""
+    return tuple(dict.fromkeys(_interior(teacher, count, seed, align, tuple(sorted(bits)), hidden)))[:count]
+
+
 def corners(
-    teacher: ModelShape, align: int = FFN_ALIGN, bits: tuple[Bits, ...] = COMMON_BITS
+    teacher: ModelShape,
+    align: int = FFN_ALIGN,
+    bits: tuple[Bits, ...] = COMMON_BITS,
+    hidden: tuple[int, ...] = (),
 ) -> tuple[ModelShape, ...]:
     """Return the teacher and the narrowest shape of its depth at each width, and the smallest at the ends of ``bits``.
 
+    Of the least of ``hidden``, if it is below the teacher's, both the teacher and the smallest come at these ends too.
     They hold the least and the most of every cost feature, and most of what a linear fit can learn; the small ones
     tell what a layer costs however little it computes, twice, so that no fit hangs on one sample.
     """
@@ -61,7 +84,9 @@ def corners(
     narrow, smallest = replace(teacher, layers=layers), replace(teacher, layers=layers[:1])
     widths = sorted(bits, reverse=True)
     wide, small = ([_at(shape, width) for width in widths] for shape in (teacher, narrow))
-    return (*wide, *small, _at(smallest, widths[-1]), _at(smallest, widths[0]))
+    ends, least = (widths[-1], widths[0]), min(hidden, default=teacher.hidden)
+    thin = [shape.with_hidden(least) for shape in (teacher, smallest) if least < teacher.hidden]
+    return (*wide, *small, *(_at(shape, width) for shape in (smallest, *thin) for width in ends))
 
 
 def block(shape: ModelShape) -> ModelShape:
@@ -79,22 +104,27 @@ def _at(teacher: ModelShape, bits: Bits) -> ModelShape:
     return replace(teacher, layers=layers, embedding_bits=nearest_embedding_bits(bits))
 
 
-def _interior(teacher: ModelShape, count: int, seed: int, align: int, bits: tuple[Bits, ...]) -> Iterator[ModelShape]:
+def _interior(
+    teacher: ModelShape, count: int, seed: int, align: int, bits: tuple[Bits, ...], hidden: tuple[int, ...]
+) -> Iterator[ModelShape]:
+    streams = sorted(hidden) or [teacher.hidden]
+    dimensions = DIMENSIONS + (len(streams) > 1)
     # Twice as many points as asked for: small teachers have shapes that come up more than once.
-    sequence = qmc.Sobol(DIMENSIONS, seed=seed).random_base2(ceil(log2(max(2, 2 * count))))
+    sequence = qmc.Sobol(dimensions, seed=seed).random_base2(ceil(log2(max(2, 2 * count))))
     rng = np.random.default_rng(seed)
     tables = [table for table in EMBEDDING_BITS if table in bits]
 
     def width(share: float) -> Bits:
         return _bits(share, bits, rng)
 
-    for depth, heads, ffn, attention, feed_forward, embedding in sequence.tolist():
+    for depth, heads, ffn, attention, feed_forward, embedding, *stream in sequence.tolist():
         kept = np.linspace(0, len(teacher.layers) - 1, 1 + int(depth * len(teacher.layers))).round().astype(int)
         layers = tuple(
             _layer(teacher.layers[index], heads, ffn, (width(attention), width(feed_forward)), rng, align)
             for index in kept
         )
-        yield replace(teacher, layers=layers, embedding_bits=tables[int(embedding * len(tables))])
+        shape = replace(teacher, layers=layers, embedding_bits=tables[int(embedding * len(tables))])
+        yield shape.with_hidden(streams[int(sum(stream) * len(streams))])
 
 
 def _layer(

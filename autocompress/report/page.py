@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from plotly.offline import get_plotlyjs
@@ -10,7 +11,7 @@ from autocompress.report import tables
 from autocompress.report.markup import Html, Row, join, table, tag
 from autocompress.report.plots import Figure, pareto, reliability, timeline
 from autocompress.report.units import ratio
-from autocompress.report.values import PredictorHealth, RunReport
+from autocompress.report.values import Pair, PredictorHealth, RunReport
 from autocompress.report.verdict import UNCALIBRATED, WORDS, how, sentence, where
 
 _HERE = Path(__file__).parent
@@ -128,11 +129,19 @@ def _pareto(report: RunReport) -> list[Html]:
 
 
 def _reliability(health: PredictorHealth) -> list[Html]:
-    if not health.pairs:
+    if not health.pairs and not health.held_out:
         return [_plain("No prediction was checked by a measurement.")]
-    held = sum(pair.covered for pair in health.pairs)
-    note = f"{held} of {len(health.pairs)} measurements lie inside the predicted interval."
-    return [_plot("reliability", reliability(health.pairs), "Predicted over measured latency"), _note(note)]
+
+    def held(pairs: Sequence[Pair]) -> str:
+        return f"{sum(pair.covered for pair in pairs)} of {len(pairs)}"
+
+    notes = (
+        [f"{held(health.pairs)} measurements of this run lie inside the predicted interval."] if health.pairs else []
+    )
+    if health.held_out:
+        notes.append(f"Of the calibration's random samples, each left out of the fit, {held(health.held_out)} do.")
+    plot = reliability(health.pairs, health.held_out)
+    return [_plot("reliability", plot, "Predicted over measured latency"), _note(" ".join(notes))]
 
 
 def _health(health: PredictorHealth) -> list[Html]:

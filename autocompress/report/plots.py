@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from html import escape
 from itertools import pairwise
+from math import isfinite
+from statistics import median
 from typing import Any, TypeAlias
 
 import plotly.graph_objects as go
@@ -50,11 +52,22 @@ def pareto(report: RunReport) -> Figure:
     return plot
 
 
-def reliability(pairs: Sequence[Pair]) -> Figure:
-    """Plot predicted over measured latency, with the interval of each prediction and the line where both agree."""
+def reliability(pairs: Sequence[Pair], held_out: Sequence[Pair] = ()) -> Figure:
+    """Plot predicted over measured latency, with the interval of each prediction and the line where both agree.
+
+    Args:
+        pairs: Drawn with their intervals.
+        held_out: Calibration samples that were left out of the fit; their intervals are alike, and drawn as a band.
+    """
     plot = _figure("measured (ms)", "predicted (ms)", height=420)
     ends = [value for pair in pairs for value in (pair.measured, pair.predicted.low, pair.predicted.high)]
+    ends += [value for pair in held_out for value in (pair.measured, pair.predicted.value)]
     span = [0.9 * min(ends), 1.06 * max(ends)] if ends else [0, 1]
+    if held_out:
+        factor = median(pair.predicted.high / pair.predicted.value for pair in held_out)
+        if isfinite(factor):
+            plot.add_trace(_band("90 % interval", span, factor))
+        plot.add_trace(_points("calibration sample, left out of the fit", held_out))
     plot.add_trace(_line("exact", span, span, GREY, "solid"))
     for name, covered, colour in (("interval holds the measurement", True, BLUE), ("interval misses it", False, RED)):
         rows = [pair for pair in pairs if pair.covered is covered]
@@ -237,11 +250,40 @@ def _line(name: str, x: Sequence[float], y: Sequence[float], colour: str, dash: 
     )
 
 
-def _intervals(name: str, rows: Sequence[Pair], colour: str) -> Figure:
-    def hover(pair: Pair) -> str:
-        told = f"{interval(LATENCY, pair.predicted)} predicted, {figure(LATENCY, pair.measured)} measured"
-        return _lines(f"<b>{escape(pair.label)}</b>", told)
+def _band(name: str, span: Sequence[float], factor: float) -> Figure:
+    """Return the region in which prediction and measurement differ by at most ``factor``."""
+    low, high = span
+    return go.Scatter(
+        name=name,
+        mode="lines",
+        x=[low, high, high, low],
+        y=[low / factor, high / factor, high * factor, low * factor],
+        fill="toself",
+        fillcolor=GREY,
+        opacity=0.18,
+        line={"width": 0},
+        hoverinfo="skip",
+    )
 
+
+def _points(name: str, rows: Sequence[Pair]) -> Figure:
+    return go.Scatter(
+        name=name,
+        mode="markers",
+        x=[pair.measured for pair in rows],
+        y=[pair.predicted.value for pair in rows],
+        marker={"size": 5, "color": GREY},
+        hoverinfo="text",
+        hovertext=[_told(pair) for pair in rows],
+    )
+
+
+def _told(pair: Pair) -> str:
+    told = f"{interval(LATENCY, pair.predicted)} predicted, {figure(LATENCY, pair.measured)} measured"
+    return _lines(f"<b>{escape(pair.label)}</b>", told)
+
+
+def _intervals(name: str, rows: Sequence[Pair], colour: str) -> Figure:
     def reach(end: Callable[[Pair], float]) -> list[float]:
         return [abs(end(pair) - pair.predicted.value) for pair in rows]
 
@@ -261,5 +303,5 @@ def _intervals(name: str, rows: Sequence[Pair], colour: str) -> Figure:
         error_y=bars,
         marker={"size": 8, "color": colour},
         hoverinfo="text",
-        hovertext=[hover(pair) for pair in rows],
+        hovertext=[_told(pair) for pair in rows],
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from autocompress.report.markup import Html, Row, join, table, tag
-from autocompress.report.units import ABSENT, TITLES, figure, interval, percent, points, ratio
+from autocompress.report.units import ABSENT, TITLES, figure, give_or_take, interval, percent, points, ratio
 from autocompress.report.values import (
     BaselineRow,
     CandidateRow,
@@ -36,7 +36,7 @@ def goal(row: GoalRow) -> Html:
         _mark(row.passed),
         points(row.drop_points),
         f"≤ {points(row.max_drop_points)}",
-        f"{percent(row.student, 2)} ± {100 * row.standard_error:.2f}",
+        give_or_take(row.student, row.standard_error),
         percent(row.teacher, 2),
     )
     header = ("metric", "outcome", "loss", "allowed", "student", "teacher")
@@ -73,7 +73,7 @@ def candidates(rows: Sequence[CandidateRow]) -> Html:
             f"#{candidate.number}",
             f"over {over}" if over else candidate.stage,
             plan,
-            percent(candidate.score, 2),
+            give_or_take(candidate.score, candidate.standard_error),
             interval("latency_p50_ms", candidate.latency_p50_ms),
             figure("latency_p50_ms", candidate.measured_p50_ms),
             figure("peak_memory_bytes", candidate.peak_memory_bytes),

@@ -57,6 +57,13 @@ def percent(share: float | None, decimals: int = 1) -> str:
     return ABSENT if share is None else f"{100 * share:.{decimals}f} %"
 
 
+def give_or_take(share: float | None, error: float, decimals: int = 2) -> str:
+    """Write a share of 1 as percent with its standard error, where that is known (> 0)."""
+    if share is None or error == 0:
+        return percent(share, decimals)
+    return f"{percent(share, decimals)} ± {100 * error:.{decimals}f}"
+
+
 def points(value: float, decimals: int = 2) -> str:
     """Write a difference of scores, in points."""
     return f"{value:.{decimals}f} points"

@@ -82,6 +82,7 @@ class CandidateRow:
         label: Why it was tried, e.g. ``int8 teacher`` for an enqueued one; empty where the sampler drew it.
         plan_summary: What it does to the teacher, in one line.
         score: Its score (0 to 1); ``None`` where it was never scored.
+        standard_error: Of the score; 0 where it is not known.
         latency_p50_ms: Predicted.
         measured_p50_ms: Measured on the device, where it was.
         peak_memory_bytes: Predicted.
@@ -99,6 +100,7 @@ class CandidateRow:
     peak_memory_bytes: float
     size_bytes: float
     violated: tuple[str, ...] = ()
+    standard_error: float = 0.0
 
     @property
     def feasible(self) -> bool:
@@ -173,7 +175,8 @@ class PredictorHealth:
         held_out_mape: Mean absolute relative error on held-out samples (0.03 is 3 %).
         within_10_percent: Share of held-out samples predicted within 10 % (0 to 1).
         coverage: Share of held-out samples inside their interval (0 to 1).
-        pairs: Predictions that this run or the calibration checked by measuring.
+        pairs: Predictions that this run checked by measuring.
+        held_out: What was said of each calibration sample that was left out of the fit, and measured.
         timeline: How the device was while it was profiled, in time order; empty where that was not kept.
         episodes: Stretches in which it was slow, in words.
         failed: What could not be measured, in words; empty where all was.
@@ -187,6 +190,7 @@ class PredictorHealth:
     within_10_percent: float | None = None
     coverage: float | None = None
     pairs: tuple[Pair, ...] = ()
+    held_out: tuple[Pair, ...] = ()
     timeline: tuple[Moment, ...] = ()
     episodes: tuple[str, ...] = ()
     failed: str = ""

@@ -11,6 +11,19 @@ from autocompress.shape import ModelShape
 
 
 @dataclass(frozen=True)
+class Scored:
+    """How good a student is.
+
+    Attributes:
+        value: Its metric on validation data, 0 to 1.
+        standard_error: Of the value, over such samples of data.
+    """
+
+    value: float
+    standard_error: float
+
+
+@dataclass(frozen=True)
 class Objective:
     """What the search asks about a candidate. No function here reads a clock or a file.
 
@@ -18,14 +31,14 @@ class Objective:
         draw: Makes a plan of a trial's choices.
         reshape: Foresees the student's shape.
         predict: Foresees what a shape costs.
-        score: Makes the student and returns its metric (0 to 1) on validation data; the one slow function.
+        score: Makes the student and returns how good it is; the one slow function.
         limits: Absolute limit of each limited figure, in the figure's unit.
     """
 
     draw: Callable[[Suggest], CompressionPlan]
     reshape: Callable[[CompressionPlan], ModelShape]
     predict: Callable[[ModelShape], Cost]
-    score: Callable[[CompressionPlan], float]
+    score: Callable[[CompressionPlan], Scored]
     limits: Figures
 
 

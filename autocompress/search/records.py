@@ -10,6 +10,8 @@ from typing import Literal, TypeAlias
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from autocompress.search.objective import Scored
+
 State: TypeAlias = Literal["scored", "over budget", "failed"]
 
 
@@ -27,6 +29,7 @@ class Record:
         label: The shape in one line.
         violations: By what share each limit is exceeded (<= 0: inside).
         score: The metric on validation data, 0 to 1; ``None`` if it was not scored.
+        standard_error: Of the score; 0 where it is not known, as in runs of older versions.
         seconds: Time spent on scoring.
         reason: Why it failed.
     """
@@ -40,6 +43,7 @@ class Record:
     label: str
     violations: Mapping[str, float]
     score: float | None = None
+    standard_error: float = 0.0
     seconds: float = 0.0
     reason: str = ""
 
@@ -47,6 +51,11 @@ class Record:
     def key(self) -> str:
         """What tells this plan from others."""
         return plan_key(self.plan)
+
+    @property
+    def scored(self) -> Scored | None:
+        """How good the student was, if it was scored."""
+        return None if self.score is None else Scored(self.score, self.standard_error)
 
     @property
     def latency_ms(self) -> float:
@@ -84,6 +93,7 @@ def _record(number: int, trial: FrozenTrial) -> Record:
         label=candidate["label"],
         violations=dict(trial.constraints),
         score=trial.values[0] if trial.state == TrialState.COMPLETE else None,
+        standard_error=attributes.get("standard_error", 0.0),
         seconds=attributes.get("seconds", 0.0),
         reason=attributes.get("reason", ""),
     )

@@ -16,7 +16,7 @@ from optuna.trial import Trial, TrialState
 
 from autocompress.errors import AutoCompressError, StorageError
 from autocompress.plan import Suggest
-from autocompress.search.objective import Candidate, Objective, foresee, violations
+from autocompress.search.objective import Candidate, Objective, Scored, foresee, violations
 from autocompress.search.records import Record, plan_key, records
 
 PROPOSALS_PER_TRIAL = 40
@@ -49,7 +49,7 @@ def search(
     _retire_interrupted(study)
     done = records(study)
     while not out_of_time():
-        scores = {record.key: record.score for record in done if record.score is not None}
+        scores = {record.key: scored for record in done if (scored := record.scored) is not None}
         if len(scores) >= trials or len(done) >= trials * PROPOSALS_PER_TRIAL + len(anchors):
             break
         trial = _ask(study, len(done), seed, anchors)
@@ -67,7 +67,7 @@ def _ask(study: optuna.Study, place: int, seed: int, anchors: Sequence[Mapping[s
     return study.ask()
 
 
-def _evaluate(study: optuna.Study, trial: Trial, objective: Objective, scores: Mapping[str, float | None]) -> None:
+def _evaluate(study: optuna.Study, trial: Trial, objective: Objective, scores: Mapping[str, Scored]) -> None:
     candidate = foresee(objective.draw(cast(Suggest, trial)), objective)
     _note(trial, candidate)
     excess = violations(candidate.cost, objective.limits)
@@ -80,8 +80,8 @@ def _evaluate(study: optuna.Study, trial: Trial, objective: Objective, scores: M
     try:
         known = scores.get(plan_key(candidate.plan.to_json()))
         score = objective.score(candidate.plan) if known is None else known
-        if not np.isfinite(score):
-            raise FloatingPointError(f"the score is {score}")
+        if not np.isfinite(score.value):
+            raise FloatingPointError(f"the score is {score.value}")
     except StorageError:
         raise
     except (AutoCompressError, RuntimeError, MemoryError, ArithmeticError, ValueError) as error:
@@ -90,7 +90,8 @@ def _evaluate(study: optuna.Study, trial: Trial, objective: Objective, scores: M
         study.tell(trial, state=TrialState.FAIL)
         return
     trial.set_user_attr("seconds", time.perf_counter() - started)
-    study.tell(trial, (score, candidate.cost.latency_p50_ms.value))
+    trial.set_user_attr("standard_error", score.standard_error)
+    study.tell(trial, (score.value, candidate.cost.latency_p50_ms.value))
 
 
 def _note(trial: Trial, candidate: Candidate) -> None:

@@ -7,6 +7,8 @@ from torch import Tensor, nn
 
 from autocompress.compression.distillation import TeacherLogits
 from autocompress.compression.method import Context
+from autocompress.compression.order import Rankings
+from autocompress.compression.sublayers import documents_of
 
 
 @dataclass(frozen=True)
@@ -28,4 +30,9 @@ def batches(count: int, seed: int = 0) -> list[Batch]:
 
 
 def context_for(teacher: nn.Module) -> Context:
-    return Context(batches=batches, teacher_logits=TeacherLogits(teacher, examples=8, classes=3))
+    return Context(
+        batches=batches,
+        teacher_logits=TeacherLogits(teacher, examples=8, classes=3),
+        rankings=Rankings(teacher, lambda: batches(2)),
+        documents=lambda count, seed: documents_of(teacher, batches(count, seed)),
+    )

@@ -8,6 +8,7 @@ from autocompress.cost import Artifact
 from autocompress.engines import open_artifact
 from autocompress.errors import SourceError, UnsupportedError
 from autocompress.models.load import ADAPTERS, adapter_of, load_classifier, load_shape
+from autocompress.models.quantized import QuantizedEmbedding
 from autocompress.shape import LayerShape
 from tests.conftest import tiny_model
 
@@ -67,6 +68,56 @@ def test_removing_a_layer_leaves_the_others_in_order(model):
     adapter.keep_layers(model, [0, 2])
     assert [id(layer.layer) for layer in adapter.layers(model)] == [first, last]
     assert np.isfinite(logits(model)).all()
+
+
+def test_removed_hidden_channels_are_gone_from_every_tensor(model, family):
+    adapter = adapter_of(model)
+    before = sum(parameter.numel() for parameter in model.parameters())
+    kept = [40, 3, *range(10, 20)]
+    adapter.keep_hidden(model, kept, range(12))
+    after = sum(parameter.numel() for parameter in model.parameters())
+    layer = 4 * 48 + 2 * 96 + 2 * 2 + 2  # columns and rows of its linears, two norms, two biases
+    rows = {"bert": 60 + 40 + 2, "roberta": 60 + 40 + 1 + 1, "distilbert": 60 + 40, "electra": 32 - 1}[family]
+    # Tables and their norm, or the projection and its bias; the layers; the head's linear and its bias.
+    removed = 36 * (rows + 2) + 3 * 36 * layer + (48 * 48 - 12 * 12) + 36 + 3 * 36
+    assert before - after == removed
+    shape = adapter.shape(model)
+    assert (shape.hidden, shape.embedding) == (12, 32 if family == "electra" else 12)
+    assert model.config.hidden_size == 12
+    specs = {name: spec.dimensions for name, spec in weight_specs(shape).items()}
+    assert {name: array.shape for name, array in adapter.weights(model).items()} == specs
+    assert np.isfinite(logits(model)).all()
+
+
+def test_hidden_channels_are_kept_in_the_order_given_and_units_in_theirs(model):
+    adapter, before = adapter_of(model), logits(model)
+    norm, last = adapter.hidden_norms(model)[2].weight.clone(), adapter.classifier_linear(model).weight.clone()
+    channels, units = np.random.default_rng(0).permutation(48), np.random.default_rng(1).permutation(48)
+    adapter.keep_hidden(model, channels.tolist(), units.tolist())
+    assert torch.equal(adapter.hidden_norms(model)[2].weight, norm[channels])
+    assert torch.equal(adapter.classifier_linear(model).weight, last[:, units])
+    np.testing.assert_allclose(logits(model), before, atol=1e-5)
+
+
+def test_padding_stays_padding_and_weights_stay_trainable_in_a_narrower_model(model):
+    adapter = adapter_of(model)
+    padding = adapter.token_embedding(model).padding_idx
+    adapter.keep_hidden(model.train(), range(30), range(30))
+    assert adapter.token_embedding(model).padding_idx == padding
+    assert all(parameter.requires_grad and module.training for module in model.modules() for parameter in
+               module.parameters(recurse=False))  # fmt: skip
+
+
+def test_a_rounded_table_is_not_narrowed(model, family):
+    adapter = adapter_of(model)
+    table = adapter.token_embedding(model).weight.detach()
+    adapter.replace_token_embedding(model, QuantizedEmbedding(table.to(torch.bfloat16), None, 16))
+    if family == "electra":
+        adapter.keep_hidden(model, range(16), range(16))  # Its table is projected and keeps its width.
+        assert adapter.shape(model).embedding_bits == 16
+        return
+    with pytest.raises(UnsupportedError, match="quantized or factorised"):
+        adapter.keep_hidden(model, range(16), range(16))
 
 
 def test_a_model_reloads_from_its_folder_as_it_was(model, family, tmp_path):

@@ -60,8 +60,8 @@ def host() -> DeviceProfile:
     return load_profile(HOST)
 
 
-def predictor(profile: DeviceProfile, teacher: ModelShape = TEACHER, told=lambda *args: None, bits=COMMON_BITS):
-    size = {"threads": 1, "tokens": TOKENS, "samples": SAMPLES, "align": 16, "bits": bits}
+def predictor(profile: DeviceProfile, teacher: ModelShape = TEACHER, told=lambda *args: None, **other):
+    size = {"threads": 1, "tokens": TOKENS, "samples": SAMPLES, "align": 16, **other}
     return predictor_for(profile, teacher, engine="onnxruntime", progress=told, **size)
 
 
@@ -182,6 +182,18 @@ def test_widths_are_measured_only_where_they_are_asked_for(host):
     assert not any(layer.ffn_bits == 2 for sample in knows.samples for layer in sample.shape.layers)
     predictor(host)
     assert ByFormula.runs == 2 * SAMPLES  # the one that knows more is used where less is asked
+
+
+def test_several_widths_of_the_stream_are_measured_where_they_are_asked_for(host):
+    narrow = TEACHER.with_hidden(20)
+    with pytest.raises(OutOfRangeError, match="hidden = 20"):
+        predictor(host).predict(narrow, TOKENS)
+    knows = predictor(host, hidden=(16, 32))
+    assert ByFormula.runs == 2 * SAMPLES
+    assert {sample.shape.hidden for sample in knows.samples} == {16, 32}
+    assert knows.predict(narrow, TOKENS).calibrated
+    predictor(host, hidden=(24, 32))
+    assert ByFormula.runs == 2 * SAMPLES
 
 
 def test_all_corners_are_measured_however_few_samples_are_asked_for(host):

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -43,6 +44,22 @@ def test_anchors_are_those_that_the_space_holds():
     assert anchors(TEACHER, only_small) == {}
 
 
+def test_anchors_choose_something_of_every_parameter():
+    narrow = replace(SPACE, hidden_keep=(0.5, 1.0), depth_selection=("dynabert", "uniform"))
+    for anchor in anchors(TEACHER, narrow).values():
+        assert anchor.keys() == choices(narrow).keys()
+        assert (anchor["hidden_keep"], anchor["depth_selection"]) == (1.0, "dynabert")
+    assert anchors(TEACHER, replace(SPACE, hidden_keep=(0.5,))) == {}
+
+
+def test_feasibility_needs_no_order_of_layers():
+    """Which layers stay changes no shape, and orders are measured on a teacher that ``check`` does not have."""
+    measured = replace(SPACE, depth_selection=("replace_one", "dynabert"))
+    budget = Budget(size_bytes=Limit(0.5, relative=True))
+    found, usual = (assess(TEACHER, space, budget, ByFormula(), 16) for space in (measured, SPACE))
+    assert (found.candidates, found.inside) == (usual.candidates, usual.inside)
+
+
 def test_alternatives_are_rounding_alone_and_half_the_layers():
     plans = alternatives(TEACHER, SPACE)
     rounded, half = (reshape_plan(TEACHER, plan) for plan in plans.values())
@@ -53,6 +70,7 @@ def test_alternatives_are_rounding_alone_and_half_the_layers():
 
 def test_a_made_choice_must_be_one_of_those_offered():
     assert Chosen({"depth": 2}).suggest_categorical("depth", (1, 2, 3)) == 2
+    assert Chosen({}).suggest_categorical("depth", (3,)) == 3
     with pytest.raises(ValueError, match="not in tuple"):
         Chosen({"depth": 5}).suggest_categorical("depth", (1, 2, 3))
 

@@ -13,8 +13,9 @@ from autocompress.errors import DeviceError
 from autocompress.pipeline.bench import Bench
 from autocompress.pipeline.campaign import KEPT_BACK
 from autocompress.pipeline.known import HOST, best_known
-from autocompress.pipeline.profiling import profile_device
-from autocompress.predictors.sampling import BLOCK_VOCABULARY, corners
+from autocompress.pipeline.profiling import POOL_SEED, profile_device
+from autocompress.predictors.acquisition import POOL
+from autocompress.predictors.sampling import BLOCK_VOCABULARY, block, candidates, corners, sample_shapes
 from autocompress.predictors.store import load
 from autocompress.profiling.sustained import Interval, Sustained
 from autocompress.profiling.timing import Timing
@@ -190,5 +191,24 @@ def test_blocks_are_asked_about_ids_that_they_know_and_are_not_counted_as_drawn(
     assert [sample.shape.vocabulary for sample in made.samples] == device.vocabularies
     blocks = [sample for sample in made.samples if sample.shape.vocabulary == BLOCK_VOCABULARY]
     assert blocks and all(len(sample.shape.layers) == 1 for sample in blocks)
-    chosen = {sample.shape for sample in blocks} | set(corners(large, 16))
-    assert {sample.shape for sample in made.samples if not sample.drawn} == chosen
+    assert not any(sample.drawn for sample in blocks)
+
+
+def test_every_fourth_shape_after_the_corners_is_chosen_by_what_it_is_expected_to_tell_and_is_not_called_drawn():
+    large = replace(TEACHER, vocabulary=BLOCK_VOCABULARY + 1)
+    samples = profiled(Device(), teacher=large, samples=CORNERS + 8)["onnxruntime"].samples
+    fourth = [samples[CORNERS + 3], samples[CORNERS + 7]]
+    fixed = sample_shapes(large, CORNERS + 8, 0, 16)
+    assert [each.shape for each in samples if each not in fourth] == [
+        shape for shape in fixed if shape not in (fixed[CORNERS + 3], fixed[CORNERS + 7])
+    ]
+    pool = candidates(large, POOL, POOL_SEED, 16)
+    assert all(each.shape in (*pool, *map(block, pool)) for each in fourth)
+    assert [each.drawn for each in samples] == [False] * CORNERS + ([True] * 3 + [False]) * 2
+
+
+def test_a_second_device_starts_from_the_first():
+    first = profiled(Device(), samples=40, threads=2)["onnxruntime"]
+    second = profiled(Device(), samples=CORNERS + 2)["onnxruntime"]
+    families = [score.family for score in second.figures["latency_p50_ms"].scores]
+    assert families[0] == f"from {first.device}, 2 threads"

@@ -1,13 +1,25 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
+from autocompress.compression import hidden
+from autocompress.compression.channel_importance import channel_scores
+from autocompress.compression.depth import DepthStep
+from autocompress.compression.heads import HeadStep
+from autocompress.compression.hidden import HiddenStep
+from autocompress.compression.layer_importance import ORDERS
 from autocompress.compression.methods import draw
+from autocompress.compression.order import OrderStep
 from autocompress.config import load_config
-from autocompress.errors import ConfigError, StorageError
-from autocompress.pipeline.candidates import Chosen, Students, space_of
+from autocompress.errors import ConfigError, StorageError, UnsupportedError
+from autocompress.models.load import adapter_of
+from autocompress.pipeline.candidates import RANKING_BATCHES, Chosen, Students, choices, space_of
+from autocompress.pipeline.layer_orders import layer_orders
 from autocompress.pipeline.status import read_events
-from autocompress.pipeline.teacher import load_teacher
+from autocompress.pipeline.teacher import load_teacher, training_batches
 from autocompress.pipeline.workspace import Workspace, existing
+from autocompress.plan import CompressionPlan
 from tests.cli.world import World
 
 PARAMS = {"depth": 2, "heads_keep": 0.5, "ffn_keep": 0.5, "attention_bits": 8, "ffn_bits": 8, "embedding_bits": 8,
@@ -54,9 +66,85 @@ def test_a_student_is_the_same_whatever_was_made_before_it(setting):
     )
 
 
+def test_units_are_ordered_and_repaired_as_the_run_says(setting):
+    config, teacher = setting
+    given = ["model.finetune.epochs=1", "search.space.heads_order=[obs]", "search.space.neurons_order=[kron_obs]"]
+    config = load_config("first.yaml", [*given, "search.space.repair=[none,least_squares]"])
+    space = space_of(config, teacher.shape)
+    assert choices(space)["repair"] == ("none", "least_squares")
+    params = {**PARAMS, "attention_bits": 32, "ffn_bits": 32, "embedding_bits": 32}
+    plans = [draw(Chosen({**params, "repair": kind}), teacher.shape, space) for kind in space.repair]
+    assert plans[0].steps[0] == OrderStep("obs", "kron_obs")
+    maker = students(setting)
+    untrained = [CompressionPlan(tuple(s for s in plan.steps if s.method != "distill")) for plan in plans]
+    batch = teacher.task.batches("train", batch_size=16, seed=0)[0]
+    with torch.no_grad():
+        dense, pruned, repaired = (
+            model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
+            for model in (teacher.model, *(maker.make(plan) for plan in untrained))
+        )
+    assert (repaired - dense).norm() < (pruned - dense).norm()
+
+
+def test_importance_is_measured_where_layers_compete(setting):
+    config, teacher = setting
+    space, maker = space_of(config, teacher.shape), students(setting)
+    assert maker.informed(space) == space
+    informed = maker.informed(replace(space, allocation=("uniform", "global")))
+    assert [len(layer.heads) for layer in informed.importance["fisher"]] == [s.heads for s in teacher.shape.layers]
+
+
 def test_the_default_depths_are_from_a_third_of_the_layers_to_all(setting):
     config, teacher = setting
     assert space_of(config, teacher.shape).depth == (1, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("override", "error", "says"),
+    [
+        ("search.space.depth=[2,4]", ConfigError, "1 to 3 can stay"),
+        ("search.space.depth_selection=[uniform,distilbert]", UnsupportedError, "6 of 12"),
+        ("search.space.depth_selection=[tinybert]", UnsupportedError, "keeps 1, 3 of 3"),
+    ],
+)
+def test_a_depth_that_the_teacher_or_a_selection_does_not_have_is_refused_before_anything_is_drawn(
+    setting, override, error, says
+):
+    with pytest.raises(error, match=says):
+        space_of(load_config("first.yaml", [override]), setting[1].shape)
+
+
+def test_measured_orders_are_measured_once_a_teacher_and_only_if_asked_for(setting, monkeypatch):
+    config, teacher = setting
+    assert layer_orders(config, teacher) == {}
+    asked = load_config("first.yaml", ["search.space.depth_selection=[uniform,block_influence,replace_one]"])
+    told = []
+    first = layer_orders(asked, teacher, lambda *event: told.append(event[3]))
+    assert {selection: sorted(order) for selection, order in first.items()} == dict.fromkeys(ORDERS, [0, 1, 2])
+    assert [note for note in told if note in ORDERS] == list(ORDERS)
+    for selection in first:
+        monkeypatch.delitem(ORDERS, selection)
+    assert layer_orders(asked, teacher) == first
+    space = space_of(asked, teacher.shape, first)
+    choice = {**PARAMS, "depth": 1, "depth_selection": "block_influence"}
+    (step,) = [step for step in draw(Chosen(choice), teacher.shape, space).steps if isinstance(step, DepthStep)]
+    assert step.kept == (first["block_influence"][-1],)
+
+
+def test_a_narrow_student_keeps_the_most_important_channels(setting):
+    """And students that are not narrow are as they were before it was made."""
+    config, teacher = setting
+    maker = students(setting)
+    before = maker.make(CompressionPlan((HeadStep((4, 4, 4)),)))
+    narrow = maker.make(CompressionPlan((HiddenStep(24),)))
+    assert adapter_of(narrow).shape(narrow) == hidden.reshape(teacher.shape, HiddenStep(24))
+    batches = list(training_batches(teacher.task, RANKING_BATCHES, batch_size=16, seed=0))
+    scores = channel_scores(teacher.model, batches).channels
+    table = adapter_of(narrow).token_embedding(narrow).weight
+    kept = scores.argsort(descending=True, stable=True)[:24]
+    assert torch.equal(table, adapter_of(teacher.model).token_embedding(teacher.model).weight[:, kept])
+    again = maker.make(CompressionPlan((HeadStep((4, 4, 4)),))).state_dict()
+    assert all(torch.equal(tensor, again[name]) for name, tensor in before.state_dict().items())
 
 
 def test_a_line_that_a_killed_process_left_unfinished_is_no_event(tmp_path):

@@ -40,3 +40,13 @@ def test_an_emulated_device_is_named_and_not_calibrated():
     assert not told.calibrated
     assert told.emulator == "qemu-aarch64"
     assert "qemu-aarch64" in told.source
+
+
+def test_samples_that_were_left_out_of_the_fit_are_shown_with_how_many_their_intervals_hold():
+    predictor, told = fitted(), health()
+    drawn = [sample for sample in predictor.samples if sample.drawn]
+    assert [pair.measured for pair in told.held_out] == [sample.latency_p50_ms for sample in drawn]
+    assert told.coverage == sum(pair.covered for pair in told.held_out) / len(drawn)
+    assert told.held_out_mape == pytest.approx(
+        sum(abs(pair.predicted.value / pair.measured - 1) for pair in told.held_out) / len(drawn)
+    )

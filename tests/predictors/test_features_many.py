@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autocompress.predictors.features import BOUNDED, FEATURES, HARDWARE, KERNELS, columns, features, features_many
+from autocompress.predictors.features import (
+    BEYOND,
+    BOUNDED,
+    FEATURES,
+    HARDWARE,
+    KERNELS,
+    columns,
+    features,
+    features_many,
+)
 from autocompress.predictors.hardware import NOMINAL
 from autocompress.predictors.shape_table import ShapeTable
 from autocompress.shape import BITS, EMBEDDING_BITS, LayerShape, ModelShape
@@ -32,7 +41,7 @@ SHAPES = st.builds(
     embedding_bits=st.sampled_from(EMBEDDING_BITS),
     embedding_rank=st.sampled_from([0, 8]),
 )
-SMALL = replace(NOMINAL, l2_bytes=1000, l3_bytes=5000)
+SMALL = replace(NOMINAL, l2_bytes=1000)
 
 
 def named(row) -> dict[str, float]:
@@ -81,7 +90,7 @@ def test_what_depends_on_layers_is_a_sum_over_them(shape, layer):
     empty = replace(shape, layers=())
     added = features(longer, 12) - features(shape, 12)
     alone = features(replace(shape, layers=(layer,)), 12) - features(empty, 12)
-    sums = tuple(name for name in FEATURES if name not in (*KERNELS, "activation_bytes", "beyond_l3_bytes"))
+    sums = tuple(name for name in FEATURES if name not in (*KERNELS, "activation_bytes", *BEYOND))
     assert np.array_equal(columns(added, sums), columns(alone, sums))
 
 
@@ -118,7 +127,7 @@ def test_every_column_of_one_small_layer_is_what_its_widths_say():
     assert row["padded_macs_32"] == tokens * (32 * 64 + 48 * 32) + 32 * 32 + 32 * 16
     # Bytes of each matrix less 1000; only the classifier fits.
     assert row["beyond_l2_bytes"] == (3072 + 1024 - 2000) + (2 * 4 * 1536 - 2000) + (4096 - 1000)
-    assert row["beyond_l3_bytes"] == macs_8 + 4 * (macs_32 + head) - 5000
+    assert [row[name] for name in BEYOND] == [0, 0, 0]
     assert row["attention_macs"] == 2 * tokens * tokens * 32
     assert row["softmax_elements"] == 2 * tokens * tokens
     assert row["quantized_elements_8"] == tokens * (32 + 32)
@@ -132,3 +141,10 @@ def test_only_a_dot_product_instruction_adds_to_its_column(bits):
     layer = LayerShape(2, 16, 48, bits, bits)
     row = named(features(ModelShape("bert", 50, 40, 32, 32, (layer,) * 2, 3), 10))
     assert row["dot_macs"] == row[f"padded_macs_{bits}"] > 0
+
+
+def test_bytes_beyond_a_cache_are_those_of_all_linear_maps_less_its_size():
+    shape = ModelShape("bert", 50, 40, 384, 384, (LayerShape(12, 32, 1536),) * 6, 3)
+    row = named(features(shape, 10))
+    linear_bytes = 4 * (6 * (4 * 384 * 384 + 2 * 384 * 1536) + 384 * 384 + 384 * 3)
+    assert [row[name] for name in BEYOND] == [linear_bytes - mib * 2**20 for mib in (1, 4, 16)]

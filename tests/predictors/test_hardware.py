@@ -12,7 +12,7 @@ from autocompress.compiler.machine import Machine
 from autocompress.predictors.hardware import NOMINAL, Hardware
 from autocompress.shape import BITS
 
-PLAIN = Hardware(Machine(4, 16, pmaddwd(4), nibble_widening(pmaddwd(4)), shifted(4)), 2**18, 2**21)
+PLAIN = Hardware(Machine(4, 16, pmaddwd(4), nibble_widening(pmaddwd(4)), shifted(4)), 2**18)
 WIDTH = st.integers(1, 400)
 
 
@@ -43,14 +43,10 @@ def test_instructions_that_multiply_bytes_or_halves_as_they_are_count_as_dot_pro
 
 
 def test_a_missing_cache_is_taken_over_by_its_neighbour():
-    def caches(l2_bytes, l3_bytes):
-        hardware = Hardware.of(PLAIN.machine, l1d_bytes=1, l2_bytes=l2_bytes, l3_bytes=l3_bytes)
-        return hardware.l2_bytes, hardware.l3_bytes
+    def holds(l2_bytes, l3_bytes):
+        return Hardware.of(PLAIN.machine, l1d_bytes=1, l2_bytes=l2_bytes, l3_bytes=l3_bytes).l2_bytes
 
-    assert caches(2, 3) == (2, 3)
-    assert caches(2, None) == (2, 2)
-    assert caches(None, 3) == (3, 3)
-    assert caches(None, None) == (1, 1)
+    assert [holds(2, 3), holds(2, None), holds(None, 3), holds(None, None)] == [2, 2, 3, 1]
 
 
 @pytest.mark.parametrize("hardware", [NOMINAL, PLAIN, replace(NOMINAL, l2_bytes=5)])

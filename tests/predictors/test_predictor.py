@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from autocompress.cost import LIMITS, Measurement
 from autocompress.errors import OutOfRangeError
+from autocompress.predictors.figure import Figure
 from autocompress.predictors.predictor import FIGURES, Sample
 from autocompress.predictors.sampling import COMMON_BITS, corners, sample_shapes
 from autocompress.predictors.shape_table import ShapeTable
@@ -141,3 +143,15 @@ def test_a_sample_takes_its_figures_from_a_measurement():
     sample = Sample.of(TEACHER, TOKENS, measurement)
     assert (sample.latency_p50_ms, sample.latency_p95_ms) == (2.0, 3.0)
     assert (sample.peak_memory_bytes, sample.base_memory_bytes, sample.size_bytes) == (100, 10, 50)
+
+
+def test_a_sample_left_out_of_the_fit_is_foreseen_by_fits_that_did_not_see_it_and_files_keep_that():
+    some = samples(24)
+    wild = [replace(some[0], latency_p50_ms=3 * some[0].latency_p50_ms), *some[1:]]
+    figure = fitted(wild).figures["latency_p50_ms"]
+    said = figure.left_out()
+    assert said.shape == (24, 3) and said[0, 0] == pytest.approx(some[0].latency_p50_ms, rel=0.1)
+    assert (said[:, 1] <= said[:, 0]).all() and (said[:, 0] <= said[:, 2]).all()
+    assert Figure.from_dict(json.loads(json.dumps(figure.to_dict()))) == figure
+    older = {name: value for name, value in figure.to_dict().items() if name != "out_of_fold"}
+    assert len(Figure.from_dict(older).left_out()) == 0

@@ -48,3 +48,11 @@ def test_the_ridge_shares_between_columns_that_say_the_same():
     column = RNG.uniform(1, 2, 20)
     weights = fit_relative(np.column_stack([column, 3 * column]), column, column, ridge=1e-3)
     assert weights[0] == pytest.approx(3 * weights[1], rel=1e-3)
+
+
+def test_the_ridge_pulls_to_the_prior_and_a_column_that_no_sample_has_keeps_it():
+    design = np.column_stack([DESIGN, np.zeros(len(DESIGN))])
+    prior = np.array([*(2 * TRUTH), 7.0])
+    strong, weak = (fit_relative(design, TARGET, TARGET, ridge=ridge, prior=prior) for ridge in (1e9, 1e-12))
+    assert strong == pytest.approx(prior, rel=1e-4)
+    assert weak == pytest.approx([*TRUTH, 7.0], rel=1e-4, abs=1e-6)

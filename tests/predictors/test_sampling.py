@@ -39,9 +39,10 @@ def test_the_teacher_comes_first_and_the_corners_with_it():
     assert min(len(shape.layers) for shape in corners(TEACHER)) == 1
 
 
+@pytest.mark.parametrize("hidden", [(), (40, 72, 128)])
 @pytest.mark.parametrize("bits", [COMMON_BITS, BITS])
-def test_no_shape_within_the_teacher_is_outside_the_range_of_the_corners(bits):
-    ends = columns(features_many(corners(TEACHER, bits=bits), TOKENS), BOUNDED)
+def test_no_shape_within_the_teacher_is_outside_the_range_of_the_corners(bits, hidden):
+    ends = columns(features_many(corners(TEACHER, bits=bits, hidden=hidden), TOKENS), BOUNDED)
     rng = np.random.default_rng(0)
     for _ in range(300):
         layers = tuple(
@@ -55,7 +56,8 @@ def test_no_shape_within_the_teacher_is_outside_the_range_of_the_corners(bits):
             for _ in range(rng.integers(1, 5))
         )
         table = nearest_embedding_bits(bits[rng.integers(len(bits))])
-        shape = replace(TEACHER, layers=layers, embedding_bits=table)
+        stream = int(rng.choice(hidden or (TEACHER.hidden,)))
+        shape = replace(TEACHER, layers=layers, embedding_bits=table).with_hidden(stream)
         row = columns(features(shape, TOKENS), BOUNDED)
         outside = (row < ends.min(axis=0)) | (row > ends.max(axis=0))
         assert not outside.any(), np.array(BOUNDED)[outside]
@@ -70,6 +72,18 @@ def test_every_depth_and_the_widths_asked_for_come_up(bits):
         assert {getattr(layer, part) for shape in shapes for layer in shape.layers} == set(bits)
     mixed = [shape for shape in shapes if len({layer.ffn_bits for layer in shape.layers}) > 1]
     assert mixed
+
+
+def test_widths_of_the_stream_come_up_where_there_are_several_and_change_nothing_where_there_are_none():
+    shapes = sample_shapes(TEACHER, 64, 0, hidden=(96, 64, 128))
+    assert {shape.hidden for shape in shapes[len(corners(TEACHER)) :]} == {64, 96, 128}
+    assert all(shape.embedding == shape.hidden for shape in shapes)
+    assert sample_shapes(TEACHER, 64, 0, hidden=(TEACHER.hidden,)) == sample_shapes(TEACHER, 64, 0)
+
+
+def test_projected_embeddings_keep_their_width():
+    projected = replace(TEACHER, embedding=32)
+    assert {shape.embedding for shape in sample_shapes(projected, 32, 0, hidden=(64, 128))} == {32}
 
 
 def test_layers_of_one_shape_differ():

@@ -63,6 +63,24 @@ def test_intervals_reach_from_low_to_high_and_misses_stand_apart() -> None:
         assert tuple(drawn[name].x) == (pair.measured,)
 
 
+def test_held_out_samples_lie_in_the_band_if_and_only_if_their_interval_holds_the_measurement() -> None:
+    predictions, factor = (10.0, 20.0, 40.0), 1.1
+    held_out = [
+        Pair(f"{index}", Estimate(value, value / factor, value * factor), value * off)
+        for index, (value, off) in enumerate(zip(predictions, (1.05, 0.8, 1.3), strict=True))
+    ]
+    drawn = traces(reliability([], held_out))
+    band, points = drawn["90 % interval"], drawn["calibration sample, left out of the fit"]
+    low, high = band.y[0] / band.x[0], band.y[3] / band.x[3]
+    inside = [low <= y / x <= high for x, y in zip(points.x, points.y, strict=True)]
+    assert inside == [pair.covered for pair in held_out] == [True, False, False]
+
+
+def test_an_interval_without_end_has_no_band() -> None:
+    drawn = traces(reliability([], [Pair("0", Estimate(10.0, 0.0, float("inf")), 9.0)]))
+    assert "90 % interval" not in drawn and len(drawn["calibration sample, left out of the fit"].x) == 1
+
+
 def moments(slow: str, step_s: float = 60.0) -> list[Moment]:
     """Return a moment a minute; ``x`` stands for a slow one."""
     return [Moment(1000 + step_s * place, 2.0, 0.0, mark == "x") for place, mark in enumerate(slow)]

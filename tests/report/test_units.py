@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autocompress.cost import LIMITS, Estimate
-from autocompress.report.units import TITLES, figure, interval, percent, ratio
+from autocompress.report.units import TITLES, figure, give_or_take, interval, percent, ratio
 
 SCALE = {"ms": 1.0, "B": 1.0, "KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30}
 
@@ -55,4 +55,10 @@ def test_an_interval_names_its_unit_once_unless_its_ends_differ_in_it() -> None:
 def test_shares_and_ratios_are_written_for_people() -> None:
     assert percent(0.98765, 2) == "98.77 %"
     assert percent(None) == "–"
+
+
+def test_a_score_is_written_with_its_standard_error_where_that_is_known():
+    assert give_or_take(0.94056, 0.0051) == "94.06 % ± 0.51"
+    assert give_or_take(0.94056, 0.0) == "94.06 %"
+    assert give_or_take(None, 0.0) == percent(None)
     assert ratio(43.8, 16.4) == "2.7×"

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from autocompress.cost import Cost, Estimate
 from autocompress.plan import CompressionPlan
-from autocompress.search.objective import Objective
+from autocompress.search.objective import Objective, Scored
 from autocompress.search.storage import open_study
 from autocompress.search.study import search
 from autocompress.shape import LayerShape, ModelShape
@@ -37,9 +37,9 @@ def predict(shape: ModelShape) -> Cost:
     return Cost(estimate, estimate, Estimate(1, 1, 1), Estimate(1, 1, 1), calibrated=True, source="formula")
 
 
-def score(plan: CompressionPlan) -> float:
+def score(plan: CompressionPlan) -> Scored:
     (step,) = plan.steps
-    return 1.0 - 0.5 / (1 + step.layers) - 8.0 / (32 + step.ffn)
+    return Scored(1.0 - 0.5 / (1 + step.layers) - 8.0 / (32 + step.ffn), 0.01)
 
 
 def objective(limit_ms: float = 30.0, score=score) -> Objective:
@@ -52,7 +52,7 @@ ANCHORS = ({"layers": 12, "ffn": 512}, {"layers": 6, "ffn": 256}, {"layers": 1, 
 def main(storage: str, log: Path, resume: bool) -> None:
     """Search slowly, noting each scored plan in ``log`` once it is finished, so that a test can kill the process."""
 
-    def slow(plan: CompressionPlan) -> float:
+    def slow(plan: CompressionPlan) -> Scored:
         time.sleep(0.05)
         return score(plan)
 

@@ -32,7 +32,7 @@ def choices(found) -> list[tuple]:
 def test_a_candidate_over_budget_is_never_scored(tmp_path):
     scored = []
 
-    def watch(plan) -> float:
+    def watch(plan):
         scored.append(reshape(plan))
         return score(plan)
 
@@ -47,7 +47,7 @@ def test_a_candidate_over_budget_is_never_scored(tmp_path):
 def test_the_anchors_come_first_and_no_plan_is_scored_twice(tmp_path):
     scored = []
 
-    def watch(plan) -> float:
+    def watch(plan):
         scored.append(plan)
         return score(plan)
 
@@ -98,7 +98,7 @@ def test_kill_minus_nine_loses_nothing_that_was_finished(tmp_path, kind):
 
 
 def test_a_candidate_that_fails_is_counted_with_its_reason_and_the_search_goes_on(tmp_path):
-    def fragile(plan) -> float:
+    def fragile(plan):
         if plan.steps[0].layers == 6:
             raise RuntimeError("the loss is not finite")
         return score(plan)
@@ -110,7 +110,7 @@ def test_a_candidate_that_fails_is_counted_with_its_reason_and_the_search_goes_o
 
 
 def test_a_programming_error_is_not_swallowed(tmp_path):
-    def broken(plan) -> float:
+    def broken(plan):
         raise AttributeError("a bug")
 
     with pytest.raises(AttributeError):
@@ -177,3 +177,8 @@ def test_a_corrupted_study_is_refused_and_left_as_it_is(tmp_path, kind):
 def test_a_full_disk_is_named():
     with pytest.raises(StorageError, match="full"), storage_errors("sqlite:///x"):
         raise OSError(28, "No space left on device")
+
+
+def test_a_record_keeps_the_standard_error_of_its_score(tmp_path):
+    found = run(tmp_path)
+    assert {record.standard_error for record in found if record.score is not None} == {0.01}

@@ -50,8 +50,9 @@ class Factors(NamedTuple):
 
 
 def suggest(trial: Suggest, shape: ModelShape, space: Space) -> FactorizeStep:
-    """Choose the rank."""
-    return FactorizeStep(trial.suggest_categorical("embedding_rank", space.embedding_rank))
+    """Choose the rank; a table that is no wider, as it may be in a narrow student, is left whole."""
+    rank = trial.suggest_categorical("embedding_rank", space.embedding_rank)
+    return FactorizeStep(rank if rank < shape.embedding else 0)
 
 
 def reshape(shape: ModelShape, step: FactorizeStep) -> ModelShape:

@@ -14,9 +14,11 @@ from typing import TypeVar
 
 from torch import nn
 
+from autocompress.compression import factorize
 from autocompress.compression.channel_importance import channel_scores, order_hidden
 from autocompress.compression.depth import MAPS, DepthStep, select, uniform
 from autocompress.compression.distillation import DistillStep, TeacherLogits
+from autocompress.compression.factorize import FactorizeStep
 from autocompress.compression.hidden import HiddenStep
 from autocompress.compression.method import Context, LayerImportance, Space
 from autocompress.compression.methods import apply_plan, draw
@@ -54,7 +56,7 @@ def space_of(
         layer_orders: See ``Space``; only drawing needs them, of the selections that are measured.
 
     Raises:
-        ConfigError: The teacher has no such depth.
+        ConfigError: The teacher has no such depth, or is no wider than a rank.
         UnsupportedError: A selection does not know which layers make one of the depths.
     """
     layers = len(shape.layers)
@@ -62,6 +64,8 @@ def space_of(
     depths = chosen.depth or tuple(range(ceil(layers / 3), layers + 1))
     for depth, selection in product(depths, chosen.depth_selection):
         select(selection if selection in MAPS else "uniform", layers, depth, {})
+    for rank in chosen.embedding_rank:
+        factorize.reshape(shape, FactorizeStep(rank))
     return Space(
         depth=depths,
         depth_selection=chosen.depth_selection,

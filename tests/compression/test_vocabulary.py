@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from autocompress.compiler.graph import weight_specs
@@ -126,6 +126,7 @@ def vocabularies(draw):
     return importance, parts, needed
 
 
+@settings(max_examples=50, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(vocabularies())
 def test_every_prefix_of_an_order_holds_what_its_tokens_are_made_of(drawn):
     importance, parts, needed = drawn

@@ -6,17 +6,21 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeAlias, TypeVar
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from autocompress.cost import Budget
 from autocompress.devices.quantities import Hours, LatencyLimit, Points, SizeLimit
-from autocompress.devices.validation import MisfitError, explain, read_mapping
+from autocompress.devices.validation import MisfitError, Section, explain, read_mapping
 from autocompress.errors import ConfigError
-from autocompress.plan import Allocation, Criterion, HeadCriterion, LayerSelection, RepairKind
-from autocompress.shape import Bits, EmbeddingBits
+from autocompress.search_space import Count, Space
 
 SCHEMA_FILE = Path(__file__).with_name("run.schema.json")
 
@@ -31,19 +35,7 @@ def _check_source(value: str) -> str:
 
 Source = Annotated[str, AfterValidator(_check_source)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")]
-COVERAGE = 0.95
-"""Least share of the training documents' tokens that a smaller vocabulary still has; the others fall into pieces."""
-Count = Annotated[int, Field(gt=0)]
-Ratio = Annotated[float, Field(gt=0, le=1)]
-T = TypeVar("T")
-Choices: TypeAlias = Annotated[tuple[T, ...], Field(min_length=1)]
 Engine = Literal["onnxruntime", "tvm"]
-
-
-class Section(BaseModel):
-    """Keys with values that do not change; an unknown key is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Finetune(Section):
@@ -151,56 +143,6 @@ class Calibrate(Section):
     """How the predictor learns the device."""
 
     samples: int = Field(default=24, ge=9, description="Models of different shapes that are measured.")
-
-
-class Space(Section):
-    """What the search may choose from."""
-
-    depth: Choices[Count] | None = Field(
-        default=None, description="Numbers of layers; if left out, from a third of the teacher's to all."
-    )
-    depth_selection: Choices[LayerSelection] = Field(
-        default=("uniform",), description="How the layers that stay are chosen."
-    )
-    hidden_keep: Choices[Ratio] = Field(default=(1.0,), description="Shares of the hidden channels.")
-    heads_keep: Choices[Ratio] = Field(default=(0.5, 0.75, 1.0), description="Shares of a layer's heads.")
-    ffn_keep: Choices[Ratio] = Field(
-        default=(0.25, 0.5, 0.75, 1.0), description="Shares of each layer's feed-forward neurons."
-    )
-    attention_bits: Choices[Bits] = Field(default=(32, 8, 4), description="Of attention weights.")
-    ffn_bits: Choices[Bits] = Field(default=(32, 8, 4), description="Of feed-forward weights.")
-    embedding_bits: Choices[EmbeddingBits] = Field(default=(32, 8, 4), description="Of the token embedding.")
-    vocabulary_keep: Choices[Ratio] = Field(
-        default=(1.0,), description="Shares of the tokens; students get a tokenizer of these alone."
-    )
-    vocabulary_coverage: Ratio = Field(
-        default=COVERAGE, description="Least share of the tokens in the training documents that must be among them."
-    )
-    embedding_rank: Choices[Annotated[int, Field(ge=0)]] = Field(
-        default=(0,), description="Channels of a factorised token embedding; 0 leaves it whole."
-    )
-    heads_order: Choices[HeadCriterion] = Field(
-        default=("fisher",), description="What heads are ordered by; the last go."
-    )
-    neurons_order: Choices[Criterion] = Field(default=("fisher",), description="The same for feed-forward neurons.")
-    allocation: Choices[Allocation] = Field(
-        default=("uniform",), description="Whether layers have equal shares or compete."
-    )
-    repair: Choices[RepairKind] = Field(
-        default=("none",), description="How weights make up for what was removed, before any training."
-    )
-    repair_batches: Count = Field(default=8, description="Training batches that a repair reads, without their labels.")
-    align: Count | Literal["auto"] = Field(
-        default=32,
-        description="Neurons and hidden channels are kept in multiples of this many; auto: of a tile's width.",
-    )
-
-    @field_validator("*")
-    @classmethod
-    def _no_choice_twice(cls, value: object) -> object:
-        if isinstance(value, tuple) and len(set(value)) < len(value):
-            raise ValueError("Write each choice once.")
-        return value
 
 
 class Search(Section):

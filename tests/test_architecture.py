@@ -27,6 +27,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("models", "profiling", "predictors", "runtime", "report", "training"),
     ("boards",),
     ("compression", "evaluation", "export", "search"),
+    ("search_space",),
     ("config",),
     ("pipeline",),
     ("cli",),
@@ -41,7 +42,7 @@ OWNERS: dict[str, set[str]] = {
     "onnxruntime": {"engines"},
     "tvm": {"compiler", "engines", "boards"},
     "optuna": {"search"},
-    "pydantic": {"devices", "config"},
+    "pydantic": {"devices", "search_space", "config"},
     "yaml": {"devices", "config"},
     "plotly": {"report"},
 }

@@ -318,3 +318,19 @@ def test_a_written_config_reads_as_an_equal_one(tmp_path: Path, config: RunConfi
     path = tmp_path / "written.yaml"
     path.write_text(dump_config(config), encoding="utf-8")
     assert load_config(path) == config
+
+
+def test_an_item_that_is_wrong_is_told_once_and_not_as_a_list_that_is_too_short() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(EXAMPLES[0], ["search.space.ffn_bits=[7]"])
+    assert "problems" not in caught.value.wrong and "at least" not in caught.value.right
+    with pytest.raises(ConfigError) as caught:
+        load_config(EXAMPLES[0], ["search.space.ffn_bits=[]"])
+    assert "at least 1" in caught.value.right
+
+
+@pytest.mark.parametrize("multiple", ["0", "autos", "-8", "1.5"])
+def test_a_multiple_is_a_number_above_0_or_auto(multiple: str) -> None:
+    with pytest.raises(ConfigError, match="align") as caught:
+        load_config(EXAMPLES[0], [f"search.space.align={multiple}"])
+    assert "or auto" in caught.value.right

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from autocompress.devices.quantities import Bytes
-from autocompress.devices.validation import MisfitError
+from autocompress.devices.validation import MisfitError, Section
 
 SPECS = ("cpu", "cores", "isa", "vector_bits", "caches", "ram_bytes", "memory_bandwidth_gb_s", "power_w")
 """The fields that need a source."""
@@ -15,11 +15,7 @@ SPECS = ("cpu", "cores", "isa", "vector_bits", "caches", "ram_bytes", "memory_ba
 _TARGET_KEYS = ("kind", "mtriple", "mcpu", "mattr", "num-cores")
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class CoreKind(_Frozen):
+class CoreKind(Section):
     """Equal cores of a processor; a big.LITTLE processor has several kinds."""
 
     name: str = Field(description="Microarchitecture, for example Cortex-A72.")
@@ -29,7 +25,7 @@ class CoreKind(_Frozen):
     int8_ops_per_cycle: float = Field(gt=0, description="Peak of one core; a multiply-add counts as 2.")
 
 
-class Caches(_Frozen):
+class Caches(Section):
     """Data caches that one of the fastest cores reaches; ``None`` where there is none or its size is not known."""
 
     l1d_bytes: Bytes = Field(description="First level, of one core.")
@@ -37,7 +33,7 @@ class Caches(_Frozen):
     l3_bytes: Bytes | None = Field(default=None, description="Third level, shared.")
 
 
-class DeviceProfile(_Frozen):
+class DeviceProfile(Section):
     """A device as data. It says nothing about how to reach the device."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]*$", description="Name of the profile, and of its file.")

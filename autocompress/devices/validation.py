@@ -8,12 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from autocompress.errors import ConfigError
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
+
+
+class Section(BaseModel):
+    """Keys with values that do not change; an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class MisfitError(ValueError):
@@ -76,6 +82,15 @@ def read_mapping(path: Path) -> dict[str, object]:
     return data
 
 
+def _causes(found: Sequence[ErrorDetails]) -> Iterator[ErrorDetails]:
+    """Leave out that a list is too short where one of its items is wrong: that item was not counted."""
+    for details in found:
+        place = details["loc"]
+        inside = any(other["loc"][: len(place)] == place for other in found if len(other["loc"]) > len(place))
+        if details["type"] != "too_short" or not inside:
+            yield details
+
+
 def explain(error: ValidationError, model: type[BaseModel], *, where: str, next_step: str) -> ConfigError:
     """Say all that ``error`` found in plain words, with the full dotted key of each problem.
 
@@ -85,7 +100,7 @@ def explain(error: ValidationError, model: type[BaseModel], *, where: str, next_
         where: Which file, and which overrides.
         next_step: What the user should do.
     """
-    problems = [_problem(details, model) for details in error.errors(include_url=False)]
+    problems = [_problem(details, model) for details in _causes(error.errors(include_url=False))]
     wrongs = dict.fromkeys(wrong for wrong, _ in problems)
     rights = dict.fromkeys(right for _, right in problems)
     count = "" if len(wrongs) == 1 else f"{len(wrongs)} problems: "

@@ -26,13 +26,14 @@ from autocompress.compression.order import Rankings
 from autocompress.compression.quantization import QuantizeStep
 from autocompress.compression.sublayers import Documents, documents_of
 from autocompress.compression.vocabulary import VocabularyStep
-from autocompress.config import COVERAGE, RunConfig
+from autocompress.config import RunConfig
 from autocompress.evaluation.task import Batch, TextClassification
 from autocompress.pipeline.alignment import align_of
 from autocompress.pipeline.progress import Progress, quiet
 from autocompress.pipeline.teacher import Teacher, training_batches
 from autocompress.pipeline.vocabulary import Vocabularies, token_counts
 from autocompress.plan import CompressionPlan, Criterion, LayerSelection
+from autocompress.search_space import COVERAGE
 from autocompress.shape import Bits, ModelShape
 
 T = TypeVar("T", bound=bool | int | float | str)

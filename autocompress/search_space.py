@@ -1,0 +1,76 @@
+"""What a search may choose from, as a run file says it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, TypeAlias, TypeVar
+
+from pydantic import BeforeValidator, Field, field_validator
+
+from autocompress.devices.validation import Section
+from autocompress.plan import Allocation, Criterion, HeadCriterion, LayerSelection, RepairKind
+from autocompress.shape import Bits, EmbeddingBits
+
+COVERAGE = 0.95
+"""Least share of the training documents' tokens that a smaller vocabulary still has; the others fall into pieces."""
+
+
+def _check_multiple(value: object) -> object:
+    if value != "auto" and not (isinstance(value, int) and value > 0):
+        raise ValueError("Write a number above 0, or auto.")
+    return value
+
+
+Count = Annotated[int, Field(gt=0)]
+Ratio = Annotated[float, Field(gt=0, le=1)]
+T = TypeVar("T")
+Multiple = Annotated[int | Literal["auto"], BeforeValidator(_check_multiple)]
+Choices: TypeAlias = Annotated[tuple[T, ...], Field(min_length=1)]
+
+
+class Space(Section):
+    """What the search may choose from."""
+
+    depth: Choices[Count] | None = Field(
+        default=None, description="Numbers of layers; if left out, from a third of the teacher's to all."
+    )
+    depth_selection: Choices[LayerSelection] = Field(
+        default=("uniform",), description="How the layers that stay are chosen."
+    )
+    hidden_keep: Choices[Ratio] = Field(default=(1.0,), description="Shares of the hidden channels.")
+    heads_keep: Choices[Ratio] = Field(default=(0.5, 0.75, 1.0), description="Shares of a layer's heads.")
+    ffn_keep: Choices[Ratio] = Field(
+        default=(0.25, 0.5, 0.75, 1.0), description="Shares of each layer's feed-forward neurons."
+    )
+    attention_bits: Choices[Bits] = Field(default=(32, 8, 4), description="Of attention weights.")
+    ffn_bits: Choices[Bits] = Field(default=(32, 8, 4), description="Of feed-forward weights.")
+    embedding_bits: Choices[EmbeddingBits] = Field(default=(32, 8, 4), description="Of the token embedding.")
+    vocabulary_keep: Choices[Ratio] = Field(
+        default=(1.0,), description="Shares of the tokens; students get a tokenizer of these alone."
+    )
+    vocabulary_coverage: Ratio = Field(
+        default=COVERAGE, description="Least share of the tokens in the training documents that must be among them."
+    )
+    embedding_rank: Choices[Annotated[int, Field(ge=0)]] = Field(
+        default=(0,), description="Channels of a factorised token embedding; 0 leaves it whole."
+    )
+    heads_order: Choices[HeadCriterion] = Field(
+        default=("fisher",), description="What heads are ordered by; the last go."
+    )
+    neurons_order: Choices[Criterion] = Field(default=("fisher",), description="The same for feed-forward neurons.")
+    allocation: Choices[Allocation] = Field(
+        default=("uniform",), description="Whether layers have equal shares or compete."
+    )
+    repair: Choices[RepairKind] = Field(
+        default=("none",), description="How weights make up for what was removed, before any training."
+    )
+    repair_batches: Count = Field(default=8, description="Training batches that a repair reads, without their labels.")
+    align: Multiple = Field(
+        default=32, description="Neurons and hidden channels are kept in multiples of this; auto: of a tile's width."
+    )
+
+    @field_validator("*")
+    @classmethod
+    def _no_choice_twice(cls, value: object) -> object:
+        if isinstance(value, tuple) and len(set(value)) < len(value):
+            raise ValueError("Write each choice once.")
+        return value

@@ -151,7 +151,7 @@ class Campaign:
                 **(self._lasting(teacher, sustained_s, progress) if sustained_s else {}),
             },
             timeline=_timeline(self.results, self.episodes),
-            known=relatives(self.profile, self.engine, self.timing.threads),
+            known=relatives(self.profile.name, self.engine, self.timing.threads, self.identity),
         )
         path = save(predictor, data_folders(MODELS)[0])
         error = predictor.held_out["latency_p50_ms"].mape

@@ -17,6 +17,8 @@ from autocompress.shape import BITS, Bits, ModelShape
 
 MODELS = "latency_models"
 HOST = "host"
+IDENTITY = ("cpu", "engine_version", "tuning")
+"""What must be equal for samples to be comparable."""
 UNKNOWN_BANDWIDTH_GB_S = 8.0
 """Assumed where a profile states none: what a single-channel board reaches."""
 
@@ -48,12 +50,18 @@ def fitted(device: str | None = None) -> tuple[FittedPredictor, ...]:
     return kept
 
 
-def relatives(profile: DeviceProfile, engine: str, threads: int) -> tuple[FittedPredictor, ...]:
-    """Return what a fit of this device can start from: real devices with this engine, and this one as it was before.
+def relatives(device: str, engine: str, threads: int, provenance: Mapping[str, str]) -> tuple[FittedPredictor, ...]:
+    """Return what a fit of a device can start from: real devices with this engine, and this one as it was before.
 
     Files that cannot be read, or are of a version that is not read any more, are left out: nothing hangs on them.
+
+    Args:
+        device: Name of the device profile.
+        engine: Key of ``engines.ENGINES``.
+        threads: Of the engine.
+        provenance: Of the samples to be fitted; what of the device has the same ``IDENTITY`` holds these.
     """
-    now = identity(profile, engine)
+    now = {key: provenance[key] for key in IDENTITY if key in provenance}
     found = []
     for folder in data_folders(MODELS):
         for path in sorted(folder.glob("*.json")):
@@ -64,7 +72,7 @@ def relatives(profile: DeviceProfile, engine: str, threads: int) -> tuple[Fitted
         for known in found
         if known.engine == engine
         and not known.emulator
-        and not ((known.device, known.threads) == (profile.name, threads) and made_by(known, now))
+        and not ((known.device, known.threads) == (device, threads) and made_by(known, now))
     )
 
 
@@ -81,7 +89,7 @@ def roofline(profile: DeviceProfile, engine: str, threads: int) -> Roofline:
 
 
 def identity(profile: DeviceProfile, engine: str) -> dict[str, str]:
-    """Return what must be equal for samples to be comparable: processor, engine version, tuning."""
+    """Return the ``IDENTITY`` of samples that are taken now: processor, engine version and, of TVM, tuning."""
     found = {"cpu": profile.cpu, "engine_version": profile.engines.get(engine, "unknown")}
     target = None if profile.name == HOST else profile.tvm_target
     return found | {"tuning": kept_log(target).digest} if engine == TVM else found

@@ -82,7 +82,7 @@ def refit(predictor: FittedPredictor, new: Sequence[Sample]) -> FittedPredictor:
         threads=predictor.threads,
         provenance=predictor.provenance,
         timeline=predictor.timeline,
-        known=relatives(load_profile(predictor.device), predictor.engine, predictor.threads),
+        known=relatives(predictor.device, predictor.engine, predictor.threads, predictor.provenance),
     )
 
 

@@ -99,8 +99,8 @@ def surprises(
             foreseen = getattr(cost, figure)
             if not foreseen.low <= figures[figure] <= foreseen.high:
                 yield (
-                    f"{name}: {figure} is {figures[figure]:.4g} as measured;"
-                    f" {foreseen.low:.4g} to {foreseen.high:.4g} were foreseen"
+                    f"{name}: {figure} is {figures[figure]:.6g} as measured;"
+                    f" {foreseen.low:.6g} to {foreseen.high:.6g} were foreseen"
                 )
 
 

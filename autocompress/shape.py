@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
+from itertools import accumulate
 from typing import Literal, TypeAlias, get_args
 
 Bits: TypeAlias = Literal[2, 4, 8, 16, 32]
@@ -34,6 +35,8 @@ class LayerShape:
         ffn: Neurons of the feed-forward block (>= 1).
         attention_bits: Bits of the query, key, value and output weights.
         ffn_bits: Bits of the two feed-forward weights.
+        most_tokens: Tokens that go on from this layer's attention at most: the first, and those that others attend to
+            most; 0: all of them.
     """
 
     heads: int
@@ -41,11 +44,16 @@ class LayerShape:
     ffn: int
     attention_bits: Bits = 32
     ffn_bits: Bits = 32
+    most_tokens: int = 0
 
     @property
     def attention(self) -> int:
         """Inner width of the attention block, in channels."""
         return self.heads * self.head_width
+
+    def passes_on(self, tokens: int) -> int:
+        """Return how many of ``tokens`` tokens go on from the attention."""
+        return min(tokens, self.most_tokens or tokens)
 
 
 @dataclass(frozen=True)
@@ -86,6 +94,10 @@ class ModelShape:
         """Channels of a row of the token table."""
         return self.embedding_rank or self.embedding
 
+    def tokens_reaching(self, tokens: int) -> tuple[int, ...]:
+        """Return how many of ``tokens`` tokens reach each layer's attention and, last, what comes after all layers."""
+        return tuple(accumulate(self.layers, lambda left, layer: layer.passes_on(left), initial=tokens))
+
     def with_hidden(self, hidden: int) -> ModelShape:
         """Return the shape with another width of the residual stream; embeddings that are projected keep theirs."""
         return replace(self, hidden=hidden, embedding=hidden if self.embedding == self.hidden else self.embedding)
@@ -121,4 +133,6 @@ class ModelShape:
         heads, ffn = span([layer.heads for layer in self.layers]), span([layer.ffn for layer in self.layers])
         rank = f", embedding rank {self.embedding_rank}" if self.embedding_rank else ""
         widths = f"{len(self.layers)} layers x {self.hidden}, {heads} heads, ffn {ffn}, bits {bits}"
-        return f"{widths}, vocabulary {self.vocabulary}{rank}"
+        most = [layer.most_tokens for layer in self.layers if layer.most_tokens]
+        tokens = f", at most {max(most)} to {min(most)} tokens" if most else ""
+        return f"{widths}, vocabulary {self.vocabulary}{rank}{tokens}"

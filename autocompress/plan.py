@@ -22,11 +22,6 @@ RepairKind: TypeAlias = Literal["none", "mask_tuning", "least_squares"]
 """How weights make up for what was removed (``compression.repair``)."""
 
 
-TokenShare: TypeAlias = float | Literal["all"]
-"""Share of the longest document's tokens that reaches the last layer, which passes on the first token; ``all`` leaves
-every token in every layer (``compression.tokens``)."""
-
-
 class Step(Protocol):
     """One decision of one method: a frozen dataclass of JSON values (tuples for lists)."""
 

@@ -18,9 +18,8 @@ from autocompress.plan import (
     RepairKind,
     Step,
     Suggest,
-    TokenShare,
 )
-from autocompress.shape import Bits, EmbeddingBits, ModelShape
+from autocompress.shape import Bits, EmbeddingBits, ModelShape, TokenShare
 from autocompress.training.loop import LabelledBatch
 
 
@@ -55,7 +54,7 @@ class Space:
         align: Neurons and hidden channels are kept in multiples of this many, so that no vector lane is left empty.
         vocabulary_keep: Shares of the tokens, 0 to 1.
         embedding_rank: Channels of each token's row that a linear map expands; 0: the whole row.
-        tokens_keep: Shares of the tokens that reach the last layer; see ``plan.TokenShare``.
+        tokens_keep: Shares of the tokens that reach the last layer; see ``shape.TokenShare``.
         max_tokens: Tokens of the longest document; 0: as many as the teacher has positions.
         distill_steps, learning_rate, seed: The short distillation that every candidate gets.
         heads_order, neurons_order: Criteria of importance, keys of ``order.CRITERIA``.

@@ -9,7 +9,6 @@ and saves most of a layer.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import ceil
 from typing import ClassVar
 
 from torch import nn
@@ -35,19 +34,8 @@ STEP = TokenStep
 def suggest(trial: Suggest, shape: ModelShape, space: Space) -> TokenStep:
     """Choose the share of the longest document's tokens that reaches the last layer, or that all stay everywhere."""
     share = trial.suggest_categorical("tokens_keep", space.tokens_keep)
-    if share == "all":
-        return TokenStep((0,) * len(shape.layers))
-    return TokenStep(schedule(float(share), depth=len(shape.layers), tokens=space.max_tokens or shape.positions))
-
-
-def schedule(share: float, *, depth: int, tokens: int) -> tuple[int, ...]:
-    """Return how many of ``tokens`` tokens go on from each of ``depth`` layers.
-
-    They fall in equal steps, so that ``share`` of them reaches the last layer, from which the first goes on alone.
-    """
-    steps = max(1, depth - 1)
-    counts = (ceil(tokens * (1 - (1 - share) * step / steps) - 1e-9) for step in range(1, depth))
-    return (*(count if count < tokens else 0 for count in counts), 1)
+    scheduled = shape.with_schedule(share, space.max_tokens or shape.positions)
+    return TokenStep(tuple(layer.most_tokens for layer in scheduled.layers))
 
 
 def reshape(shape: ModelShape, step: TokenStep) -> ModelShape:

@@ -1,23 +1,12 @@
 import pytest
 
 from autocompress.compression.method import Space
-from autocompress.compression.tokens import TokenStep, apply, reshape, schedule, suggest
+from autocompress.compression.tokens import TokenStep, apply, reshape, suggest
 from autocompress.errors import ConfigError
 from autocompress.models.load import adapter_of
 from tests.compression.training_data import context_for
 from tests.conftest import tiny_model
 from tests.contracts.test_methods import FirstChoice
-
-
-def test_counts_fall_in_equal_steps_to_the_share_and_end_at_the_first_token():
-    # 64 tokens over five gaps to 16: 48 less in steps of 9.6, rounded up.
-    assert schedule(0.25, depth=6, tokens=64) == (55, 45, 36, 26, 16, 1)
-    assert schedule(0.5, depth=2, tokens=64) == (32, 1)
-    assert schedule(0.5, depth=1, tokens=64) == (1,)
-
-
-def test_a_whole_share_leaves_all_but_the_last_layer_alone():
-    assert schedule(1.0, depth=4, tokens=64) == (0, 0, 0, 1)
 
 
 def test_all_leaves_the_model_as_it_is():

@@ -54,7 +54,7 @@ class Space(Section):
         default=(0,), description="Channels of a factorised token embedding; 0 leaves it whole."
     )
     tokens_keep: Choices[Ratio | Literal["all"]] = Field(
-        default=("all",),
+        default=(1.0,),
         description="Shares of task.max_tokens that reach the last layer, which then passes on the first token;"
         " all leaves every token in every layer.",
     )

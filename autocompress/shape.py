@@ -152,6 +152,6 @@ class ModelShape:
         heads, ffn = span([layer.heads for layer in self.layers]), span([layer.ffn for layer in self.layers])
         rank = f", embedding rank {self.embedding_rank}" if self.embedding_rank else ""
         widths = f"{len(self.layers)} layers x {self.hidden}, {heads} heads, ffn {ffn}, bits {bits}"
-        most = [layer.most_tokens for layer in self.layers if layer.most_tokens]
-        tokens = f", at most {max(most)} to {min(most)} tokens" if most else ""
+        left = [layer.most_tokens for layer in self.layers if layer.most_tokens]
+        tokens = f", tokens left {span(left)}" if left else ""
         return f"{widths}, vocabulary {self.vocabulary}{rank}{tokens}"

@@ -52,4 +52,4 @@ def test_no_more_tokens_reach_a_layer_than_those_before_it_pass_on():
     shape = ModelShape("bert", 100, 512, 24, 24, (LayerShape(2, 12, 48),) * 6, 2).with_schedule(0.25, 64)
     assert shape.tokens_reaching(64) == (64, 55, 45, 36, 26, 16, 1)
     assert shape.tokens_reaching(40) == (40, 40, 40, 36, 26, 16, 1)
-    assert "at most 55 to 1 tokens" in shape.describe()
+    assert "tokens left 1-55" in shape.describe()

@@ -104,6 +104,12 @@ def check_shape(shape: ModelShape, tokens: int) -> None:
         )
     for index, layer in enumerate(shape.layers):
         _check_layer(index, layer)
+        if layer.most_tokens < 0:
+            raise UnsupportedError(
+                f"Layer {index} passes on {layer.most_tokens} tokens.",
+                right="It passes on at least 1, or 0 for all of them.",
+                next_step="Correct most_tokens in the plan's tokens step.",
+            )
     if shape.embedding_rank < 0:
         raise UnsupportedError(
             f"The token table has the rank {shape.embedding_rank}.",

@@ -36,6 +36,7 @@ def with_layer(**change):
         (with_layer(head_width=0), 8, "head_width = 0"),
         (with_layer(ffn=0), 8, "ffn = 0"),
         (with_layer(ffn_bits=3), 8, "weights of 3 bits"),
+        (with_layer(most_tokens=-1), 8, "Layer 0 passes on -1 tokens"),
         (with_layer(attention_bits=64), 8, "weights of 64 bits"),
         (replace(SHAPE, embedding_bits=2), 8, "token embedding is asked for weights of 2 bits"),
         (replace(SHAPE, embedding_bits=3), 8, "weights of 3 bits"),

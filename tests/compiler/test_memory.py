@@ -29,6 +29,7 @@ layers = st.builds(
     ffn=st.integers(1, 300),
     attention_bits=st.sampled_from(BITS),
     ffn_bits=st.sampled_from(BITS),
+    most_tokens=st.sampled_from((0, 1, 6, 200)),
 )
 shapes = st.builds(
     ModelShape,
@@ -174,7 +175,7 @@ def asked(kernel: Kernel) -> tuple[int, int, int]:
 @pytest.mark.parametrize(("machine", "tokens"), [(WIDE, 1), (NARROW, 9), (WIDE, 300)])
 def test_kernels_ask_for_the_workspace_that_is_in_their_code(machine, tokens):
     layers = tuple(LayerShape(2, 7 + bits, 45, bits, bits) for bits in BITS)
-    shape = ModelShape("bert", 50, 512, 20, 24, layers, 3)
+    shape = ModelShape("bert", 50, 512, 20, 24, (*layers, LayerShape(2, 8, 45, most_tokens=7)), 3)
     tables = [replace(shape, embedding_bits=bits) for bits in EMBEDDING_BITS]
     kernels = {kernel for shape in tables for kernel in lower(shape, tokens=tokens, machine=machine).names()}
     for kernel in kernels:

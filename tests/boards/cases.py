@@ -12,7 +12,7 @@ BATCH, TOKENS = 2, 11
 
 
 def encoder(bits):
-    """Return (shape, weights): odd heads, widths that fill no vector, embeddings of their own, 6 of 11 tokens that stay."""
+    """Return (shape, weights): odd heads, widths that fill no vector, own embeddings, 6 of 11 tokens that stay."""
     layers = (LayerShape(2, 12, 70, bits, bits, most_tokens=6), LayerShape(3, 8, 33, bits, bits))
     shape = ModelShape("bert", 50, 40, 24, 37, layers, classes=3, embedding_bits=nearest_embedding_bits(bits))
     return shape, spread_weights(shape)
@@ -28,8 +28,8 @@ def inputs():
 def assert_reference(logits, bits):
     """Hold logits of ``encoder(bits)`` against the float64 reference.
 
-    Noise of 2e-7 on the norms, which is what rounding in f32 may do, moves the reference's own logits by up to 0.024 at 4
-    bits and 0.045 at 2: values at the edge of a step.
+    Noise of 2e-7 on the norms, which is what rounding in f32 may do, moves the reference's own logits by up to 0.024
+    at 4 bits and 0.045 at 2: values at the edge of a step.
     """
     ids, mask = inputs()
     expected = reference(*encoder(bits), ids, mask)

@@ -59,14 +59,14 @@ class Space(Section):
         " all leaves every token in every layer.",
     )
     heads_order: Choices[HeadCriterion] = Field(
-        default=("fisher",), description="What heads are ordered by; the last go."
+        default=("kron_obs",), description="What heads are ordered by; the last go."
     )
-    neurons_order: Choices[Criterion] = Field(default=("fisher",), description="The same for feed-forward neurons.")
+    neurons_order: Choices[Criterion] = Field(default=("kron_obs",), description="The same for feed-forward neurons.")
     allocation: Choices[Allocation] = Field(
-        default=("uniform",), description="Whether layers have equal shares or compete."
+        default=("global",), description="Whether layers have equal shares or compete."
     )
     repair: Choices[RepairKind] = Field(
-        default=("none",), description="How weights make up for what was removed, before any training."
+        default=("least_squares",), description="How weights make up for what was removed, before any training."
     )
     repair_batches: Count = Field(default=8, description="Training batches that a repair reads, without their labels.")
     align: Multiple = Field(

@@ -8,7 +8,7 @@ left out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -30,7 +30,7 @@ class AttentionObjectives:
 
 
 def attention_objectives(
-    inputs: Iterable[tuple[Tensor, Tensor]], query: nn.Module, key: nn.Module, *, head_width: int
+    inputs: Sequence[tuple[Tensor, Tensor]], query: nn.Module, key: nn.Module, *, head_width: int
 ) -> AttentionObjectives:
     """Return, head by head, the losses of query, key and value weights; padding counts neither as query nor as key.
 
@@ -44,12 +44,11 @@ def attention_objectives(
         key: The same for queries.
         head_width: Channels of one head.
     """
-    kept = [(x, real) for x, real in inputs]
-    plain = second_moment(x[real] for x, real in kept)
+    plain = second_moment(x[real] for x, real in inputs)
     queries, keys = (
-        second_moment(_heads(linear(x), head_width)[:, real] for x, real in kept) for linear in (query, key)
+        second_moment(_heads(linear(x), head_width)[:, real] for x, real in inputs) for linear in (query, key)
     )
-    mixed = second_moment(_mixed(x, real, query, key, head_width) for x, real in kept)
+    mixed = second_moment(_mixed(x, real, query, key, head_width) for x, real in inputs)
     return AttentionObjectives(
         query=Objective(plain[None], keys / 2.0, REGULARISER),
         key=Objective(plain[None], queries / 2.0, REGULARISER),

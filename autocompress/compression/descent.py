@@ -62,11 +62,11 @@ def _move(level: Tensor, scale: Tensor, slope: Tensor, curvature: Tensor, grid: 
         change = (best - level) * scale
         level.copy_(best)
         return change
-    push = torch.zeros_like(slope)
+    bend = outputs.diagonal(dim1=1, dim2=2) * curvature * scale
+    reach, bent, now = torch.where(bend != 0, 1.0 / bend, 0.0), outputs * curvature[..., None], slope.clone()
     for row in range(level.shape[1]):
-        bend = outputs[:, row, row] * curvature[:, 0] * scale[:, row]
-        target = level[:, row] - (slope[:, row] + curvature[:, 0] * push[:, row]) / bend
-        best = torch.where(bend != 0, torch.round(target).clamp_(grid.low, grid.high), level[:, row])
-        push += outputs[:, row] * ((best - level[:, row]) * scale[:, row])[:, None]
+        best = torch.round(level[:, row] - now[:, row] * reach[:, row]).clamp_(grid.low, grid.high)
+        change = (best - level[:, row]) * scale[:, row]
+        now.addcmul_(bent[:, row], change[:, None])
         level[:, row] = best
-    return push
+    return (now - slope) / curvature

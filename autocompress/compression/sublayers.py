@@ -21,7 +21,7 @@ from autocompress.training.loop import LabelledBatch, logits_of
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": functional.gelu, "relu": functional.relu}
 
 
-class ReachedError(Exception):
+class _ReachedError(Exception):
     """A module was reached; nothing after it needs to run."""
 
 
@@ -74,7 +74,7 @@ class Walk:
         self._layers, self._linears = adapter.layers(model), output_linears(model)
         self._activation = ACTIVATIONS[adapter.shape(model).activation]
         self._real = [batch.attention_mask.bool() for batch in batches]
-        self._calls = [call_of(model, self._layers[0].layer, batch) for batch in batches]
+        self._calls = [_call_of(model, self._layers[0].layer, batch) for batch in batches]
         self.first_token = torch.cat([_firsts(real) for real in self._real])
         """(real tokens,) bool: the first of its document, which the classifier reads."""
 
@@ -89,7 +89,7 @@ class Walk:
             def keep(index: int, found: dict[int, Tensor] = found) -> Callable[..., None]:
                 return lambda _module, given: _take(found, index, given[0], last=1)
 
-            with hooked([linear.module, linear.norm], keep), suppress(ReachedError):
+            with hooked([linear.module, linear.norm], keep), suppress(_ReachedError):
                 module(*args, **options)
             inputs.append(found[0][real])
             sums.append(found[1][real])
@@ -118,7 +118,7 @@ class Walk:
 def _take(found: dict[int, Tensor], index: int, value: Tensor, *, last: int) -> None:
     found[index] = value
     if index == last:
-        raise ReachedError
+        raise _ReachedError
 
 
 def _firsts(real: Tensor) -> Tensor:
@@ -127,17 +127,17 @@ def _firsts(real: Tensor) -> Tensor:
     return first[real]
 
 
-def call_of(model: nn.Module, layer: nn.Module, batch: LabelledBatch) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def _call_of(model: nn.Module, layer: nn.Module, batch: LabelledBatch) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Return the arguments with which ``model`` calls its first layer; the hidden states are the first."""
     found: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
 
     def keep(_module: nn.Module, args: tuple[Any, ...], options: dict[str, Any]) -> None:
         found.append((args, options))
-        raise ReachedError
+        raise _ReachedError
 
     handle = layer.register_forward_pre_hook(keep, with_kwargs=True)
     try:
-        with torch.no_grad(), suppress(ReachedError):
+        with torch.no_grad(), suppress(_ReachedError):
             logits_of(model, batch.input_ids, batch.attention_mask)
     finally:
         handle.remove()

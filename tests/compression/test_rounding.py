@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from autocompress.compression.grids import grid_of
-from autocompress.compression.layer_inputs import LayerInputs
+from autocompress.compression.layer_inputs import inputs_of
 from autocompress.compression.objective import Objective, second_moment
 from autocompress.compression.optq import compensated
 from autocompress.compression.rounding import levels_of, round_layers
@@ -42,8 +42,7 @@ def test_the_output_projection_is_rounded_for_what_rounded_attention_gives():
     model = tiny_model("bert")
     student = rounded(model, "optq", bits=((3, 32), (32, 32), (32, 32)))
     layer, dense = adapter_of(student).layers(student)[0], adapter_of(model).layers(model)[0]
-    inputs = LayerInputs(student, layer, BATCHES).of(layer, layer.output)
-    tokens = torch.cat([x[real] for x, real in inputs])
+    tokens = torch.cat([x[real] for x, real in inputs_of(student, layer.get(layer.output), BATCHES)])
     hessian = Objective(second_moment([tokens])[None]).damped().inputs[0]
     weight = dense.get(dense.output).weight.detach()
     grid = grid_of(weight, 3)
@@ -90,3 +89,19 @@ def test_blocks_of_rows_are_rounded_each_for_their_own_inputs():
         for rows, part, objective in zip(weight.chunk(2), grid.chunks(2), (one, other), strict=True)
     ]
     assert torch.equal(levels_of(weight, grid, both, "optq"), torch.cat(expected))
+
+
+@pytest.mark.parametrize("rounding", WAYS)
+def test_layers_that_pass_on_fewer_tokens_are_rounded_for_those(rounding):
+    """A schedule that drops nothing rounds as none does; one that drops most tokens rounds otherwise, from layer 0 on."""
+    plain, loose, tight = (tiny_model("bert") for _ in range(3))
+    adapter_of(loose).select_tokens(loose, (39, 39, 39))
+    adapter_of(tight).select_tokens(tight, (2, 2, 1))
+    weights = []
+    for model in (plain, loose, tight):
+        student = rounded(model, rounding, iterations=20)
+        layer = adapter_of(student).layers(student)[0]
+        weights.append([layer.get(path).weight for path in (*layer.attention_linears, *layer.ffn_linears)])
+    assert all(torch.equal(one, other) for one, other in zip(weights[0], weights[1], strict=True))
+    different = [not torch.equal(one, other) for one, other in zip(weights[0], weights[2], strict=True)]
+    assert different == [False, False, False, True, True, True]

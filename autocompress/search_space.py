@@ -53,6 +53,11 @@ class Space(Section):
     embedding_rank: Choices[Annotated[int, Field(ge=0)]] = Field(
         default=(0,), description="Channels of a factorised token embedding; 0 leaves it whole."
     )
+    tokens_keep: Choices[Ratio | Literal["all"]] = Field(
+        default=("all",),
+        description="Shares of task.max_tokens that reach the last layer, which then passes on the first token;"
+        " all leaves every token in every layer.",
+    )
     heads_order: Choices[HeadCriterion] = Field(
         default=("fisher",), description="What heads are ordered by; the last go."
     )

@@ -29,3 +29,27 @@ def test_a_rank_is_the_width_of_the_token_table_and_is_told():
 
 def test_a_token_table_has_the_bits_asked_for_or_the_fewest_it_can_have():
     assert [nearest_embedding_bits(bits) for bits in BITS] == [max(bits, min(EMBEDDING_BITS)) for bits in BITS]
+
+
+def counts(share, *, depth, tokens=64):
+    shape = ModelShape("bert", 100, 512, 24, 24, (LayerShape(2, 12, 48),) * depth, 2)
+    return tuple(layer.most_tokens for layer in shape.with_schedule(share, tokens).layers)
+
+
+def test_counts_of_tokens_fall_in_equal_steps_to_the_share_and_end_at_the_first_token():
+    # 48 of 64 tokens go in five steps of 9.6; counts are rounded up.
+    assert counts(0.25, depth=6) == (55, 45, 36, 26, 16, 1)
+    assert counts(0.7, depth=2, tokens=10) == (7, 1)
+    assert counts(0.5, depth=1) == (1,)
+
+
+def test_a_whole_share_leaves_all_layers_but_the_last_alone_and_all_leaves_every_one():
+    assert counts(1.0, depth=4) == (0, 0, 0, 1)
+    assert counts("all", depth=4) == (0, 0, 0, 0)
+
+
+def test_no_more_tokens_reach_a_layer_than_those_before_it_pass_on():
+    shape = ModelShape("bert", 100, 512, 24, 24, (LayerShape(2, 12, 48),) * 6, 2).with_schedule(0.25, 64)
+    assert shape.tokens_reaching(64) == (64, 55, 45, 36, 26, 16, 1)
+    assert shape.tokens_reaching(40) == (40, 40, 40, 36, 26, 16, 1)
+    assert "at most 55 to 1 tokens" in shape.describe()

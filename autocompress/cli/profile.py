@@ -56,6 +56,7 @@ def run(
     from autocompress.pipeline.known import widths
     from autocompress.pipeline.prediction import shape_of
     from autocompress.pipeline.profiling import profile_device
+    from autocompress.predictors.sampling import Variety
 
     profile, engines = load_profile(device), _engines(engine)
     _check_added(profile)
@@ -69,7 +70,7 @@ def run(
             samples=samples,
             minutes=minutes,
             sustained_minutes=sustained_minutes,
-            bits=widths(bits or ()),
+            variety=Variety(bits=widths(bits or ())),
             tune=tune,
             bench=bench,
             resume=resume,

@@ -59,6 +59,23 @@ class Graph(Protocol[V]):
     def attention(self, qkv: V, heads: int, head_width: int) -> V:
         """Return softmax(Q K^T / sqrt(head_width) + mask) V; ``qkv`` holds all Q, then all K, then all V channels."""
 
+    def attention_received(self, qkv: V, heads: int, head_width: int) -> tuple[V, V]:
+        """Return ``attention`` and what each token receives of it (batch x tokens; a layout of the graph's own).
+
+        That is the sum over heads and over the real tokens that look, the token itself left out: the significance of
+        PoWER-BERT (Goyal et al., ICML 2020, section 3.2).
+        """
+
+    def most_significant(self, received: V, most: int) -> V:
+        """Return the places of up to ``most`` tokens, and let attention from now on see these alone.
+
+        The first token comes first, then real tokens, the most significant first, then padding; of equals the one that
+        stands first.
+        """
+
+    def take(self, x: V, places: V) -> V:
+        """Return the rows of ``x`` at the places that ``most_significant`` returned."""
+
     def add(self, x: V, y: V) -> V:
         """Return the elementwise sum."""
 
@@ -67,23 +84,35 @@ class Graph(Protocol[V]):
 
 
 def emit(graph: Graph[V], shape: ModelShape) -> V:
-    """Write an encoder classifier of ``shape`` into ``graph`` and return its logits (batch x classes)."""
+    """Write an encoder classifier of ``shape`` into ``graph`` and return its logits (batch x classes).
+
+    Where a last layer passes on one token, that is the first, which the head reads: nothing is lost.
+    """
     x = graph.lookup("embeddings", shape.embedding_bits)
     if shape.embedding_rank:
         x = graph.linear(x, "embeddings.expand", 32)
     x = graph.norm(graph.positions(x, "embeddings"), "embeddings.norm", shape.norm_epsilon)
     if shape.embedding != shape.hidden:
         x = graph.linear(x, "embeddings.project", 32)
+    first_alone = False
     for index, layer in enumerate(shape.layers):
         name = f"layers.{index}"
         qkv = graph.linear(x, f"{name}.qkv", layer.attention_bits)
-        mixed = graph.attention(qkv, layer.heads, layer.head_width)
+        first_alone = layer.most_tokens == 1 and index == len(shape.layers) - 1
+        if layer.most_tokens and not first_alone:
+            mixed, received = graph.attention_received(qkv, layer.heads, layer.head_width)
+            places = graph.most_significant(received, layer.most_tokens)
+            mixed, x = graph.take(mixed, places), graph.take(x, places)
+        else:
+            mixed = graph.attention(qkv, layer.heads, layer.head_width)
+        if first_alone:
+            mixed, x = graph.first_token(mixed), graph.first_token(x)
         x = graph.add(x, graph.linear(mixed, f"{name}.output", layer.attention_bits))
         x = graph.norm(x, f"{name}.attention_norm", shape.norm_epsilon)
         inner = graph.linear(x, f"{name}.ffn_in", layer.ffn_bits, shape.activation)
         x = graph.add(x, graph.linear(inner, f"{name}.ffn_out", layer.ffn_bits))
         x = graph.norm(x, f"{name}.ffn_norm", shape.norm_epsilon)
-    pooled = graph.linear(graph.first_token(x), "head.dense", 32, shape.head_activation)
+    pooled = graph.linear(x if first_alone else graph.first_token(x), "head.dense", 32, shape.head_activation)
     return graph.linear(pooled, "head.classifier", 32)
 
 

@@ -175,6 +175,29 @@ class Lowering:
         size = {"batch": self.batch, "tokens": self.tokens, "heads": heads, "width": head_width}
         return self._call("attention", inputs, (self.batch * self.tokens, heads * head_width), **size)
 
+    def attention_received(self, qkv: Value, heads: int, head_width: int) -> tuple[Value, Value]:
+        """See ``Graph.attention_received``; what is received has a row a sequence and head, to be summed."""
+        inputs, rows = [self._settled(qkv).tensor, self.mask], self.batch * self.tokens
+        size = {"batch": self.batch, "tokens": self.tokens, "heads": heads, "width": head_width, "received": True}
+        results = [((rows, heads * head_width), "float32"), ((self.batch * heads, self.tokens), "float32")]
+        mixed, received = self._emit("attention", inputs, results, **size)
+        return Value(mixed), Value(received)
+
+    def most_significant(self, received: Value, most: int) -> Value:
+        """See ``Graph.most_significant``."""
+        heads = received.rows // self.batch
+        size = {"batch": self.batch, "tokens": self.tokens, "heads": heads, "most": most}
+        results = [((self.batch, most), "int32"), ((self.batch, most), "int64")]
+        places, self.mask = self._emit("most_significant", [received.tensor, self.mask], results, **size)
+        self.tokens = most
+        return Value(places)
+
+    def take(self, x: Value, places: Value) -> Value:
+        """See ``Graph.take``."""
+        x, most = self._settled(x), places.width
+        size = {"batch": self.batch, "tokens": x.rows // self.batch, "most": most, "width": x.width}
+        return self._call("take_rows", [x.tensor, places.tensor], (self.batch * most, x.width), **size)
+
     def add(self, x: Value, y: Value) -> Value:
         """See ``Graph.add``; the sum is left to the kernel that reads it."""
         return replace(self._settled(x), addend=self._settled(y).tensor)
@@ -238,6 +261,15 @@ def lower(shape: ModelShape, *, tokens: int, machine: Machine, batch: int = 1, t
     ``tiles`` chooses the tile of every matrix product; by default the machine's rule.
     """
     lowering = Lowering(shape, batch=batch, tokens=tokens, machine=machine, tiles=tiles)
-    logits = emit(lowering, shape)
-    inputs, constants = (lowering.ids, lowering.mask), tuple(lowering.constants.values())
+    inputs, logits = (lowering.ids, lowering.mask), emit(lowering, _as_run(shape, tokens))
+    constants = tuple(lowering.constants.values())
     return Program(inputs, constants, tuple(lowering.calls), logits.tensor)
+
+
+def _as_run(shape: ModelShape, tokens: int) -> ModelShape:
+    """Return ``shape`` without the choice of tokens where no more than may go on reach a layer."""
+    pairs = zip(shape.layers, shape.tokens_reaching(tokens), strict=False)
+    chosen = tuple(
+        layer if layer.most_tokens < reaching else replace(layer, most_tokens=0) for layer, reaching in pairs
+    )
+    return replace(shape, layers=chosen)

@@ -130,11 +130,12 @@ def _heap(*sizes: int) -> int:
     return sum(size for size in sizes if size >= STACK_BYTES)
 
 
-def _attention(*, batch: int, tokens: int, heads: int, width: int, lanes: int) -> Scratch:
-    # Mask, keys, the scores of a tile, and their sums; columns are rounded up to tiles of one or two vectors.
+def _attention(*, batch: int, tokens: int, heads: int, width: int, lanes: int, received: bool = False) -> Scratch:
+    # Mask, keys, the scores of a tile, their sums, what is received; columns are rounded up to tiles of two vectors.
     block = lanes * min(2, -(-tokens // lanes))
     padded, height = -(-tokens // block) * block, tile_rows(tokens, 8)
-    return Scratch(0, _heap(4 * padded, 4 * width * padded, 4 * height * padded, 4 * height), batch * heads)
+    sizes = (4 * padded, 4 * width * padded, 4 * height * padded, 4 * height, 4 * padded * received)
+    return Scratch(0, _heap(*sizes), batch * heads)
 
 
 def _quantize(*, rows: int, **_: Any) -> Scratch:
@@ -142,8 +143,14 @@ def _quantize(*, rows: int, **_: Any) -> Scratch:
     return Scratch(_heap(4 * rows, 4 * rows), 0, rows)
 
 
+def _most_significant(*, batch: int, tokens: int, **_: Any) -> Scratch:
+    # Ranks and order.
+    return Scratch(0, _heap(4 * tokens, 4 * tokens), batch)
+
+
 SCRATCH: dict[str, Callable[..., Scratch]] = {
     "attention": _attention,
+    "most_significant": _most_significant,
     "quantize": _quantize,
 }
 """Family of kernels -> what one asks for, of its sizes."""

@@ -22,6 +22,7 @@ class OnnxGraph:
 
     def __init__(self, weights: Weights) -> None:
         self.weights = weights
+        self.mask = "mask"
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: dict[str, onnx.TensorProto] = {}
 
@@ -43,6 +44,12 @@ class OnnxGraph:
 
     def _integers(self, *values: int) -> str:
         return self._constant(f"integers_{'_'.join(map(str, values))}", np.array(values, np.int64))
+
+    def _integer(self, value: int) -> str:
+        return self._constant(f"integer_{value}", np.array(value, np.int64))
+
+    def _number(self, value: float) -> str:
+        return self._constant(f"number_{value:g}", np.array(value, np.float32))
 
     def _raw(self, name: str, dtype: int, stored: bytes) -> str:
         """Return the weight ``name`` in a type that numpy lacks, as the bytes ``stored``."""
@@ -125,7 +132,54 @@ class OnnxGraph:
         width = self._integers(heads * head_width, heads * head_width, heads * head_width)
         q, k, v = self._node("Split", [qkv, width], outputs=3, axis=-1)
         attributes: dict[str, Any] = {"num_heads": heads, "mask_filter_value": -3.0e38}
-        return self._node("MultiHeadAttention", [q, k, v, "", "mask"], domain=CONTRIB, **attributes)[0]
+        return self._node("MultiHeadAttention", [q, k, v, "", self.mask], domain=CONTRIB, **attributes)[0]
+
+    def attention_received(self, qkv: str, heads: int, head_width: int) -> tuple[str, str]:
+        """See ``Graph.attention_received``; the fused operator shows nobody its shares, so this is written out."""
+        real = self._float(self.mask)
+        (padding,) = self._node("Sub", [real, self._number(1.0)])
+        (hidden,) = self._node("Mul", [padding, self._number(3.0e38)])
+        (hidden,) = self._node("Unsqueeze", [hidden, self._integers(1, 2)])
+        (split,) = self._node("Reshape", [qkv, self._integers(0, 0, 3, heads, head_width)])
+        (split,) = self._node("Transpose", [split], perm=[2, 0, 3, 1, 4])
+        q, k, v = (self._node("Gather", [split, self._integer(index)], axis=0)[0] for index in range(3))
+        (q,) = self._node("Mul", [q, self._number(head_width**-0.5)])
+        (k,) = self._node("Transpose", [k], perm=[0, 1, 3, 2])
+        (scores,) = self._node("MatMul", [q, k])
+        (shares,) = self._node("Softmax", [self.add(scores, hidden)], axis=-1)
+        (mixed,) = self._node("Transpose", [self._node("MatMul", [shares, v])[0]], perm=[0, 2, 1, 3])
+        (mixed,) = self._node("Reshape", [mixed, self._integers(0, 0, heads * head_width)])
+        (looks,) = self._node("ReduceSum", [shares, self._integers(1)], keepdims=0)
+        (looks,) = self._node("Mul", [looks, self._others()])
+        (row,) = self._node("Unsqueeze", [real, self._integers(1)])
+        (received,) = self._node("Squeeze", [self._node("MatMul", [row, looks])[0], self._integers(1)])
+        return mixed, received
+
+    def _others(self) -> str:
+        """Return (tokens x tokens) 0 on the diagonal and 1 elsewhere."""
+        (tokens,) = self._node("Shape", [self.mask], start=1, end=2)
+        (square,) = self._node("Concat", [tokens, tokens], axis=0)
+        (zeros,) = self._node("ConstantOfShape", [square])
+        return self._node("Sub", [self._number(1.0), self._node("EyeLike", [zeros])[0]])[0]
+
+    def most_significant(self, received: str, most: int) -> str:
+        """See ``Graph.most_significant``."""
+        (real,) = self._node("Cast", [self.mask], to=TensorProto.BOOL)
+        (ranked,) = self._node("Where", [real, received, self._number(-1.0)])
+        (rest,) = self._node("Slice", [ranked, self._integers(1), self._integers(2**31 - 1), self._integers(1)])
+        (first,) = self._node("Slice", [ranked, self._integers(0), self._integers(1), self._integers(1)])
+        (first,) = self._node("Add", [first, self._number(1.0e30)])
+        (ranked,) = self._node("Concat", [first, rest], axis=1)
+        (tokens,) = self._node("Shape", [self.mask], start=1, end=2)
+        (count,) = self._node("Min", [tokens, self._integers(most)])
+        _, places = self._node("TopK", [ranked, count], outputs=2, axis=-1)
+        (self.mask,) = self._node("GatherElements", [self.mask, places], axis=1)
+        return places
+
+    def take(self, x: str, places: str) -> str:
+        """See ``Graph.take``."""
+        (places,) = self._node("Unsqueeze", [places, self._integers(2)])
+        return self._node("GatherND", [x, places], batch_dims=1)[0]
 
     def add(self, x: str, y: str) -> str:
         """See ``Graph.add``."""
@@ -133,7 +187,7 @@ class OnnxGraph:
 
     def first_token(self, x: str) -> str:
         """See ``Graph.first_token``."""
-        return self._node("Gather", [x, self._constant("zero_i64", np.array(0, np.int64))], axis=1)[0]
+        return self._node("Gather", [x, self._integer(0)], axis=1)[0]
 
 
 def write_onnx(shape: ModelShape, weights: Weights, path: Path) -> Path:

@@ -18,6 +18,7 @@ from autocompress.compiler.schedules.gemm_f32 import gemm_f32
 from autocompress.compiler.schedules.gemm_grouped import gemm_grouped, quantize_groups
 from autocompress.compiler.schedules.gemm_i8 import gemm_i8, quantize
 from autocompress.compiler.schedules.norm import norm
+from autocompress.compiler.schedules.selection import most_significant, take_rows
 
 FAMILIES: dict[str, Callable[..., Any]] = {
     "add": add,
@@ -29,10 +30,12 @@ FAMILIES: dict[str, Callable[..., Any]] = {
     "gemm_grouped": gemm_grouped,
     "gemm_i8": gemm_i8,
     "lookup": lookup,
+    "most_significant": most_significant,
     "narrow": narrow,
     "norm": norm,
     "quantize": quantize,
     "quantize_groups": quantize_groups,
+    "take_rows": take_rows,
 }
 """Family of kernels -> the function that writes one, of its name and sizes."""
 

@@ -16,9 +16,7 @@ class _ReachedError(Exception):
 
 
 @torch.no_grad()
-def inputs_of(
-    model: nn.Module, module: nn.Module, batches: Sequence[LabelledBatch]
-) -> Iterator[tuple[Tensor, Tensor]]:
+def inputs_of(model: nn.Module, module: nn.Module, batches: Sequence[LabelledBatch]) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield what ``module`` reads (documents x tokens x channels), and which tokens are no padding, for each batch.
 
     The model runs from its start, so that it may be changed before ``module`` in any way, and no further.

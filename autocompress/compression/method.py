@@ -10,8 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from autocompress.errors import UnsupportedError
-from autocompress.plan import Allocation, Criterion, HeadCriterion, LayerSelection, RepairKind, Rounding, Step, Suggest
-from autocompress.shape import Bits, EmbeddingBits, ModelShape
+from autocompress.plan import (
+    Allocation,
+    Criterion,
+    HeadCriterion,
+    LayerSelection,
+    RepairKind,
+    Rounding,
+    Step,
+    Suggest,
+)
+from autocompress.shape import Bits, EmbeddingBits, ModelShape, TokenShare
 from autocompress.training.loop import LabelledBatch
 
 
@@ -46,6 +55,8 @@ class Space:
         align: Neurons and hidden channels are kept in multiples of this many, so that no vector lane is left empty.
         vocabulary_keep: Shares of the tokens, 0 to 1.
         embedding_rank: Channels of each token's row that a linear map expands; 0: the whole row.
+        tokens_keep: Shares of the tokens that reach the last layer; see ``shape.TokenShare``.
+        max_tokens: Tokens of the longest document; 0: as many as the teacher has positions.
         distill_steps, learning_rate, seed: The short distillation that every candidate gets.
         heads_order, neurons_order: Criteria of importance, keys of ``order.CRITERIA``.
         allocation: Whether layers keep equal shares of their units, or compete for as many.
@@ -79,6 +90,8 @@ class Space:
     layers: tuple[LayerImportance, ...] = ()
     vocabulary_keep: tuple[float, ...] = (1.0,)
     embedding_rank: tuple[int, ...] = (0,)
+    tokens_keep: tuple[TokenShare, ...] = ("all",)
+    max_tokens: int = 0
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from autocompress.compression import (
     order,
     quantization,
     repair,
+    tokens,
     vocabulary,
 )
 from autocompress.compression.depth import DepthStep
@@ -30,9 +31,9 @@ from autocompress.shape import ModelShape
 
 METHODS: dict[str, Method] = {
     module.STEP.method: cast(Method, module)
-    for module in (vocabulary, order, depth, hidden, heads, ffn, factorize, repair, distillation, quantization)
+    for module in (vocabulary, order, depth, hidden, heads, ffn, factorize, repair, tokens, distillation, quantization)
 }
-"""Method name -> method, in the order that composes: vocabulary, order, depth, widths, repair, training, rounding."""
+"""Method name -> method, in the order that composes: vocabulary, depth, widths, repair, tokens, training, rounding."""
 
 
 def draw(trial: Suggest, shape: ModelShape, space: Space) -> CompressionPlan:

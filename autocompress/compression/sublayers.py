@@ -12,13 +12,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from autocompress.compression.captures import hooked, module_inputs, output_linears
 from autocompress.models.load import adapter_of
+from autocompress.models.selecting import ACTIVATIONS
 from autocompress.training.loop import LabelledBatch, logits_of
-
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": functional.gelu, "relu": functional.relu}
 
 
 class _ReachedError(Exception):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from math import log, sqrt
+from math import isfinite, log, sqrt
 from typing import TypeAlias
 
 import numpy as np
@@ -19,6 +19,8 @@ Run: TypeAlias = Callable[[Ids, Ids], Logits]
 """(input_ids, attention_mask), both (1 x tokens) int64 -> logits (1 x classes)."""
 
 
+SWAPS = 1 / 16
+"""Share of the inputs on which students with fewer tokens and fewer bits may choose otherwise."""
 BF16_ERROR = 2**-8 / sqrt(3) * sqrt(3 / (8 * log(2)))
 """Relative error of a value that is rounded to bfloat16, root mean square."""
 
@@ -31,10 +33,12 @@ class Tolerance:
         max_abs_logit: Largest difference of a logit, as a share of the spread (largest minus smallest) of the
             student's logits.
         metric_drop_points: Largest loss of the metric, in points.
+        excused: Share of the inputs whose logits may differ more (0 to 1).
     """
 
     max_abs_logit: float
     metric_drop_points: float
+    excused: float = 0.0
 
 
 def allow_bf16(tolerance: Tolerance, shape: ModelShape) -> Tolerance:
@@ -52,6 +56,18 @@ def allow_bf16(tolerance: Tolerance, shape: ModelShape) -> Tolerance:
     return replace(tolerance, max_abs_logit=tolerance.max_abs_logit + 2 * BF16_ERROR * sqrt(maps))
 
 
+def allow_swaps(tolerance: Tolerance, shape: ModelShape) -> Tolerance:
+    """Return ``tolerance``, with the share of inputs on which an artifact may choose other tokens than its student.
+
+    Where layers select tokens and activations are quantized, rounding at the edge of a step decides now and then which
+    of two nearly equal tokens goes on, and then everything after it differs. Of 400 sentences (MiniLM on SST-2, half of
+    32 tokens left) 3 to 4 differed by more than 4 % of the spread, and 0 to 1 where none were selected.
+    """
+    selects = any(layer.most_tokens > 1 for layer in shape.layers)
+    quantized = any(min(layer.attention_bits, layer.ffn_bits) < 32 for layer in shape.layers)
+    return replace(tolerance, excused=SWAPS) if selects and quantized else tolerance
+
+
 @dataclass(frozen=True)
 class Parity:
     """What the comparison found.
@@ -65,6 +81,8 @@ class Parity:
         student_score: Metric of the torch student (0 to 1).
         artifact_score: Metric of the artifact on the same documents (0 to 1).
         metric_tolerance: Largest allowed loss of the metric (0 to 1).
+        beyond: Inputs with a logit that differs more than allowed.
+        excused: How many of them may be.
     """
 
     engine: str
@@ -75,12 +93,15 @@ class Parity:
     student_score: float
     artifact_score: float
     metric_tolerance: float
+    beyond: int = 0
+    excused: int = 0
 
     @property
     def passed(self) -> bool:
         """Whether logits and metric are both within tolerance."""
         loss = self.student_score - self.artifact_score
-        return self.max_abs_logit_diff <= self.logit_tolerance and loss <= self.metric_tolerance + 1e-12
+        close = isfinite(self.max_abs_logit_diff) and self.beyond <= self.excused
+        return close and loss <= self.metric_tolerance + 1e-12
 
 
 def compare(
@@ -104,16 +125,19 @@ def compare(
     """
     pairs = [(student(ids, mask), artifact(ids, mask)) for ids, mask in inputs]
     expected, found = (np.concatenate(side).astype(np.float64) for side in zip(*pairs, strict=True))
-    difference = np.abs(found - expected).max() if np.isfinite(found).all() else np.inf
+    differences = np.abs(found - expected).max(axis=1) if np.isfinite(found).all() else np.full(len(found), np.inf)
+    logit_tolerance = float(tolerance.max_abs_logit * np.ptp(expected))
     return Parity(
         engine=engine,
-        max_abs_logit_diff=float(difference),
-        logit_tolerance=float(tolerance.max_abs_logit * np.ptp(expected)),
+        max_abs_logit_diff=float(differences.max()),
+        logit_tolerance=logit_tolerance,
         argmax_agreement=float((expected.argmax(1) == found.argmax(1)).mean()),
         inputs=len(inputs),
         student_score=scores[0],
         artifact_score=scores[1],
         metric_tolerance=tolerance.metric_drop_points / 100,
+        beyond=int((differences > logit_tolerance).sum()),
+        excused=int(tolerance.excused * len(inputs)),
     )
 
 
@@ -125,7 +149,8 @@ def gate(parity: Parity) -> None:
     """
     if not parity.passed:
         raise ParityError(
-            f"The {parity.engine} artifact differs from its student: a logit by {parity.max_abs_logit_diff:.3g},"
+            f"The {parity.engine} artifact differs from its student: a logit by {parity.max_abs_logit_diff:.3g}"
+            f" ({parity.beyond} of {parity.inputs} documents are beyond tolerance),"
             f" the metric {parity.artifact_score:.4f} against {parity.student_score:.4f}.",
             right=f"Logits within {parity.logit_tolerance:.3g} and the metric within"
             f" {100 * parity.metric_tolerance:g} points are allowed.",

@@ -72,6 +72,9 @@ class ModelAdapter(Protocol):
     def keep_neurons(self, model: nn.Module, layer: int, kept: Sequence[int]) -> None:
         """Keep the feed-forward neurons ``kept`` of one layer, in that order, and remove the others."""
 
+    def select_tokens(self, model: nn.Module, most_tokens: Sequence[int]) -> None:
+        """Let each layer pass on so many tokens at most (``LayerShape.most_tokens``)."""
+
     def keep_hidden(self, model: nn.Module, channels: Sequence[int], units: Sequence[int]) -> None:
         """Keep the hidden channels ``channels`` and as many ``units`` between the head's two linears, in these orders.
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from autocompress.models.adapter import LayerModules
 from autocompress.models.factorized import FactorizedEmbedding
 from autocompress.models.quantized import QuantizedEmbedding, QuantizedLinear
+from autocompress.models.selecting import SelectingEncoder
 from autocompress.models.slices import select_channels, select_linear, select_norm, select_rows, unsupported
 from autocompress.shape import Bits, EmbeddingBits, LayerShape, ModelShape
 
@@ -70,7 +71,9 @@ class BertAdapter:
             positions=self._positions(model).shape[0],
             embedding=_count(word, "embedding_dim"),
             hidden=_count(dense, "in_features"),
-            layers=tuple(_layer_shape(layer) for layer in layers),
+            layers=tuple(
+                _layer_shape(layer, most) for layer, most in zip(layers, self._most_tokens(model), strict=True)
+            ),
             classes=_count(model.get_submodule(self.classifier), "out_features"),
             activation=activation,
             head_activation=self.head_activation,
@@ -115,9 +118,11 @@ class BertAdapter:
 
     def keep_layers(self, model: nn.Module, kept: Sequence[int]) -> None:
         """See ``ModelAdapter.keep_layers``."""
-        layers = self._encoder(model)
+        layers, most = self._encoder(model), self._most_tokens(model)
         path = f"{_prefix(model)}.{self.encoder}"
         model.set_submodule(path, nn.ModuleList([layers[index] for index in kept]))
+        if any(most):
+            self.select_tokens(model, [most[index] for index in kept])
         _config(model).num_hidden_layers = len(kept)
 
     def keep_heads(self, model: nn.Module, layer: int, kept: Sequence[int]) -> None:
@@ -133,6 +138,11 @@ class BertAdapter:
         modules, neurons = self.layers(model)[layer], torch.tensor(kept)
         modules.replace(modules.ffn_in, select_linear(modules.get(modules.ffn_in), outputs=neurons))
         modules.replace(modules.ffn_out, select_linear(modules.get(modules.ffn_out), inputs=neurons))
+
+    def select_tokens(self, model: nn.Module, most_tokens: Sequence[int]) -> None:
+        """See ``ModelAdapter.select_tokens``."""
+        encoder = SelectingEncoder(self.layers(model), most_tokens, getattr(_config(model), self.activation_key))
+        model.set_submodule(self._encoder_path(model), encoder.train(model.training))
 
     def keep_hidden(self, model: nn.Module, channels: Sequence[int], units: Sequence[int]) -> None:
         """See ``ModelAdapter.keep_hidden``."""
@@ -210,6 +220,13 @@ class BertAdapter:
         layers = self._backbone(model).get_submodule(self.encoder)
         assert isinstance(layers, nn.ModuleList)
         return layers
+
+    def _encoder_path(self, model: nn.Module) -> str:
+        return f"{_prefix(model)}.{self.encoder}".rpartition(".")[0]
+
+    def _most_tokens(self, model: nn.Module) -> Sequence[int]:
+        encoder = model.get_submodule(self._encoder_path(model))
+        return encoder.most_tokens if isinstance(encoder, SelectingEncoder) else (0,) * len(self._encoder(model))
 
     def _positions(self, model: nn.Module) -> Tensor:
         """Return the position rows that tokens 0, 1, ... use, with the first token type added in."""
@@ -290,13 +307,14 @@ def _table_bits(module: nn.Module) -> EmbeddingBits:
     return module.bits if isinstance(module, QuantizedEmbedding) else 32
 
 
-def _layer_shape(layer: LayerModules) -> LayerShape:
+def _layer_shape(layer: LayerModules, most_tokens: int) -> LayerShape:
     return LayerShape(
         heads=_count(layer.get(layer.query), "out_features") // layer.head_width,
         head_width=layer.head_width,
         ffn=_count(layer.get(layer.ffn_in), "out_features"),
         attention_bits=_bits(layer.get(layer.output)),
         ffn_bits=_bits(layer.get(layer.ffn_in)),
+        most_tokens=most_tokens,
     )
 
 

@@ -8,8 +8,8 @@ from autocompress.pipeline.known import HOST, best_known, covers, roofline
 from autocompress.pipeline.profiling import profile_device
 from autocompress.pipeline.progress import Progress, quiet
 from autocompress.predictors.predictor import Predictor
-from autocompress.predictors.sampling import COMMON_BITS
-from autocompress.shape import Bits, ModelShape
+from autocompress.predictors.sampling import USUAL, Variety
+from autocompress.shape import ModelShape
 
 
 def predictor_for(
@@ -20,9 +20,7 @@ def predictor_for(
     threads: int,
     tokens: int,
     samples: int,
-    align: int,
-    bits: tuple[Bits, ...] = COMMON_BITS,
-    hidden: tuple[int, ...] = (),
+    variety: Variety = USUAL,
     bench: Bench | None = None,
     resume: bool = False,
     progress: Progress = quiet,
@@ -38,7 +36,7 @@ def predictor_for(
         ConfigError: What is to be resumed is another profiling.
     """
     known = best_known(profile, engine, threads)
-    if known is not None and covers(known, teacher, tokens, align, bits, hidden):
+    if known is not None and covers(known, teacher, tokens, variety):
         progress("calibrate", 1, 1, known.source)
         return known
     if profile.name != HOST and bench is None:
@@ -50,9 +48,7 @@ def predictor_for(
         threads=threads,
         tokens=tokens,
         samples=samples,
-        align=align,
-        bits=bits,
-        hidden=hidden,
+        variety=variety,
         bench=bench,
         resume=resume,
         progress=progress,

@@ -87,6 +87,8 @@ def space_of(
         rounding_batches=chosen.rounding_batches,
         vocabulary_keep=chosen.vocabulary_keep,
         embedding_rank=chosen.embedding_rank,
+        tokens_keep=chosen.tokens_keep,
+        max_tokens=config.task.max_tokens,
         distill_steps=config.search.distill_steps,
         learning_rate=config.search.learning_rate,
         seed=config.search.seed,
@@ -115,7 +117,7 @@ class Chosen:
 def choices(space: Space) -> dict[str, tuple[object, ...]]:
     """Return the choices of each parameter that the methods ask for."""
     widths = ("vocabulary_keep", "depth", "depth_selection", "hidden_keep", "heads_keep", "ffn_keep", "embedding_rank")
-    names = (*widths, *SHAPELESS, "attention_bits", "ffn_bits", "embedding_bits")
+    names = (*widths, "tokens_keep", *SHAPELESS, "attention_bits", "ffn_bits", "embedding_bits")
     return {name: getattr(space, name) for name in names}
 
 
@@ -135,6 +137,7 @@ def anchors(shape: ModelShape, space: Space) -> dict[str, dict[str, object]]:
         kept = {"depth": depth, "depth_selection": space.depth_selection[0]}
         widths = {"vocabulary_keep": 1.0, "hidden_keep": 1.0, "heads_keep": 1.0, "ffn_keep": 1.0, "embedding_rank": 0}
         first = {name: getattr(space, name)[0] for name in SHAPELESS}
+        first["tokens_keep"] = 1.0 if "all" not in space.tokens_keep else "all"
         return {**kept, **widths, **first, "attention_bits": bits, "ffn_bits": bits, "embedding_bits": bits}
 
     half = max(1, layers // 2)

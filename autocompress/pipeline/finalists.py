@@ -20,7 +20,7 @@ from autocompress.devices.profile import DeviceProfile
 from autocompress.engines import open_artifact
 from autocompress.errors import DeviceError
 from autocompress.evaluation.task import Score, TextClassification, predict_with
-from autocompress.export.parity import Parity, Tolerance, allow_bf16, compare
+from autocompress.export.parity import Parity, Tolerance, allow_bf16, allow_swaps, compare
 from autocompress.models.load import adapter_of
 from autocompress.pipeline.bench import refuse_mixing
 from autocompress.pipeline.candidates import Students
@@ -174,7 +174,8 @@ def parity(made: Made, artifact: Artifact, config: RunConfig, artifact_score: Sc
     tokens = artifact.tokens if artifact.engine == "tvm" else None
     batches = task.batches("test", batch_size=1, limit=PARITY_INPUTS, tokens=tokens)
     student = predict_with(made.student)
-    tolerance = Tolerance(config.export.parity.max_abs_logit, config.export.parity.metric_drop_points)
+    asked, shape = config.export.parity, adapter_of(made.student).shape(made.student)
+    tolerance = Tolerance(asked.max_abs_logit, asked.metric_drop_points)
     # One at a time too: padding to a batch would move the ranges of quantized activations.
     student_score = task.evaluate(student, "test", batch_size=1, tokens=tokens)
     return compare(
@@ -183,5 +184,5 @@ def parity(made: Made, artifact: Artifact, config: RunConfig, artifact_score: Sc
         open_artifact(artifact, threads=EVALUATION_THREADS),
         [(batch.input_ids.numpy(), batch.attention_mask.numpy()) for batch in batches],
         scores=(student_score.value, artifact_score.value),
-        tolerance=allow_bf16(tolerance, adapter_of(made.student).shape(made.student)),
+        tolerance=allow_swaps(allow_bf16(tolerance, shape), shape),
     )

@@ -21,7 +21,7 @@ from autocompress.pipeline.learning import refit
 from autocompress.pipeline.profiling import SAMPLE_CAP_S
 from autocompress.pipeline.progress import Progress, quiet
 from autocompress.predictors.predictor import FittedPredictor, Sample
-from autocompress.predictors.sampling import candidates
+from autocompress.predictors.sampling import Variety, candidates
 from autocompress.predictors.store import save
 from autocompress.profiling.drift import without_waiting
 from autocompress.profiling.runner import LocalRunner
@@ -151,7 +151,9 @@ def fresh_shapes(predictor: FittedPredictor, count: int) -> Sequence[ModelShape]
     samples = {sample.shape: sample.tokens for sample in predictor.samples}
     widest = max(samples, key=lambda each: (each.vocabulary, sum(layer.attention + layer.ffn for layer in each.layers)))
     bits = {layer.ffn_bits for shape in samples for layer in shape.layers}
-    drawn = candidates(widest, count + len(samples), SEED, bits=tuple(width for width in BITS if width in bits))
+    drawn = candidates(
+        widest, count + len(samples), SEED, Variety(bits=tuple(width for width in BITS if width in bits))
+    )
     new = [shape for shape in drawn if shape not in samples]
     known = predictor.predict_many(new, samples[widest]).known
     return [shape for shape, inside in zip(new, known, strict=True) if inside][:count]

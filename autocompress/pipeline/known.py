@@ -11,7 +11,7 @@ from autocompress.errors import ConfigError, OutOfRangeError, StorageError, Unsu
 from autocompress.pipeline.tuning import TVM, kept_log
 from autocompress.predictors.predictor import FittedPredictor
 from autocompress.predictors.roofline import Peak, Roofline
-from autocompress.predictors.sampling import COMMON_BITS, corners
+from autocompress.predictors.sampling import COMMON_BITS, USUAL, Variety, corners
 from autocompress.predictors.store import find, load
 from autocompress.shape import BITS, Bits, ModelShape
 
@@ -116,17 +116,10 @@ def widths(asked: Iterable[int]) -> tuple[Bits, ...]:
     return tuple(bits for bits in BITS if bits in {*COMMON_BITS, *asked})
 
 
-def covers(
-    known: FittedPredictor,
-    teacher: ModelShape,
-    tokens: int,
-    align: int,
-    bits: tuple[Bits, ...] = COMMON_BITS,
-    hidden: tuple[int, ...] = (),
-) -> bool:
+def covers(known: FittedPredictor, teacher: ModelShape, tokens: int, variety: Variety = USUAL) -> bool:
     """Return whether a predictor was fitted on shapes like those nested within ``teacher``: see ``corners``."""
     try:
-        for shape in corners(teacher, align, bits, hidden):
+        for shape in corners(teacher, variety):
             known.predict(shape, tokens)
     except OutOfRangeError:
         return False

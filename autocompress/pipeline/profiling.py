@@ -15,8 +15,8 @@ from autocompress.predictors.acquisition import POOL, most_telling
 from autocompress.predictors.intervals import FEWEST_SAMPLES
 from autocompress.predictors.predictor import FittedPredictor
 from autocompress.predictors.sampling import (
-    COMMON_BITS,
-    FFN_ALIGN,
+    USUAL,
+    Variety,
     block,
     candidates,
     corners,
@@ -25,7 +25,7 @@ from autocompress.predictors.sampling import (
 )
 from autocompress.profiling.runner import LocalRunner
 from autocompress.profiling.timing import Timing
-from autocompress.shape import Bits, ModelShape
+from autocompress.shape import ModelShape
 
 SAMPLE_CAP_S = 0.5
 """Seconds of timing a sample."""
@@ -47,9 +47,7 @@ def profile_device(
     samples: int | None = None,
     minutes: float | None = None,
     sustained_minutes: float = 0.0,
-    align: int = FFN_ALIGN,
-    bits: tuple[Bits, ...] = COMMON_BITS,
-    hidden: tuple[int, ...] = (),
+    variety: Variety = USUAL,
     tune: str | None = None,
     bench: Bench | None = None,
     resume: bool = False,
@@ -78,9 +76,7 @@ def profile_device(
         minutes: Time after which no further shape is measured, if any; each start counts anew.
         sustained_minutes: Time for which ``teacher`` runs without a pause at the end, to see what lasting load makes of
             it; 0 for not at all.
-        align: Feed-forward neurons come in multiples of this.
-        bits: Widths to draw from.
-        hidden: Widths of the residual stream to draw from; if empty, the teacher's alone.
+        variety: What models may differ in, beside depth, heads and neurons.
         tune: How to tune the compiler first.
         bench: Where samples are taken.
         resume: Keep those of a run that was interrupted.
@@ -96,9 +92,9 @@ def profile_device(
     """
     hows = {engine: _read_tune(tune, engine, engines, profile) for engine in engines}
     usual = USUAL_SAMPLES if minutes is None else MOST_SAMPLES
-    cornered = corners(teacher, align, bits, hidden)
+    cornered = corners(teacher, variety)
     needed = max(len(cornered), FEWEST_SAMPLES)
-    shapes = sample_shapes(teacher, max(samples or usual, needed), 0, align, bits, hidden)
+    shapes = sample_shapes(teacher, max(samples or usual, needed), 0, variety)
     deadline = Deadline.of(minutes, clock)
     if (how := hows.get(TVM, "off")) != "off":
         _tune(shapes[:USUAL_SAMPLES], tokens, how, bench, progress)
@@ -107,7 +103,7 @@ def profile_device(
     campaigns = [Campaign(profile, engine, tokens, timing, bench) for engine in engines]
     for campaign in campaigns:
         campaign.begin(resume=resume)
-    pool = candidates(teacher, POOL, POOL_SEED, align, bits, hidden)
+    pool = candidates(teacher, POOL, POOL_SEED, variety)
     for index, foreseen in enumerate(shapes):
         if index >= needed and deadline.sampling_is_over:
             break

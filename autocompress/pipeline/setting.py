@@ -21,7 +21,8 @@ from autocompress.pipeline.progress import Progress, quiet
 from autocompress.pipeline.teacher import Teacher, load_teacher, untrained_shape
 from autocompress.pipeline.tuning import TVM
 from autocompress.predictors.predictor import FittedPredictor, Predictor
-from autocompress.shape import Bits, ModelShape
+from autocompress.predictors.sampling import Variety
+from autocompress.shape import ModelShape
 
 
 @dataclass(frozen=True)
@@ -104,9 +105,8 @@ def prepare(
     measurable = answers(profile)
     _check_container(config, measured_as_library=measurable and (profile.name == HOST or config.device.engine == TVM))
     teacher = load_teacher(config, progress)
-    tokens, align = config.task.max_tokens, align_of(config, teacher.shape)
     predictor: Predictor
-    if kept is not None and covers(kept, teacher.shape, tokens, align, _bits(config), _hidden(config, teacher.shape)):
+    if kept is not None and covers(kept, teacher.shape, config.task.max_tokens, _variety(config, teacher.shape)):
         predictor = kept
     else:
         predictor = _predictor(config, profile, teacher.shape, progress, resume=resume)
@@ -136,23 +136,23 @@ def _predictor(
             threads=config.device.threads,
             tokens=config.task.max_tokens,
             samples=config.calibrate.samples,
-            align=align_of(config, shape),
-            bits=_bits(config),
-            hidden=_hidden(config, shape),
+            variety=_variety(config, shape),
             bench=bench,
             resume=resume and bench is not None,
             progress=progress,
         )
 
 
-def _bits(config: RunConfig) -> tuple[Bits, ...]:
-    space = config.search.space
-    return widths((*space.attention_bits, *space.ffn_bits, *space.embedding_bits))
-
-
-def _hidden(config: RunConfig, shape: ModelShape) -> tuple[int, ...]:
-    space = config.search.space
-    return tuple(sorted({width(shape, share, align_of(config, shape)) for share in space.hidden_keep}))
+def _variety(config: RunConfig, shape: ModelShape) -> Variety:
+    """Return what a predictor must know for the space of a run."""
+    space, align = config.search.space, align_of(config, shape)
+    return Variety(
+        align=align,
+        bits=widths((*space.attention_bits, *space.ffn_bits, *space.embedding_bits)),
+        hidden=tuple(sorted({width(shape, share, align) for share in space.hidden_keep})),
+        tokens_keep=space.tokens_keep,
+        max_tokens=config.task.max_tokens,
+    )
 
 
 def _assess(config: RunConfig, shape: ModelShape, predictor: Predictor) -> Feasibility:

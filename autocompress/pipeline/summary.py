@@ -257,6 +257,7 @@ def _parity(outcome: Outcome) -> list[ParityRow]:
             torch_score=value.student_score,
             artifact_score=value.artifact_score,
             passed=value.passed,
+            beyond=value.beyond,
         )
         for value in outcome.parities
     ]

@@ -14,7 +14,7 @@ from autocompress.shape import LayerShape, ModelShape
 
 FLOATS = 8
 """Storages of f32 values that are told apart; the last holds the bytes of any further."""
-OTHERS = ("int8", "uint8", "int16", "uint16", "float16", "int32")
+OTHERS = ("int8", "uint8", "int16", "uint16", "float16", "int32", "int64")
 SLOTS = FLOATS + len(OTHERS) + 1
 """f32 storages, largest first; the bytes of each other type; the workspace of one thread."""
 

@@ -23,6 +23,8 @@ Rows: TypeAlias = npt.NDArray[np.float64]
 CACHES_MIB: tuple[int, ...] = (1, 4, 16)
 """Sizes of caches that a core may have to itself, in MiB: where models outgrow one, every byte of theirs costs more."""
 BEYOND: tuple[str, ...] = tuple(f"beyond_{size}_mib" for size in CACHES_MIB)
+SELECTION: tuple[str, ...] = ("selections", "received_elements", "taken_elements")
+"""Layers that pass on fewer tokens, shares of attention that they sum up, and elements of the rows that they take."""
 LATENCY: tuple[str, ...] = (
     "constant",
     "layers",
@@ -36,6 +38,7 @@ LATENCY: tuple[str, ...] = (
     "channel_elements",
     "attention_elements",
     "ffn_elements",
+    *SELECTION,
     *(f"embedding_elements_{bits}" for bits in EMBEDDING_BITS),
     *BEYOND,
 )
@@ -52,7 +55,7 @@ MEMORY: tuple[str, ...] = (
 """Columns that explain resident memory: bytes of weights by kind, bytes of activations and workspace about as
 they are planned (``activations.layer_slots``)."""
 KERNELS: tuple[str, ...] = tuple(f"kernels_{bits}" for bits in BITS)
-SIZE: tuple[str, ...] = ("constant", "layers", "weight_bytes", "position_bytes", *KERNELS)
+SIZE: tuple[str, ...] = ("constant", "layers", "selections", "weight_bytes", "position_bytes", *KERNELS)
 """Columns that explain bytes on disk: weights as packed, the position table (a compiled library keeps only the rows
 it needs), what the container adds to each layer, and linear maps that differ (a library holds code for each)."""
 HARDWARE: tuple[str, ...] = (
@@ -80,8 +83,8 @@ def features(shape: ModelShape, tokens: int, hardware: Hardware = NOMINAL) -> Ro
     ``kernels_*``, which count what differs, and ``activation_bytes``, the largest of each slot, summed.
     """
     counter = _counter(tokens, hardware)
-    frame, hidden, embedding = counter.frame(*_FRAME(shape)), shape.hidden, shape.embedding
-    layers = [counter.layer(layer, hidden, embedding) for layer in shape.layers]
+    frame = counter.frame(*_FRAME(shape))
+    layers = counter.layers(shape)
     counted = np.array([frame, *(layer.counted for layer in layers)])
     kernels = [0] * len(BITS)
     for block in {block for layer in layers for block in layer.blocks}:
@@ -96,7 +99,7 @@ def layer_rows(shape: ModelShape, tokens: int, hardware: Hardware = NOMINAL) -> 
     The columns that are no sums over layers are 0.
     """
     counter = _counter(tokens, hardware)
-    layers = [counter.layer(layer, shape.hidden, shape.embedding).counted for layer in shape.layers]
+    layers = [layer.counted for layer in counter.layers(shape)]
     return np.array([counter.frame(*_FRAME(shape)), *layers])[:, : len(FEATURES)]
 
 
@@ -133,27 +136,39 @@ _ROOM_BYTES = np.array(CACHES_MIB, dtype=np.float64) * (1 << 20)
 _LINEAR = slice(_AT[f"linear_bytes_{BITS[0]}"], _AT[f"linear_bytes_{BITS[-1]}"] + 1)
 
 
+_Block: TypeAlias = tuple[str, int, int, int, Bits]
+"""Kind, width, tokens into it and out of it, bits."""
+
+
 class _Layer(NamedTuple):
     """What one layer adds: its features, then the slots of its activations; and which linear maps it has."""
 
     counted: Row
-    blocks: tuple[tuple[str, int, Bits], tuple[str, int, Bits]]
+    blocks: tuple[_Block, _Block]
 
 
 class _Counter:
-    """Counts layers and frames at so many tokens on a processor, each once: a search asks for few, again and again."""
+    """Counts layers and frames at so many tokens on a processor, each once: a search asks for few, again and again.
+
+    Of the tokens, fewer may reach a layer.
+    """
 
     def __init__(self, tokens: int, hardware: Hardware) -> None:
         self.tokens, self.hardware = tokens, hardware
         self.layer = lru_cache(maxsize=1 << 16)(self._layer)
         self.frame = lru_cache(maxsize=1 << 10)(self._frame)
 
-    def _layer(self, layer: LayerShape, hidden: int, embedding: int) -> _Layer:
-        machine = self.hardware.machine
-        slots = layer_slots(layer, hidden=hidden, embedding=embedding, tokens=self.tokens, machine=machine)
-        row = _row(layer_work(layer, hidden, self.tokens, self.hardware))
-        attention = ("attention", layer.attention, layer.attention_bits)
-        return _Layer(np.concatenate([row, slots]), (attention, ("ffn", layer.ffn, layer.ffn_bits)))
+    def layers(self, shape: ModelShape) -> list[_Layer]:
+        """Count each layer of ``shape``."""
+        pairs = zip(shape.layers, shape.tokens_reaching(self.tokens), strict=False)
+        return [self.layer(layer, tokens, shape.hidden, shape.embedding) for layer, tokens in pairs]
+
+    def _layer(self, layer: LayerShape, tokens: int, hidden: int, embedding: int) -> _Layer:
+        machine, left = self.hardware.machine, layer.passes_on(tokens)
+        slots = layer_slots(layer, hidden=hidden, embedding=embedding, tokens=tokens, machine=machine)
+        row = _row(layer_work(layer, hidden, tokens, self.hardware))
+        attention = ("attention", layer.attention, tokens, left, layer.attention_bits)
+        return _Layer(np.concatenate([row, slots]), (attention, ("ffn", layer.ffn, left, left, layer.ffn_bits)))
 
     def _frame(self, *fields: int) -> Row:
         vocabulary, positions, embedding, hidden, classes, bits, rank = fields
@@ -163,10 +178,11 @@ class _Counter:
 
     def rows(self, table: ShapeTable, hidden: int, embedding: int) -> Rows:
         """Return the features of shapes that all have these widths."""
-        absent = len(table.layers)
-        codes = np.where(table.layer_codes == ABSENT, absent, table.layer_codes)
+        kinds, codes = table.kinds(self.tokens)
+        absent = len(kinds)
+        codes = np.where(codes == ABSENT, absent, codes)
         used = np.flatnonzero(np.bincount(codes.ravel(), minlength=absent + 1)[:absent]).tolist()
-        layers = {code: self.layer(table.layers[code], hidden, embedding) for code in used}
+        layers = {code: self.layer(*kinds[code], hidden, embedding) for code in used}
         counted = np.zeros((absent + 1 + len(table.frames), len(FEATURES) + SLOTS))
         for code, layer in layers.items():
             counted[code] = layer.counted
@@ -205,13 +221,13 @@ def _complete(rows: Rows, slots: Rows, kernels: Rows) -> Rows:
 
 def _blocks(layers: dict[int, _Layer], absent: int) -> tuple[Codes, Rows]:
     """Return the codes of both blocks of each layer, and for each such code the linear maps of it by bits."""
-    known: dict[tuple[str, int, Bits], int] = {}
+    known: dict[_Block, int] = {}
     codes = np.zeros((absent + 1, 2), np.intp)
     for code, layer in layers.items():
         codes[code] = [known.setdefault(block, len(known) + 1) for block in layer.blocks]
     kernels = np.zeros((len(known) + 1, len(BITS)))
-    for (_, _, bits), code in known.items():
-        kernels[code, BITS.index(bits)] = MAPS_A_BLOCK
+    for block, code in known.items():
+        kernels[code, BITS.index(block[-1])] = MAPS_A_BLOCK
     return codes, kernels
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
@@ -208,17 +208,26 @@ class FittedPredictor:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> FittedPredictor:
-        """Read what ``to_dict`` wrote."""
+        """Read what ``to_dict`` wrote; ranges of features that are counted since then are those of the samples."""
+        samples = read_samples(data["samples"])
         return cls(
             device=data["device"],
             engine=data["engine"],
             threads=data["threads"],
             figures={name: Figure.from_dict(data["figures"][name]) for name in FIGURES},
-            ranges={name: (data["ranges"][name][0], data["ranges"][name][1]) for name in BOUNDED},
-            samples=read_samples(data["samples"]),
+            ranges=_ranges(data["ranges"], samples),
+            samples=samples,
             provenance=data["provenance"],
             timeline=tuple(Moment(**moment) for moment in data.get("timeline", ())),
         )
+
+
+def _ranges(known: Mapping[str, Sequence[float]], samples: Sequence[Sample]) -> dict[str, tuple[float, float]]:
+    if set(known).issuperset(BOUNDED):
+        return {name: (known[name][0], known[name][1]) for name in BOUNDED}
+    rows = columns(np.array([features(sample.shape, sample.tokens) for sample in samples]), BOUNDED)
+    counted = {name: (float(column.min()), float(column.max())) for name, column in zip(BOUNDED, rows.T, strict=True)}
+    return counted | {name: (low, high) for name, (low, high) in known.items() if name in counted}
 
 
 def read_samples(data: Iterable[Mapping[str, Any]]) -> tuple[Sample, ...]:

@@ -23,9 +23,16 @@ TAIL = 1.15
 
 KERNELS_PER_LAYER: dict[Bits, int] = {32: 16, 16: 16, 8: 36, 4: 16, 2: 16}
 """Kernel launches of one layer by bits: at 8 bits each of four linear maps quantizes, multiplies and scales."""
-CYCLES_PER_ELEMENT = {"channel_elements": 6.0, "attention_elements": 6.0, "ffn_elements": 8.0, "softmax_elements": 4.0}
-"""Cycles that all elementwise kernels of a layer (bias, activation, residual, norm, split, transpose, softmax)
-together take for each of these elements, from caches, with eight f32 lanes."""
+CYCLES_PER_ELEMENT = {
+    "channel_elements": 6.0,
+    "attention_elements": 6.0,
+    "ffn_elements": 8.0,
+    "softmax_elements": 4.0,
+    "received_elements": 1.0,
+    "taken_elements": 2.0,
+}
+"""Cycles that all elementwise kernels of a layer (bias, activation, residual, norm, split, transpose, softmax,
+selection) together take for each of these elements, from caches, with eight f32 lanes."""
 EIGHT_LANES = 32
 """f32 FLOP a cycle of a core with eight lanes and two multiply-adds."""
 

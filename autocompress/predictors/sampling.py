@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import ceil, log2
 
 import numpy as np
 from scipy.stats import qmc
 
-from autocompress.shape import EMBEDDING_BITS, Bits, LayerShape, ModelShape, nearest_embedding_bits
+from autocompress.shape import EMBEDDING_BITS, Bits, LayerShape, ModelShape, TokenShare, nearest_embedding_bits
 
 FFN_ALIGN = 32
 """Feed-forward neurons come in multiples of this, unless a space says otherwise."""
@@ -23,17 +23,32 @@ BLOCK_VOCABULARY = 1024
 """Of a block: its token table is sent to a board in no time."""
 DIMENSIONS = 6
 """Depth, heads, neurons, attention bits, feed-forward bits, embedding bits, around which layers vary; where there are
-several, the width of the residual stream is one more."""
+several, the width of the residual stream and the schedule of tokens are one more each."""
 
 
-def sample_shapes(
-    teacher: ModelShape,
-    count: int,
-    seed: int,
-    align: int = FFN_ALIGN,
-    bits: tuple[Bits, ...] = COMMON_BITS,
-    hidden: tuple[int, ...] = (),
-) -> tuple[ModelShape, ...]:
+@dataclass(frozen=True)
+class Variety:
+    """What shapes around a teacher may differ in, beside depth, heads and neurons.
+
+    Attributes:
+        align: Feed-forward neurons come in multiples of this, as pruning will leave them.
+        bits: Widths to draw from.
+        hidden: Widths of the residual stream to draw from; if empty, the teacher's alone.
+        tokens_keep: Shares of the tokens that reach the last layer; see ``ModelShape.with_schedule``.
+        max_tokens: Of the longest document; 0: as many as the teacher has positions.
+    """
+
+    align: int = FFN_ALIGN
+    bits: tuple[Bits, ...] = COMMON_BITS
+    hidden: tuple[int, ...] = ()
+    tokens_keep: tuple[TokenShare, ...] = ("all",)
+    max_tokens: int = 0
+
+
+USUAL = Variety()
+
+
+def sample_shapes(teacher: ModelShape, count: int, seed: int, variety: Variety = USUAL) -> tuple[ModelShape, ...]:
     """Return ``count`` different shapes that are nested within ``teacher``; equal arguments give equal shapes.
 
     First come the ``corners``, so that the range of every cost feature is covered; then a scrambled Sobol sequence
@@ -44,49 +59,44 @@ def sample_shapes(
         teacher: The largest shape.
         count: How many; as many as there are ``corners``, or more, to have all of them.
         seed: Of the sequence and of the differences between layers.
-        align: Feed-forward neurons come in multiples of this, as pruning will leave them.
-        bits: Widths to draw from.
-        hidden: Widths of the residual stream to draw from; if empty, the teacher's alone.
+        variety: What else they may differ in.
     """
-    shapes = dict.fromkeys(corners(teacher, align, bits, hidden))
-    for position, shape in enumerate(_interior(teacher, count, seed, align, tuple(sorted(bits)), hidden), 1):
+    shapes = dict.fromkeys(corners(teacher, variety))
+    for position, shape in enumerate(_interior(teacher, count, seed, variety), 1):
         if len(shapes) >= count:
             break
         shapes.setdefault(shape if position % BLOCK_EVERY else block(shape))
     return tuple(shapes)[:count]
 
 
-def candidates(
-    teacher: ModelShape,
-    count: int,
-    seed: int,
-    align: int = FFN_ALIGN,
-    bits: tuple[Bits, ...] = COMMON_BITS,
-    hidden: tuple[int, ...] = (),
-) -> tuple[ModelShape, ...]:
+def candidates(teacher: ModelShape, count: int, seed: int, variety: Variety = USUAL) -> tuple[ModelShape, ...]:
     """Return up to ``count`` whole shapes, drawn as ``sample_shapes`` draws them; give another seed for others."""
-    return tuple(dict.fromkeys(_interior(teacher, count, seed, align, tuple(sorted(bits)), hidden)))[:count]
+    return tuple(dict.fromkeys(_interior(teacher, count, seed, variety)))[:count]
 
 
-def corners(
-    teacher: ModelShape,
-    align: int = FFN_ALIGN,
-    bits: tuple[Bits, ...] = COMMON_BITS,
-    hidden: tuple[int, ...] = (),
-) -> tuple[ModelShape, ...]:
-    """Return the teacher and the narrowest shape of its depth at each width, and the smallest at the ends of ``bits``.
+def corners(teacher: ModelShape, variety: Variety = USUAL) -> tuple[ModelShape, ...]:
+    """Return the teacher and the narrowest shape of its depth at each width, and the smallest at the ends of the bits.
 
-    Of the least of ``hidden``, if it is below the teacher's, both the teacher and the smallest come at these ends too.
+    Of the least hidden width, if it is below the teacher's, both the teacher and the smallest come at these ends too;
+    and so do all of these with the token schedules at the ends, if there are any.
     They hold the least and the most of every cost feature, and most of what a linear fit can learn; the small ones
     tell what a layer costs however little it computes, twice, so that no fit hangs on one sample.
     """
-    layers = tuple(replace(layer, heads=1, ffn=min(align, layer.ffn)) for layer in teacher.layers)
+    layers = tuple(replace(layer, heads=1, ffn=min(variety.align, layer.ffn)) for layer in teacher.layers)
     narrow, smallest = replace(teacher, layers=layers), replace(teacher, layers=layers[:1])
-    widths = sorted(bits, reverse=True)
+    widths = sorted(variety.bits, reverse=True)
     wide, small = ([_at(shape, width) for width in widths] for shape in (teacher, narrow))
-    ends, least = (widths[-1], widths[0]), min(hidden, default=teacher.hidden)
+    ends, least = (widths[-1], widths[0]), min(variety.hidden, default=teacher.hidden)
     thin = [shape.with_hidden(least) for shape in (teacher, smallest) if least < teacher.hidden]
-    return (*wide, *small, *(_at(shape, width) for shape in (smallest, *thin) for width in ends))
+    # Below a share of 1 every layer but the last selects: that is the most of what selection costs.
+    shares = sorted(share for share in variety.tokens_keep if share != "all")
+    ends_of_shares = dict.fromkeys((*shares[-1:], *[share for share in shares if share < 1][-1:], *shares[:1]))
+    few = [
+        shape.with_schedule(share, variety.max_tokens or shape.positions)
+        for share in ends_of_shares
+        for shape in (teacher, smallest, *thin)
+    ]
+    return (*wide, *small, *(_at(shape, width) for shape in (smallest, *thin, *few) for width in ends))
 
 
 def block(shape: ModelShape) -> ModelShape:
@@ -104,27 +114,30 @@ def _at(teacher: ModelShape, bits: Bits) -> ModelShape:
     return replace(teacher, layers=layers, embedding_bits=nearest_embedding_bits(bits))
 
 
-def _interior(
-    teacher: ModelShape, count: int, seed: int, align: int, bits: tuple[Bits, ...], hidden: tuple[int, ...]
-) -> Iterator[ModelShape]:
-    streams = sorted(hidden) or [teacher.hidden]
-    dimensions = DIMENSIONS + (len(streams) > 1)
+def _interior(teacher: ModelShape, count: int, seed: int, variety: Variety) -> Iterator[ModelShape]:
+    bits, streams = tuple(sorted(variety.bits)), sorted(variety.hidden) or [teacher.hidden]
+    shares, tokens = variety.tokens_keep, variety.max_tokens or teacher.positions
+    several = [len(streams) > 1, len(shares) > 1]
     # Twice as many points as asked for: small teachers have shapes that come up more than once.
-    sequence = qmc.Sobol(dimensions, seed=seed).random_base2(ceil(log2(max(2, 2 * count))))
+    sequence = qmc.Sobol(DIMENSIONS + sum(several), seed=seed).random_base2(ceil(log2(max(2, 2 * count))))
     rng = np.random.default_rng(seed)
     tables = [table for table in EMBEDDING_BITS if table in bits]
 
     def width(share: float) -> Bits:
         return _bits(share, bits, rng)
 
-    for depth, heads, ffn, attention, feed_forward, embedding, *stream in sequence.tolist():
+    for depth, heads, ffn, attention, feed_forward, embedding, *others in sequence.tolist():
         kept = np.linspace(0, len(teacher.layers) - 1, 1 + int(depth * len(teacher.layers))).round().astype(int)
         layers = tuple(
-            _layer(teacher.layers[index], heads, ffn, (width(attention), width(feed_forward)), rng, align)
+            _layer(teacher.layers[index], heads, ffn, (width(attention), width(feed_forward)), rng, variety.align)
             for index in kept
         )
         shape = replace(teacher, layers=layers, embedding_bits=tables[int(embedding * len(tables))])
-        yield shape.with_hidden(streams[int(sum(stream) * len(streams))])
+        # One more dimension each for those of which there are several.
+        rest = iter(others)
+        stream, share = (next(rest) if chosen else 0.0 for chosen in several)
+        shape = shape.with_hidden(streams[int(stream * len(streams))])
+        yield shape.with_schedule(shares[int(share * len(shares))], tokens)
 
 
 def _layer(

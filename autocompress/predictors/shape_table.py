@@ -82,6 +82,21 @@ class ShapeTable(Sequence[ModelShape]):
         frames = tuple(replace(teacher, layers=(), embedding_bits=width) for width in bits)
         return cls(frames, frame_codes.astype(np.intp), tuple(LayerShape(*value) for value in values), layer_codes)
 
+    def kinds(self, tokens: int) -> tuple[list[tuple[LayerShape, int]], Codes]:
+        """Return layers with how many of ``tokens`` tokens reach them, and which each shape has, as ``layer_codes``."""
+        if not any(layer.most_tokens for layer in self.layers):
+            return [(layer, tokens) for layer in self.layers], self.layer_codes
+        most = np.array([*(layer.passes_on(tokens) for layer in self.layers), tokens])  # The last is of absent layers.
+        left = np.minimum.accumulate(most[self.layer_codes], axis=1)
+        reaching = np.column_stack([np.full(len(self), tokens), left[:, :-1]])
+        present = self.layer_codes != ABSENT
+        columns = self.layer_codes[present], reaching[present]
+        numbers, firsts = _distinct(columns)
+        codes = np.full(self.layer_codes.shape, ABSENT, np.intp)
+        codes[present] = numbers
+        pairs = zip(*(column[firsts].tolist() for column in columns), strict=True)
+        return [(self.layers[code], count) for code, count in pairs], codes
+
     def __len__(self) -> int:
         return len(self.frame_codes)
 

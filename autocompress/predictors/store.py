@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from autocompress.errors import StorageError
-from autocompress.predictors.features import BOUNDED
+from autocompress.predictors.features import FEATURES
 from autocompress.predictors.fit import fit
 from autocompress.predictors.predictor import FittedPredictor, read_samples
 
@@ -40,8 +40,8 @@ def load(path: Path) -> FittedPredictor:
     """Read what ``save`` wrote.
 
     Raises:
-        StorageError: The file is missing, no predictor, damaged, of another format version, or fitted on other
-            features than this version counts.
+        StorageError: The file is missing, no predictor, damaged, of another format version, or fitted on features that
+            this version does not count.
     """
     again = "Profile the device again (autocompress profile), or restore the file."
     try:
@@ -58,11 +58,11 @@ def load(path: Path) -> FittedPredictor:
             next_step=again,
         )
     try:
-        fitted = set(data["ranges"])
-        if not fitted.issuperset(BOUNDED):
+        read = {name for figure in data.get("figures", {}).values() for name in figure["names"]}
+        if not read.issubset(FEATURES):
             raise StorageError(
                 f"The predictor {path} was fitted by another version of AutoCompress, on other features.",
-                right=f"This version also counts {', '.join(name for name in BOUNDED if name not in fitted)}.",
+                right=f"This version does not count {', '.join(sorted(read.difference(FEATURES)))}.",
                 next_step=again,
             )
         return _refit(data) if version == REFITTED_VERSION else FittedPredictor.from_dict(data)

@@ -32,18 +32,23 @@ def frame_work(frame: ModelShape, tokens: int, hardware: Hardware) -> Counts:
 
 
 def layer_work(layer: LayerShape, hidden: int, tokens: int, hardware: Hardware) -> Counts:
-    """Count one layer."""
+    """Count one layer that ``tokens`` tokens reach; one that passes on a single token is taken to be the last."""
+    left = layer.passes_on(tokens)
     yield "layers", 1.0
     yield from _gemm(tokens, hidden, 3 * layer.attention, layer.attention_bits, hardware)
-    yield from _gemm(tokens, layer.attention, hidden, layer.attention_bits, hardware)
-    yield from _gemm(tokens, hidden, layer.ffn, layer.ffn_bits, hardware)
-    yield from _gemm(tokens, layer.ffn, hidden, layer.ffn_bits, hardware)
+    yield from _gemm(left, layer.attention, hidden, layer.attention_bits, hardware)
+    yield from _gemm(left, hidden, layer.ffn, layer.ffn_bits, hardware)
+    yield from _gemm(left, layer.ffn, hidden, layer.ffn_bits, hardware)
+    if 1 < left < tokens:
+        yield "selections", 1.0
+        yield "received_elements", layer.heads * tokens * tokens
+        yield "taken_elements", left * (hidden + layer.attention)
     yield "attention_macs", 2 * tokens * tokens * layer.attention
     yield "softmax_elements", layer.heads * tokens * tokens
     yield "heads", layer.heads
-    yield "channel_elements", tokens * hidden
+    yield "channel_elements", left * hidden
     yield "attention_elements", tokens * layer.attention
-    yield "ffn_elements", tokens * layer.ffn
+    yield "ffn_elements", left * layer.ffn
     for name, spec in weight_specs(ModelShape("", 1, 1, hidden, hidden, (layer,), 1)).items():
         if name.startswith("layers."):
             yield from _bytes(name, spec, 32)

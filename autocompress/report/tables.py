@@ -108,7 +108,7 @@ def parity(rows: Sequence[ParityRow]) -> Html:
         cells = (
             artifact.engine,
             _mark(artifact.passed),
-            f"{artifact.max_abs_logit_diff:.2e}",
+            f"{artifact.max_abs_logit_diff:.2e}" + (f" ({artifact.beyond} beyond)" if artifact.beyond else ""),
             f"{artifact.tolerance:.0e}",
             percent(artifact.argmax_agreement, 2),
             percent(artifact.torch_score, 2),

@@ -217,6 +217,7 @@ class ParityRow:
         torch_score: Score of the torch student (0 to 1).
         artifact_score: Score of the artifact on the same examples (0 to 1).
         passed: Whether the parity gate let it through.
+        beyond: Inputs that differ more than allowed, which a few may where tokens are selected.
     """
 
     engine: str
@@ -226,6 +227,7 @@ class ParityRow:
     torch_score: float
     artifact_score: float
     passed: bool
+    beyond: int = 0
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,10 @@ from autocompress.boards.remote import RemoteRunner
 from autocompress.devices.load import load_profile
 from autocompress.pipeline.bench import Bench
 from autocompress.pipeline.profiling import profile_device
+from autocompress.predictors.sampling import Variety
 from autocompress.shape import LayerShape, ModelShape
 
-SAMPLES, TOKENS, ALIGN = 9, 8, 16
+SAMPLES, TOKENS, VARIETY = 9, 8, Variety(align=16)
 PATIENCE = Patience(pauses_s=(0.5,) * 12)
 
 
@@ -25,7 +26,7 @@ def main(name: str, place: str, layers: str) -> None:
     connection = Connection(name, Direct(parse_place(place)), PATIENCE)
     with RemoteRunner(connection, name, keeps=1) as runner:
         bench = Bench(runner, profile.tvm_target)
-        size = {"samples": SAMPLES, "tokens": TOKENS, "align": ALIGN}
+        size = {"samples": SAMPLES, "tokens": TOKENS, "variety": VARIETY}
         profile_device(profile, teacher(int(layers)), engines=("onnxruntime",), bench=bench, **size)
 
 

@@ -12,7 +12,7 @@ import pytest
 from autocompress.predictors.sampling import sample_shapes
 from autocompress.shape import ModelShape
 from tests.boards.agents import surroundings, wait_until
-from tests.boards.far_profile import ALIGN, SAMPLES, teacher
+from tests.boards.far_profile import SAMPLES, VARIETY, teacher
 
 PROJECT = Path(__file__).parents[2]
 LAYERS = {"first": 2, "second": 3}
@@ -52,7 +52,7 @@ def test_two_profiles_at_once_hold_their_own_samples_each_once(fresh, tmp_path, 
         found = samples(home)
         assert [one for one in found if one["measurement"]["device"] != user] == []
         shapes = [ModelShape.from_dict(one["shape"]) for one in found]
-        asked = sample_shapes(teacher(LAYERS[user]), SAMPLES, 0, ALIGN)
+        asked = sample_shapes(teacher(LAYERS[user]), SAMPLES, 0, VARIETY)
         assert shapes[: len(asked)] == list(asked)
         disturbed = shapes[len(asked) :]  # Those are measured again, at the end.
         assert set(disturbed) <= set(asked)

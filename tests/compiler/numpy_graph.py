@@ -47,6 +47,9 @@ class NumpyGraph:
         return y if activation is None else ACTIVATIONS[activation](y)
 
     def attention(self, qkv, heads, head_width):
+        return self.attention_received(qkv, heads, head_width)[0]
+
+    def attention_received(self, qkv, heads, head_width):
         batch, tokens, _ = qkv.shape
         q, k, v = (
             part.reshape(batch, tokens, heads, head_width).transpose(0, 2, 1, 3) for part in np.split(qkv, 3, axis=-1)
@@ -54,8 +57,20 @@ class NumpyGraph:
         scores = q @ k.transpose(0, 1, 3, 2) / np.sqrt(head_width)
         scores = scores + np.where(self.mask == 0, -3.0e38, 0.0)[:, None, None, :]
         shares = np.exp(scores - scores.max(-1, keepdims=True))
-        mixed = shares / shares.sum(-1, keepdims=True) @ v
-        return mixed.transpose(0, 2, 1, 3).reshape(batch, tokens, heads * head_width)
+        shares = shares / shares.sum(-1, keepdims=True)
+        others = (self.mask != 0)[:, :, None] & ~np.eye(tokens, dtype=bool)  # Real tokens that look, at others.
+        received = np.einsum("bhij,bij->bj", shares, others)
+        return (shares @ v).transpose(0, 2, 1, 3).reshape(batch, tokens, heads * head_width), received
+
+    def most_significant(self, received, most):
+        ranked = np.where(self.mask == 0, -1.0, received)
+        ranked[:, 0] = np.inf
+        places = np.argsort(-ranked, axis=1, kind="stable")[:, :most]
+        self.mask = np.take_along_axis(self.mask, places, 1)
+        return places
+
+    def take(self, x, places):
+        return np.take_along_axis(x, places[:, :, None], 1)
 
     def add(self, x, y):
         return x + y

@@ -1,6 +1,7 @@
 """The contract of the compiler: every engine computes the graph that the float64 reference computes."""
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,15 +16,15 @@ from autocompress.engines import ENGINES, open_artifact
 from autocompress.shape import BITS, LayerShape, ModelShape, nearest_embedding_bits
 from tests.compiler.numpy_graph import reference
 
-LAYERS = st.builds(LayerShape, heads=st.integers(1, 3), head_width=st.sampled_from([3, 8, 20]), ffn=st.integers(1, 70))
+LAYERS = st.builds(LayerShape, heads=st.integers(1, 3), head_width=st.sampled_from([3, 8, 20]), ffn=st.integers(1, 70),
+                   most_tokens=st.sampled_from([0, 1, 2, 9, 40]))  # fmt: skip
 
 
 @st.composite
 def cases(draw, bits):
     """Return a shape, ids and a mask in which every sequence but the first has padding of its own."""
     layers = tuple(
-        LayerShape(layer.heads, layer.head_width, layer.ffn, bits, bits)
-        for layer in draw(st.lists(LAYERS, min_size=1, max_size=2))
+        replace(layer, attention_bits=bits, ffn_bits=bits) for layer in draw(st.lists(LAYERS, min_size=1, max_size=2))
     )
     hidden = draw(st.integers(8, 50))
     shape = ModelShape(

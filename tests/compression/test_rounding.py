@@ -93,7 +93,7 @@ def test_blocks_of_rows_are_rounded_each_for_their_own_inputs():
 
 @pytest.mark.parametrize("rounding", WAYS)
 def test_layers_that_pass_on_fewer_tokens_are_rounded_for_those(rounding):
-    """A schedule that drops nothing rounds as none does; one that drops most tokens rounds otherwise, from layer 0 on."""
+    """A schedule that drops nothing rounds as none does; one that drops most tokens rounds otherwise, from there on."""
     plain, loose, tight = (tiny_model("bert") for _ in range(3))
     adapter_of(loose).select_tokens(loose, (39, 39, 39))
     adapter_of(tight).select_tokens(tight, (2, 2, 1))

@@ -21,7 +21,7 @@ SPACE = Space(depth=(1, 2, 3), depth_selection=("uniform", "dynabert", "replace_
               layer_orders={"replace_one": (1, 2, 0)}, hidden_keep=(0.14, 0.54, 0.77, 1.0), heads_keep=(0.2, 0.5, 1.0),
               ffn_keep=(0.1, 0.37, 0.81, 1.0), attention_bits=BITS, ffn_bits=BITS,
               embedding_bits=EMBEDDING_BITS, align=1, distill_steps=1, vocabulary_keep=(0.7, 1.0),
-              embedding_rank=(0, 9, 33))  # fmt: skip
+              embedding_rank=(0, 9, 33), tokens_keep=("all", 1.0, 0.4, 0.05), max_tokens=64)  # fmt: skip
 
 
 class Drawn:

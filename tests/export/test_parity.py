@@ -5,7 +5,7 @@ import pytest
 
 from autocompress.compiler.graph import emit, random_weights, round_bf16
 from autocompress.errors import ParityError
-from autocompress.export.parity import BF16_ERROR, Tolerance, allow_bf16, compare, gate
+from autocompress.export.parity import BF16_ERROR, Tolerance, allow_bf16, allow_swaps, compare, gate
 from autocompress.shape import LayerShape, ModelShape
 from tests.compiler.numpy_graph import NumpyGraph, reference
 
@@ -57,6 +57,28 @@ def test_logits_that_are_no_numbers_fail():
 def test_agreement_counts_equal_answers():
     flipped = [int(np.argmax(LOGITS[i] * [[-1, -1, -1]])) == int(np.argmax(LOGITS[i])) for i in LOGITS]
     assert found(lambda ids, mask: -student(ids, mask)).argmax_agreement == np.mean(flipped)
+
+
+def test_where_rounding_may_choose_other_tokens_one_document_in_sixteen_may_differ():
+    layers = tuple(replace(layer, attention_bits=8, ffn_bits=8) for layer in SHAPE.layers)
+    selecting = replace(SHAPE, layers=layers).with_schedule(0.5, 16)
+    tolerance = allow_swaps(TOLERANCE, selecting)
+    for same in (replace(SHAPE, layers=layers), replace(SHAPE, layers=layers).with_schedule(1.0, 16)):
+        assert allow_swaps(TOLERANCE, same) == TOLERANCE
+    inputs = [(np.array([[place]]), np.ones((1, 1), np.int64)) for place in range(32)]
+
+    def logits(ids, mask):
+        return np.array([[1.0, -1.0]], np.float32)
+
+    def parity(wrong, by=1.0):
+        def artifact(ids, mask):
+            return logits(ids, mask) + (by if ids[0, 0] < wrong else 0.0)
+
+        return compare("tvm", logits, artifact, inputs, scores=(0.9, 0.9), tolerance=tolerance)
+
+    assert [parity(wrong).beyond for wrong in (0, 2, 3)] == [0, 2, 3]
+    assert [parity(wrong).passed for wrong in (0, 2, 3)] == [True, True, False]
+    assert not parity(1, by=np.inf).passed
 
 
 def test_the_error_of_bfloat16_is_the_one_of_values_of_every_size():

@@ -14,12 +14,13 @@ from autocompress.pipeline.calibration import predictor_for
 from autocompress.pipeline.known import HOST, best_known, widths
 from autocompress.pipeline.profiling import profile_device
 from autocompress.predictors.predictor import FittedPredictor
-from autocompress.predictors.sampling import COMMON_BITS, corners
+from autocompress.predictors.sampling import COMMON_BITS, Variety, corners
 from autocompress.profiling.timing import Timing
 from autocompress.shape import BITS, LayerShape, ModelShape
 
 TEACHER = ModelShape("bert", 60, 16, 32, 32, (LayerShape(4, 8, 64),) * 3, 2)
 SAMPLES, TOKENS = 12, 8
+FINE = Variety(align=16)
 
 
 class ByFormula:
@@ -61,7 +62,7 @@ def host() -> DeviceProfile:
 
 
 def predictor(profile: DeviceProfile, teacher: ModelShape = TEACHER, told=lambda *args: None, **other):
-    size = {"threads": 1, "tokens": TOKENS, "samples": SAMPLES, "align": 16, **other}
+    size = {"threads": 1, "tokens": TOKENS, "samples": SAMPLES, "variety": FINE, **other}
     return predictor_for(profile, teacher, engine="onnxruntime", progress=told, **size)
 
 
@@ -139,7 +140,7 @@ def test_a_board_that_was_never_measured_gets_its_roofline_and_nothing_runs(host
 def test_a_board_to_which_a_bench_leads_is_calibrated_once_and_then_known():
     board = load_profile("raspberry-pi-4")
     bench = Bench(ByFormula(board.name), board.tvm_target)
-    size = {"threads": 1, "tokens": TOKENS, "samples": SAMPLES, "align": 16, "bench": bench}
+    size = {"threads": 1, "tokens": TOKENS, "samples": SAMPLES, "variety": FINE, "bench": bench}
     made = predictor_for(board, TEACHER, engine="onnxruntime", **size)
     assert made.predict(TEACHER, TOKENS).calibrated and ByFormula.runs == SAMPLES
     predictor_for(board, TEACHER, engine="onnxruntime", **size)
@@ -153,7 +154,7 @@ def test_a_calibration_of_a_board_that_was_interrupted_goes_on():
 
     board = load_profile("raspberry-pi-4")
     bench = Bench(ByFormula(board.name), board.tvm_target)
-    size = {"threads": 1, "tokens": TOKENS, "samples": SAMPLES, "align": 16, "bench": bench}
+    size = {"threads": 1, "tokens": TOKENS, "samples": SAMPLES, "variety": FINE, "bench": bench}
     with pytest.raises(KeyboardInterrupt):
         predictor_for(board, TEACHER, engine="onnxruntime", progress=interrupted, **size)
     predictor_for(board, TEACHER, engine="onnxruntime", resume=True, **size)
@@ -176,7 +177,7 @@ def test_widths_are_measured_only_where_they_are_asked_for(host):
     sixteen = replace(TEACHER, layers=(replace(TEACHER.layers[0], ffn_bits=16), *TEACHER.layers[1:]))
     with pytest.raises(OutOfRangeError, match="_16 = "):
         predictor(host).predict(sixteen, TOKENS)
-    knows = predictor(host, bits=(16, *COMMON_BITS))
+    knows = predictor(host, variety=replace(FINE, bits=(16, *COMMON_BITS)))
     assert ByFormula.runs == 2 * SAMPLES
     assert knows.predict(sixteen, TOKENS).calibrated
     assert not any(layer.ffn_bits == 2 for sample in knows.samples for layer in sample.shape.layers)
@@ -188,17 +189,30 @@ def test_several_widths_of_the_stream_are_measured_where_they_are_asked_for(host
     narrow = TEACHER.with_hidden(20)
     with pytest.raises(OutOfRangeError, match="hidden = 20"):
         predictor(host).predict(narrow, TOKENS)
-    knows = predictor(host, hidden=(16, 32))
+    knows = predictor(host, variety=replace(FINE, hidden=(16, 32)))
     assert ByFormula.runs == 2 * SAMPLES
     assert {sample.shape.hidden for sample in knows.samples} == {16, 32}
     assert knows.predict(narrow, TOKENS).calibrated
-    predictor(host, hidden=(24, 32))
+    predictor(host, variety=replace(FINE, hidden=(24, 32)))
     assert ByFormula.runs == 2 * SAMPLES
 
 
+def test_token_schedules_are_measured_where_they_are_asked_for(host):
+    variety = replace(FINE, tokens_keep=("all", 1.0, 0.25), max_tokens=TOKENS)
+    few = replace(TEACHER, layers=TEACHER.layers[:2]).with_schedule(0.25, TOKENS)
+    with pytest.raises(OutOfRangeError, match="which this predictor never saw"):
+        predictor(host).predict(few, TOKENS)
+    knows = predictor(host, variety=variety)
+    assert {sample.shape for sample in knows.samples} >= set(corners(TEACHER, variety))
+    assert {sample.shape.layers[-1].most_tokens for sample in knows.samples} >= {0, 1}
+    assert knows.predict(few, TOKENS).calibrated
+    assert knows.predict(TEACHER, TOKENS).calibrated
+
+
 def test_all_corners_are_measured_however_few_samples_are_asked_for(host):
-    made = profile_device(host, TEACHER, engines=["onnxruntime"], tokens=TOKENS, samples=9, bits=BITS)["onnxruntime"]
-    assert {sample.shape for sample in made.samples} >= set(corners(TEACHER, bits=BITS))
+    every = Variety(bits=BITS)
+    made = profile_device(host, TEACHER, engines=["onnxruntime"], tokens=TOKENS, samples=9, variety=every)
+    assert {sample.shape for sample in made["onnxruntime"].samples} >= set(corners(TEACHER, every))
 
 
 def test_widths_are_the_common_ones_and_those_asked_for():
@@ -213,7 +227,7 @@ def test_a_profiling_that_was_interrupted_takes_only_what_is_missing(host, monke
         if done == 5:
             raise KeyboardInterrupt
 
-    settings = {"engines": ["onnxruntime"], "threads": 1, "tokens": TOKENS, "samples": SAMPLES, "align": 16}
+    settings = {"engines": ["onnxruntime"], "threads": 1, "tokens": TOKENS, "samples": SAMPLES, "variety": FINE}
     with pytest.raises(KeyboardInterrupt):
         profile_device(host, TEACHER, **settings, progress=interrupted)
     assert ByFormula.runs == 5
@@ -226,7 +240,7 @@ def test_a_profiling_that_was_interrupted_takes_only_what_is_missing(host, monke
 def test_a_board_is_measured_by_its_runner_and_compiled_for_its_target(host):
     board = load_profile("raspberry-pi-4")
     bench = Bench(ByFormula(board.name), board.tvm_target)
-    settings = {"engines": ["onnxruntime"], "threads": 1, "tokens": TOKENS, "samples": SAMPLES, "align": 16}
+    settings = {"engines": ["onnxruntime"], "threads": 1, "tokens": TOKENS, "samples": SAMPLES, "variety": FINE}
     made = profile_device(board, TEACHER, **settings, bench=bench)["onnxruntime"]
     assert made.device == board.name
     assert predictor(board).predict(TEACHER, TOKENS).calibrated

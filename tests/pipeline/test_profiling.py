@@ -15,14 +15,15 @@ from autocompress.pipeline.campaign import KEPT_BACK
 from autocompress.pipeline.known import HOST, best_known
 from autocompress.pipeline.profiling import POOL_SEED, profile_device
 from autocompress.predictors.acquisition import POOL
-from autocompress.predictors.sampling import BLOCK_VOCABULARY, block, candidates, corners, sample_shapes
+from autocompress.predictors.sampling import BLOCK_VOCABULARY, Variety, block, candidates, corners, sample_shapes
 from autocompress.predictors.store import load
 from autocompress.profiling.sustained import Interval, Sustained
 from autocompress.profiling.timing import Timing
 from autocompress.shape import LayerShape, ModelShape
 
 TEACHER = ModelShape("bert", 60, 16, 32, 32, (LayerShape(4, 8, 64),) * 3, 2)
-CORNERS = len(corners(TEACHER, 16))
+FINE = Variety(align=16)
+CORNERS = len(corners(TEACHER, FINE))
 TOKENS = 8
 LASTING = Sustained(120.0, (Interval(0.0, 10.0, 100), Interval(119.0, 12.0, 83)))
 
@@ -71,7 +72,7 @@ def home(monkeypatch, tmp_path):
 
 
 def profiled(device: Device, *engines: str, profile=None, teacher=TEACHER, **settings):
-    asked = {"engines": engines or ("onnxruntime",), "tokens": TOKENS, "align": 16, "tune": "off", **settings}
+    asked = {"engines": engines or ("onnxruntime",), "tokens": TOKENS, "variety": FINE, "tune": "off", **settings}
     asked |= {} if "tvm" in asked["engines"] else {"tune": None}
     profile = profile or load_profile(HOST)
     return profile_device(profile, teacher, bench=Bench(device), clock=device.clock, **asked)
@@ -198,11 +199,11 @@ def test_every_fourth_shape_after_the_corners_is_chosen_by_what_it_is_expected_t
     large = replace(TEACHER, vocabulary=BLOCK_VOCABULARY + 1)
     samples = profiled(Device(), teacher=large, samples=CORNERS + 8)["onnxruntime"].samples
     fourth = [samples[CORNERS + 3], samples[CORNERS + 7]]
-    fixed = sample_shapes(large, CORNERS + 8, 0, 16)
+    fixed = sample_shapes(large, CORNERS + 8, 0, FINE)
     assert [each.shape for each in samples if each not in fourth] == [
         shape for shape in fixed if shape not in (fixed[CORNERS + 3], fixed[CORNERS + 7])
     ]
-    pool = candidates(large, POOL, POOL_SEED, 16)
+    pool = candidates(large, POOL, POOL_SEED, FINE)
     assert all(each.shape in (*pool, *map(block, pool)) for each in fourth)
     assert [each.drawn for each in samples] == [False] * CORNERS + ([True] * 3 + [False]) * 2
 

@@ -38,6 +38,8 @@ FACTORISED = replace(
     embedding_bits=16,
     embedding_rank=8,
 )
+SELECTING = replace(SHAPE, layers=tuple(replace(layer, most_tokens=most) for layer, most in
+                                        zip(SHAPE.layers, (20, 6, 1), strict=True)))  # fmt: skip
 
 
 class Counting:
@@ -80,6 +82,22 @@ class Counting:
         self.totals["heads"] += heads
         return heads * head_width
 
+    def attention_received(self, qkv, heads, head_width):
+        self.received = heads * self.tokens * self.tokens
+        return self.attention(qkv, heads, head_width), heads
+
+    def most_significant(self, received, most):
+        if most < self.tokens:
+            self.totals["selections"] += 1
+            self.totals["received_elements"] += self.received
+        self.taken = most < self.tokens
+        self.rows = self.tokens = min(most, self.tokens)
+        return self.tokens
+
+    def take(self, x, places):
+        self.totals["taken_elements"] += self.taken * places * x
+        return x
+
     def add(self, x, y):
         assert x == y
         return x
@@ -89,7 +107,7 @@ class Counting:
         return x
 
 
-@pytest.mark.parametrize("shape", [SHAPE, FACTORISED], ids=["plain", "factorised"])
+@pytest.mark.parametrize("shape", [SHAPE, FACTORISED, SELECTING], ids=["plain", "factorised", "selecting"])
 @pytest.mark.parametrize("tokens", [1, 7, 40])
 def test_the_columns_count_what_the_encoder_graph_does(shape, tokens):
     graph = Counting(shape, tokens)
@@ -98,6 +116,17 @@ def test_the_columns_count_what_the_encoder_graph_does(shape, tokens):
     for name, total in graph.totals.items():
         if total:
             assert row[name] == total, name
+
+
+def test_a_layer_that_fewer_tokens_reach_costs_less_and_maps_on_other_rows_are_other_code():
+    names = ("gemm_macs_4", "selections", "kernels_32")
+    few, all_tokens = (columns(features(shape, 40), names) for shape in (SELECTING, SHAPE))
+    # The second layer reads 20 tokens and passes on 6.
+    maps = 20 * 48 * 48 + 6 * (16 * 48 + 2 * 48 * 32)
+    assert few.tolist() == [maps, 2, all_tokens[2]]
+    alike = replace(SELECTING, layers=SELECTING.layers[1:2] * 2)
+    # Attention of 40 tokens and of 6, and one feed-forward block of 6: three blocks of two maps each, and not two.
+    assert [float(columns(features(alike, tokens), ("kernels_4",))[0]) for tokens in (40, 6)] == [6, 4]
 
 
 def test_a_feature_that_the_graph_has_not_is_zero():
@@ -150,6 +179,7 @@ def test_activations_of_unlike_layers_are_off_by_less_than_a_hundredth_of_the_me
             for _ in range(rng.integers(1, 9))
         )
         shape = ModelShape("bert", 30522, 512, 256, 256, layers, 2)
+        shape = shape.with_schedule(rng.choice([0.2, 1.0]), 128) if rng.random() < 0.5 else shape
         planned = planned_bytes(shape, 128, NOMINAL.machine)
         row = dict(zip(FEATURES, features(shape, 128), strict=True))
         whole = process_bytes + row["weight_bytes"] + planned
@@ -162,7 +192,12 @@ def test_layers_after_the_widest_take_its_storage_again():
 
 
 def test_many_shapes_make_one_array_of_the_same_rows():
-    shapes = [SHAPE, replace(SHAPE, layers=SHAPE.layers[:1])]
+    shapes = [
+        SHAPE,
+        replace(SHAPE, layers=SHAPE.layers[:1]),
+        SELECTING,
+        replace(SELECTING, layers=SELECTING.layers[1:]),
+    ]
     many = features_many(shapes, 8)
     assert np.array_equal(many, [features(shape, 8) for shape in shapes])
     assert features_many([], 8).shape == (0, len(FEATURES))

@@ -10,7 +10,7 @@ from autocompress.cost import LIMITS, Measurement
 from autocompress.errors import OutOfRangeError
 from autocompress.predictors.figure import Figure
 from autocompress.predictors.predictor import FIGURES, Sample
-from autocompress.predictors.sampling import COMMON_BITS, corners, sample_shapes
+from autocompress.predictors.sampling import COMMON_BITS, Variety, corners, sample_shapes
 from autocompress.predictors.shape_table import ShapeTable
 from tests.predictors.synthetic import TAIL, TEACHER, TOKENS, fitted, fresh_shapes, sample, samples, true_bytes, true_ms
 
@@ -112,7 +112,7 @@ def test_a_width_that_no_sample_had_is_refused_and_one_that_some_had_is_not(bits
         bits = 16
     with pytest.raises(OutOfRangeError, match=f"_{bits} = "):
         fitted().predict(asked(bits), TOKENS)
-    shapes = sample_shapes(TEACHER, 24, 0, bits=(bits, *COMMON_BITS))
+    shapes = sample_shapes(TEACHER, 24, 0, Variety(bits=(bits, *COMMON_BITS)))
     knows = fitted([sample(shape) for shape in shapes])
     assert knows.predict(asked(bits), TOKENS).latency_p50_ms.value == pytest.approx(true_ms(asked(bits)), rel=0.15)
 

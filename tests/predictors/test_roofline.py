@@ -7,7 +7,7 @@ import pytest
 from autocompress.errors import UnsupportedError
 from autocompress.predictors.features import columns, features
 from autocompress.predictors.roofline import EFFICIENCY, LABEL, LATENCY_FACTORS, Peak, Roofline
-from autocompress.predictors.sampling import corners
+from autocompress.predictors.sampling import Variety, corners
 from autocompress.shape import BITS
 from tests.predictors.synthetic import TEACHER, TOKENS, true_bytes
 
@@ -70,7 +70,7 @@ def test_four_bits_gain_from_fast_int8_but_less_than_eight(engine):
 @pytest.mark.parametrize("engine", EFFICIENCY)
 def test_sixteen_bits_cost_the_arithmetic_of_floats_and_two_bits_that_of_integers(engine):
     board = replace(with_peak(bandwidth_gb_s=1000.0), engine=engine)
-    wide, half, int8, int4, int2 = corners(TEACHER, bits=BITS)[:5]
+    wide, half, int8, int4, int2 = corners(TEACHER, Variety(bits=BITS))[:5]
     assert latency(board, half) == pytest.approx(latency(board, wide))
     assert latency(board, int8) < latency(board, int4) <= latency(board, int2)
 
@@ -91,7 +91,7 @@ def test_onnxruntime_holds_sixteen_bit_weights_as_floats_and_tvm_as_they_are():
 
 
 def test_size_is_known_and_memory_holds_the_weights_and_the_process():
-    for shape in corners(TEACHER, bits=BITS):
+    for shape in corners(TEACHER, Variety(bits=BITS)):
         cost = BOARD.predict(shape, TOKENS)
         assert cost.size_bytes.low <= true_bytes(shape) + 2500 * len(shape.layers) <= cost.size_bytes.high
         assert cost.peak_memory_bytes.value > EFFICIENCY["onnxruntime"].process_bytes + true_bytes(shape) / 2

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from autocompress.predictors.features import BOUNDED, columns, features, features_many
-from autocompress.predictors.sampling import COMMON_BITS, FFN_ALIGN, corners, sample_shapes
+from autocompress.predictors.sampling import COMMON_BITS, FFN_ALIGN, Variety, corners, sample_shapes
 from autocompress.shape import BITS, LayerShape, nearest_embedding_bits
 from tests.predictors.synthetic import TEACHER, TOKENS
 
@@ -39,10 +39,12 @@ def test_the_teacher_comes_first_and_the_corners_with_it():
     assert min(len(shape.layers) for shape in corners(TEACHER)) == 1
 
 
+@pytest.mark.parametrize("shares", [("all",), ("all", 1.0, 0.5, 0.1), (0.3,)])
 @pytest.mark.parametrize("hidden", [(), (40, 72, 128)])
 @pytest.mark.parametrize("bits", [COMMON_BITS, BITS])
-def test_no_shape_within_the_teacher_is_outside_the_range_of_the_corners(bits, hidden):
-    ends = columns(features_many(corners(TEACHER, bits=bits, hidden=hidden), TOKENS), BOUNDED)
+def test_no_shape_within_the_teacher_is_outside_the_range_of_the_corners(bits, hidden, shares):
+    variety = Variety(bits=bits, hidden=hidden, tokens_keep=shares, max_tokens=TOKENS)
+    ends = columns(features_many(corners(TEACHER, variety), TOKENS), BOUNDED)
     rng = np.random.default_rng(0)
     for _ in range(300):
         layers = tuple(
@@ -58,6 +60,7 @@ def test_no_shape_within_the_teacher_is_outside_the_range_of_the_corners(bits, h
         table = nearest_embedding_bits(bits[rng.integers(len(bits))])
         stream = int(rng.choice(hidden or (TEACHER.hidden,)))
         shape = replace(TEACHER, layers=layers, embedding_bits=table).with_hidden(stream)
+        shape = shape.with_schedule(shares[rng.integers(len(shares))], TOKENS)
         row = columns(features(shape, TOKENS), BOUNDED)
         outside = (row < ends.min(axis=0)) | (row > ends.max(axis=0))
         assert not outside.any(), np.array(BOUNDED)[outside]
@@ -65,7 +68,7 @@ def test_no_shape_within_the_teacher_is_outside_the_range_of_the_corners(bits, h
 
 @pytest.mark.parametrize("bits", [COMMON_BITS, (2, *COMMON_BITS), BITS, BITS[::-1]])
 def test_every_depth_and_the_widths_asked_for_come_up(bits):
-    shapes = sample_shapes(TEACHER, 48, 0, bits=bits)
+    shapes = sample_shapes(TEACHER, 48, 0, Variety(bits=bits))
     assert set(Counter(len(shape.layers) for shape in shapes)) == {1, 2, 3, 4}
     assert {shape.embedding_bits for shape in shapes} == set(bits) - {2}
     for part in ("attention_bits", "ffn_bits"):
@@ -75,15 +78,22 @@ def test_every_depth_and_the_widths_asked_for_come_up(bits):
 
 
 def test_widths_of_the_stream_come_up_where_there_are_several_and_change_nothing_where_there_are_none():
-    shapes = sample_shapes(TEACHER, 64, 0, hidden=(96, 64, 128))
+    shapes = sample_shapes(TEACHER, 64, 0, Variety(hidden=(96, 64, 128)))
     assert {shape.hidden for shape in shapes[len(corners(TEACHER)) :]} == {64, 96, 128}
     assert all(shape.embedding == shape.hidden for shape in shapes)
-    assert sample_shapes(TEACHER, 64, 0, hidden=(TEACHER.hidden,)) == sample_shapes(TEACHER, 64, 0)
+    assert sample_shapes(TEACHER, 64, 0, Variety(hidden=(TEACHER.hidden,))) == sample_shapes(TEACHER, 64, 0)
+
+
+def test_schedules_come_up_where_there_are_several_and_change_nothing_where_there_are_none():
+    shapes = sample_shapes(TEACHER, 64, 0, Variety(tokens_keep=("all", 1.0, 0.25), max_tokens=TOKENS))
+    kept = {tuple(layer.most_tokens for layer in shape.layers) for shape in shapes if len(shape.layers) == 2}
+    assert kept == {(0, 0), (0, 1), (TOKENS // 4, 1)}
+    assert sample_shapes(TEACHER, 64, 0, Variety(max_tokens=TOKENS)) == sample_shapes(TEACHER, 64, 0)
 
 
 def test_projected_embeddings_keep_their_width():
     projected = replace(TEACHER, embedding=32)
-    assert {shape.embedding for shape in sample_shapes(projected, 32, 0, hidden=(64, 128))} == {32}
+    assert {shape.embedding for shape in sample_shapes(projected, 32, 0, Variety(hidden=(64, 128)))} == {32}
 
 
 def test_layers_of_one_shape_differ():

@@ -17,6 +17,7 @@ from autocompress.compiler.schedules.vectors import (
     argument,
     first_row,
     fold,
+    for_spans,
     kernel,
     load,
     multiply,
@@ -55,10 +56,13 @@ class Heads:
         return -(-self.tokens // self.block) * self.block
 
 
-def attention(name: str, *, batch: int, tokens: int, heads: int, width: int, lanes: int) -> Kernel:
-    """Return the kernel (qkv, mask (batch x tokens) int64, y).
+def attention(
+    name: str, *, batch: int, tokens: int, heads: int, width: int, lanes: int, received: bool = False
+) -> Kernel:
+    """Return the kernel (qkv, mask (batch x tokens) int64, y, [received]).
 
-    qkv is (batch * tokens x 3 * heads * width), y (batch * tokens x heads * width).
+    qkv is (batch * tokens x 3 * heads * width), y (batch * tokens x heads * width), received (batch * heads x tokens):
+    what each token receives of a head's attention, summed over the real tokens that look, itself left out.
     """
     size = Heads(batch, tokens, heads, width, lanes)
 
@@ -66,6 +70,7 @@ def attention(name: str, *, batch: int, tokens: int, heads: int, width: int, lan
         qkv = argument("qkv", (batch * tokens, 3 * heads * width))
         mask = argument("mask", (batch, tokens), "int64")
         y = argument("y", (batch * tokens, heads * width))
+        sums = argument("received", (batch * heads, tokens)) if received else None
         height = tile_rows(tokens, _ROWS)
         with ir.parallel(0, batch * heads) as task:
             sequence, head = task // heads, task % heads
@@ -79,6 +84,13 @@ def attention(name: str, *, batch: int, tokens: int, heads: int, width: int, lan
             _transpose_keys(size, qkv, keys, first, head)
             scores = ir.alloc_buffer((height, size.padded), "float32")
             peaks, totals = (ir.alloc_buffer((height,), "float32") for _ in range(2))
+            looks = ir.alloc_buffer((size.padded,), "float32") if received else None
+            if looks is not None:
+                for_spans(
+                    size.padded,
+                    lanes,
+                    lambda at, count: store(looks, splat(ir.float32(0), count), start=at, lanes=count),
+                )
             with ir.serial(0, -(-tokens // height)) as tile:
                 row = first + first_row(tile, tokens, height)
                 _score(size, qkv, keys, scores, head, row, height)
@@ -88,6 +100,19 @@ def attention(name: str, *, batch: int, tokens: int, heads: int, width: int, lan
                 with ir.serial(0, height) as index:
                     _exponentiate(size, scores, peaks, totals, index)
                 _mix(size, qkv, scores, totals, y, first, head, row, height)
+                if looks is not None:
+                    with ir.serial(0, height) as index:
+                        at = row - first + index
+                        # The last tile moves up: rows that it shares with the one before it count once.
+                        counts = tirx.all(at >= tile * height, mask[sequence, at] != ir.int64(0))
+                        share = tirx.Select(counts, totals[index], ir.float32(0))
+                        _receive(size, scores, looks, share, index, at)
+            if looks is not None:
+                for_spans(
+                    tokens,
+                    lanes,
+                    lambda at, count: store(sums, load(looks, start=at, lanes=count), task, start=at, lanes=count),
+                )
 
     return kernel(name, write)
 
@@ -169,3 +194,12 @@ def _mix(
             for (start, lanes), total in zip(part, line, strict=True):
                 value = total.get() * splat(totals[index], lanes)
                 store(y, value, row + index, start=head * size.width + start, lanes=lanes)
+
+
+def _receive(size: Heads, scores: Buffer, looks: Buffer, share: Expr, index: Expr, at: Expr) -> None:
+    """Add what token ``at`` gives to the others, its powers times ``share``; it is the last that reads its scores."""
+    ir.buffer_store(scores, ir.float32(0), [index, at])
+    with ir.serial(0, size.padded // size.lanes) as part:
+        start, lanes = part * size.lanes, size.lanes
+        given = splat(share, lanes) * load(scores, index, start=start, lanes=lanes)
+        store(looks, load(looks, start=start, lanes=lanes) + given, start=start, lanes=lanes)

@@ -21,7 +21,7 @@ SHARPEST, BLUNTEST = 20.0, 2.0
 """The exponent of the regulariser at the end of the warm-up, and at the end."""
 STRETCH, SHIFT = 1.2, -0.1
 """The sigmoid is stretched to -0.1..1.1 and cut to 0..1, so that it reaches both."""
-REGULARISER = 300.0
+REGULARISER = 1000.0
 """Of the mean of 1 - |2h - 1|^beta, in losses of the rounded start."""
 
 

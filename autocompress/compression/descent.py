@@ -13,7 +13,7 @@ from autocompress.compression.grids import Grid
 from autocompress.compression.objective import Objective
 from autocompress.compression.optq import BLOCK
 
-SWEEPS = 4
+SWEEPS = 10
 """Times that every level is looked at, at most: each sweep gains less than the one before."""
 
 

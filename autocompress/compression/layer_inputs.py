@@ -1,13 +1,16 @@
-"""What the modules of a model read while calibration documents pass through it."""
+"""Calibration documents on their way through a model, layer by layer, and what its modules read of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
+from autocompress.models.load import adapter_of
+from autocompress.models.selecting import SelectingEncoder
 from autocompress.training.loop import LabelledBatch, logits_of
 
 
@@ -15,31 +18,64 @@ class _ReachedError(Exception):
     """A module was reached; nothing after it needs to run."""
 
 
-@torch.no_grad()
-def inputs_of(model: nn.Module, module: nn.Module, batches: Sequence[LabelledBatch]) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield what ``module`` reads (documents x tokens x channels), and which tokens are no padding, for each batch.
+class LayerInputs:
+    """Documents that stand before a layer, at first before layer 0.
 
-    The model runs from its start, so that it may be changed before ``module`` in any way, and no further.
+    What lies before the layer may have been changed while they passed it; nothing is run twice but the layer itself.
 
     Args:
         model: In eval mode. Where its layers pass on fewer tokens, real ones go on before padding.
-        module: A part of it.
         batches: Documents; labels are not read.
     """
+
+    def __init__(self, model: nn.Module, batches: Sequence[LabelledBatch]) -> None:
+        adapter = adapter_of(model)
+        shape, self._layers = adapter.shape(model), adapter.layers(model)
+        pairs = zip(self._layers, shape.layers, strict=True)
+        self._steps = [SelectingEncoder([layer], [of.most_tokens], shape.activation).eval() for layer, of in pairs]
+        self._index, first = 0, self._layers[0].get(self._layers[0].query)
+        self._standing = [
+            (_reached(first, partial(logits_of, model, b.input_ids, b.attention_mask)), b.attention_mask.bool())
+            for b in batches
+        ]
+
+    def of(self, path: str) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield what a module of the layer reads (documents x tokens x channels), and which tokens are no padding."""
+        layer, step = self._layers[self._index], self._steps[self._index]
+        for hidden, real in self._standing:
+            x = _reached(layer.get(path), partial(step, hidden, _added(real)))
+            yield x, _left(real, x.shape[1])
+
+    @torch.no_grad()
+    def advance(self) -> None:
+        """Let the documents pass the layer."""
+        for place, (hidden, real) in enumerate(self._standing):
+            passed = self._steps[self._index](hidden, _added(real)).last_hidden_state
+            self._standing[place] = passed, _left(real, passed.shape[1])
+        self._index += 1
+
+
+def _reached(module: nn.Module, run: Callable[[], object]) -> Tensor:
+    """Return what ``module`` would read first in a run, which ends there."""
     found: list[Tensor] = []
 
-    def keep(_module: nn.Module, given: tuple[Tensor, ...]) -> None:
-        found.append(given[0])
+    def keep(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        found.append(inputs[0])
         raise _ReachedError
 
-    for batch in batches:
-        handle = module.register_forward_pre_hook(keep)
-        try:
-            with suppress(_ReachedError):
-                logits_of(model, batch.input_ids, batch.attention_mask)
-        finally:
-            handle.remove()
-        x, real = found.pop(), batch.attention_mask.bool()
-        if x.shape[1] < real.shape[1]:
-            real = torch.arange(x.shape[1]) < real.sum(1, keepdim=True)
-        yield x, real
+    handle = module.register_forward_pre_hook(keep)
+    try:
+        with torch.no_grad(), suppress(_ReachedError):
+            run()
+    finally:
+        handle.remove()
+    return found[0]
+
+
+def _left(real: Tensor, tokens: int) -> Tensor:
+    return real if tokens == real.shape[1] else torch.arange(tokens) < real.sum(1, keepdim=True)
+
+
+def _added(real: Tensor) -> Tensor:
+    """Return what is added to the scores of attention."""
+    return torch.zeros(real.shape).masked_fill(~real, torch.finfo(torch.float32).min)[:, None, None, :]

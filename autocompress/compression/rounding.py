@@ -7,7 +7,7 @@ are rounded for it. No labels, no gradients of the model.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, TypeAlias, cast
 
 import torch
@@ -17,7 +17,7 @@ from autocompress.compression.adaround import ITERATIONS, adaround
 from autocompress.compression.aespa import attention_objectives
 from autocompress.compression.descent import descend
 from autocompress.compression.grids import Grid, GridBits, grid_of, quantize_rows
-from autocompress.compression.layer_inputs import inputs_of
+from autocompress.compression.layer_inputs import LayerInputs
 from autocompress.compression.objective import Objective, second_moment
 from autocompress.compression.optq import compensated
 from autocompress.models.adapter import LayerModules
@@ -26,8 +26,6 @@ from autocompress.models.quantized import QuantizedLinear
 from autocompress.shape import Bits
 from autocompress.training.loop import LabelledBatch
 
-Read: TypeAlias = Callable[[str], Iterable[tuple[Tensor, Tensor]]]
-"""What the linear at a path of a layer reads: see ``layer_inputs.inputs_of``."""
 Calibrated: TypeAlias = Literal["optq", "aespa", "descent"]
 """The ways of ``plan.Rounding`` that read documents. ``optq``: each linear for its own outputs. ``aespa``: queries,
 keys and values for what attention gives, levels are learned. ``descent``: the same by coordinate descent, in seconds.
@@ -52,16 +50,14 @@ def round_layers(
         batches: Calibration documents.
         iterations: Of AdaRound, a linear.
     """
+    inputs = LayerInputs(model, batches)
     for layer, (attention_bits, ffn_bits) in zip(adapter_of(model).layers(model), bits, strict=True):
-
-        def read(path: str, layer: LayerModules = layer) -> Iterator[tuple[Tensor, Tensor]]:
-            return inputs_of(model, layer.get(path), batches)
-
-        objectives = _inward(layer, read, rounding) if attention_bits <= 8 else {}
+        objectives = _inward(layer, inputs, rounding) if attention_bits <= 8 else {}
         for path in (layer.query, layer.key, layer.value):
             _round(layer, path, attention_bits, objectives.get(path), rounding, iterations)
         for path, width in ((layer.output, attention_bits), (layer.ffn_in, ffn_bits), (layer.ffn_out, ffn_bits)):
-            _round(layer, path, width, _outward(read(path)) if width <= 8 else None, rounding, iterations)
+            _round(layer, path, width, _outward(inputs, path) if width <= 8 else None, rounding, iterations)
+        inputs.advance()
 
 
 def round_to_nearest(layer: LayerModules, path: str, bits: Bits) -> None:
@@ -95,18 +91,18 @@ def levels_of(
     return adaround(weight, start, grid, steady, iterations=iterations)
 
 
-def _inward(layer: LayerModules, read: Read, rounding: Calibrated) -> Mapping[str, Objective]:
+def _inward(layer: LayerModules, inputs: LayerInputs, rounding: Calibrated) -> Mapping[str, Objective]:
     """Return the objectives of query, key and value, by their paths; the three read the same."""
     if rounding == "optq":
-        return dict.fromkeys((layer.query, layer.key, layer.value), _outward(read(layer.query)))
+        return dict.fromkeys((layer.query, layer.key, layer.value), _outward(inputs, layer.query))
     query, key = layer.get(layer.query), layer.get(layer.key)
-    found = attention_objectives(list(read(layer.query)), query, key, head_width=layer.head_width)
+    found = attention_objectives(list(inputs.of(layer.query)), query, key, head_width=layer.head_width)
     return {layer.query: found.query, layer.key: found.key, layer.value: found.value}
 
 
-def _outward(inputs: Iterable[tuple[Tensor, Tensor]]) -> Objective:
-    """Return the error of the outputs of the linear that reads ``inputs``."""
-    return Objective(second_moment(x[real] for x, real in inputs)[None])
+def _outward(inputs: LayerInputs, path: str) -> Objective:
+    """Return the error of the outputs of the linear at ``path``."""
+    return Objective(second_moment(x[real] for x, real in inputs.of(path))[None])
 
 
 def _round(

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from autocompress.compression.aespa import attention, attention_objectives
-from autocompress.compression.layer_inputs import inputs_of
+from autocompress.compression.layer_inputs import LayerInputs
 from autocompress.compression.objective import Objective, second_moment
 from autocompress.models.load import adapter_of
 from tests.compression.padded import padded
@@ -87,11 +87,9 @@ def test_a_loss_is_the_trace_that_it_is_written_as():
 
 def test_attention_is_the_models_own(model):
     """On every family: what its output projection reads is A V."""
-    layer = adapter_of(model).layers(model)[1]
+    layer, inputs = adapter_of(model).layers(model)[0], LayerInputs(model, [padded()])
     with torch.no_grad():
-        ((x, real),), ((mixed, _),) = (
-            inputs_of(model, layer.get(path), [padded()]) for path in (layer.query, layer.output)
-        )
+        ((x, real),), ((mixed, _),) = inputs.of(layer.query), inputs.of(layer.output)
         a = attention(x, real, layer.get(layer.query), layer.get(layer.key), head_width=layer.head_width)
         values = layer.get(layer.value)(x).reshape(*x.shape[:2], -1, layer.head_width).permute(2, 0, 1, 3)
     found = (a @ values).permute(1, 2, 0, 3).reshape(mixed.shape)

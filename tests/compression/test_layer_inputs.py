@@ -1,40 +1,48 @@
 import torch
 
-from autocompress.compression.layer_inputs import inputs_of
+from autocompress.compression.captures import module_inputs
+from autocompress.compression.layer_inputs import LayerInputs
 from autocompress.models.load import adapter_of
 from tests.compression.padded import padded
 from tests.conftest import tiny_model
 
 
-def test_a_layer_reads_the_hidden_states_before_it():
-    model, batch = tiny_model("bert"), padded()
-    layer = adapter_of(model).layers(model)[1]
-    ((found, real),) = inputs_of(model, layer.get(layer.query), [batch])
-    with torch.no_grad():
-        hidden = model(**vars(batch), output_hidden_states=True).hidden_states[1]
-    assert torch.equal(found, hidden)
-    assert torch.equal(real, batch.attention_mask.bool())
-
-
-def test_nothing_behind_the_module_runs_and_the_model_is_left_as_it_was(model):
-    layers, reached = adapter_of(model).layers(model), []
-    layers[2].get(layers[2].query).register_forward_hook(lambda *_: reached.append(True))
-    assert len(list(inputs_of(model, layers[1].get(layers[1].ffn_in), [padded(), padded(3)]))) == 2
-    assert not reached
-    with torch.no_grad():
-        model(**vars(padded()))
-    assert reached
+def test_modules_read_what_they_read_in_the_whole_model(model):
+    """Token by token, in every layer, also where layers pass on fewer tokens."""
+    for most in ((0, 0, 0), (4, 0, 2), (0, 3, 1)):
+        adapter_of(model).select_tokens(model, most)
+        layers, inputs = adapter_of(model).layers(model), LayerInputs(model, [padded(), padded(7)])
+        for layer in layers:
+            for path in (layer.query, layer.output, layer.ffn_in, layer.ffn_out):
+                pairs = zip(
+                    inputs.of(path), module_inputs(model, [layer.get(path)], [padded(), padded(7)]), strict=True
+                )
+                for (x, real), (_, (expected,)) in pairs:
+                    torch.testing.assert_close(x[real], expected[real], rtol=1e-4, atol=1e-4)
+            inputs.advance()
 
 
 def test_behind_layers_that_pass_on_fewer_tokens_the_real_ones_come_first():
     """Documents of 3, 4, 5 and 6 tokens, of which the first layer passes on 4."""
-    model = tiny_model("bert")
-    adapter = adapter_of(model)
-    adapter.select_tokens(model, (4, 0, 0))
-    layer = adapter.layers(model)[1]
-    noisy = padded()
+    model, noisy = tiny_model("bert"), padded()
+    adapter_of(model).select_tokens(model, (4, 0, 0))
     noisy.input_ids[noisy.attention_mask == 0] = 39
-    ((found, real),), ((other, _),) = (inputs_of(model, layer.get(layer.query), [one]) for one in (padded(), noisy))
+    found = []
+    for batch in (padded(), noisy):
+        inputs = LayerInputs(model, [batch])
+        inputs.advance()
+        found += list(inputs.of(adapter_of(model).layers(model)[1].query))
+    (x, real), (other, _) = found
     assert real.tolist() == [[True, True, True, False], *[[True] * 4] * 3]
-    assert torch.equal(found[real], other[real])
-    assert not torch.equal(found[~real], other[~real])
+    torch.testing.assert_close(x[real], other[real])
+    assert not torch.allclose(x[~real], other[~real])
+
+
+def test_nothing_behind_a_module_runs_and_the_model_is_left_as_it_was(model):
+    layer, reached = adapter_of(model).layers(model)[0], []
+    layer.get(layer.ffn_out).register_forward_hook(lambda *_: reached.append(True))
+    assert len(list(LayerInputs(model, [padded(), padded(3)]).of(layer.ffn_in))) == 2
+    assert not reached
+    with torch.no_grad():
+        model(**vars(padded()))
+    assert reached

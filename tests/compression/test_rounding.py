@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from autocompress.compression.grids import grid_of
-from autocompress.compression.layer_inputs import inputs_of
+from autocompress.compression.layer_inputs import LayerInputs
 from autocompress.compression.objective import Objective, second_moment
 from autocompress.compression.optq import compensated
 from autocompress.compression.rounding import levels_of, round_layers
@@ -42,7 +42,7 @@ def test_the_output_projection_is_rounded_for_what_rounded_attention_gives():
     model = tiny_model("bert")
     student = rounded(model, "optq", bits=((3, 32), (32, 32), (32, 32)))
     layer, dense = adapter_of(student).layers(student)[0], adapter_of(model).layers(model)[0]
-    tokens = torch.cat([x[real] for x, real in inputs_of(student, layer.get(layer.output), BATCHES)])
+    tokens = torch.cat([x[real] for x, real in LayerInputs(student, BATCHES).of(layer.output)])
     hessian = Objective(second_moment([tokens])[None]).damped().inputs[0]
     weight = dense.get(dense.output).weight.detach()
     grid = grid_of(weight, 3)

@@ -20,6 +20,7 @@ from torch import nn
 from autocompress.compression.grids import quantize_rows
 from autocompress.compression.method import Context, Space
 from autocompress.compression.rounding import round_layers, round_to_nearest
+from autocompress.errors import ConfigError
 from autocompress.models.load import adapter_of
 from autocompress.models.quantized import QuantizedEmbedding
 from autocompress.plan import Rounding, Suggest
@@ -74,7 +75,11 @@ def reshape(shape: ModelShape, step: QuantizeStep) -> ModelShape:
 
 
 def apply(model: nn.Module, step: QuantizeStep, context: Context) -> nn.Module:
-    """Replace floats by what fewer bits hold: the token table first, so that layers are rounded behind it."""
+    """Replace floats by what fewer bits hold: the token table first, so that layers are rounded behind it.
+
+    Raises:
+        ConfigError: The rounding reads documents, and there are none.
+    """
     adapter = adapter_of(model)
     if step.embedding_bits != 32:
         table = adapter.token_embedding(model)
@@ -83,7 +88,14 @@ def apply(model: nn.Module, step: QuantizeStep, context: Context) -> nn.Module:
         adapter.replace_token_embedding(model, QuantizedEmbedding(levels, scale, step.embedding_bits))
     pairs = tuple(zip(step.attention_bits, step.ffn_bits, strict=True))
     if step.rounding != "nearest":
-        round_layers(model, pairs, step.rounding, list(context.batches(step.calibration_batches, step.seed)))
+        batches = list(context.batches(step.calibration_batches, step.seed))
+        if not batches:
+            raise ConfigError(
+                f"Weights are to be rounded by {step.rounding}, and there are no calibration documents.",
+                right="It reads at least one training batch.",
+                next_step="Set calibration_batches in the plan's quantize step, or its rounding to nearest.",
+            )
+        round_layers(model, pairs, step.rounding, batches)
         return model
     for layer, (attention_bits, ffn_bits) in zip(adapter.layers(model), pairs, strict=True):
         for path in layer.attention_linears:

@@ -28,7 +28,7 @@ from autocompress.training.loop import LabelledBatch
 
 Calibrated: TypeAlias = Literal["optq", "aespa", "descent"]
 """The ways of ``plan.Rounding`` that read documents. ``optq``: each linear for its own outputs. ``aespa``: queries,
-keys and values for what attention gives, levels are learned. ``descent``: the same by coordinate descent, in seconds.
+keys and values for what attention gives; levels are learned. ``descent``: the same objectives by coordinate descent.
 """
 
 

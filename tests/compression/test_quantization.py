@@ -15,6 +15,7 @@ from autocompress.compression.methods import read_plan
 from autocompress.compression.quantization import QuantizeStep, apply, reshape, suggest
 from autocompress.cost import Artifact
 from autocompress.engines import open_artifact
+from autocompress.errors import ConfigError
 from autocompress.models.load import adapter_of
 from autocompress.models.quantized import (
     QuantizedLinear,
@@ -130,6 +131,12 @@ def test_rounding_reads_the_batches_that_the_step_names_and_leaves_the_same_grid
     assert len(levels) == 18
     assert all(not torch.equal(ours[name], theirs[name]) for name in levels)
     assert torch.equal(ours[WORDS], theirs[WORDS])
+
+
+def test_rounding_without_documents_is_refused():
+    model = tiny_model("bert")
+    with pytest.raises(ConfigError, match="calibration_batches"):
+        apply(model, QuantizeStep((4,) * 3, (4,) * 3, 8, "optq", calibration_batches=0), context_for(model))
 
 
 def test_old_plans_read_on_as_rounding_to_nearest():

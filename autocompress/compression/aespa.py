@@ -1,8 +1,8 @@
 """aespa: query, key and value weights are rounded for the sake of what attention gives, not each for its own output.
 
-Source: aespa (Kim et al., NeurIPS 2024): value loss, equation 8; query and key losses after a first-order Taylor
-expansion of the softmax and the split E[x x^T (x) k^T k] = E[x x^T] (x) E[k^T k]. Z-Fold, which the paper adds, folds
-column scales into a norm before the linear; behind a post-norm layer that norm also feeds the residual stream, so it is
+Source: aespa (Kim et al., NeurIPS 2024): the value loss is exact; query and key losses stand after a first-order Taylor
+expansion of the softmax and the split E[x x^T (x) k k^T] = E[x x^T] (x) E[k k^T]. Z-Fold, which the paper adds, folds
+column scales into the norm before a linear; in a post-norm layer that norm also feeds the residual stream, so Z-Fold is
 left out.
 """
 

@@ -20,6 +20,8 @@ Allocation: TypeAlias = Literal["uniform", "global"]
 """Whether layers keep equal shares of their units, or the units of all layers compete for as many."""
 RepairKind: TypeAlias = Literal["none", "mask_tuning", "least_squares"]
 """How weights make up for what was removed (``compression.repair``)."""
+Rounding: TypeAlias = Literal["nearest", "optq", "aespa", "descent"]
+"""How levels are chosen for weights of 8 bits and fewer (``compression.rounding``)."""
 
 
 class Step(Protocol):

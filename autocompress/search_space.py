@@ -7,7 +7,7 @@ from typing import Annotated, Literal, TypeAlias, TypeVar
 from pydantic import BeforeValidator, Field, field_validator
 
 from autocompress.devices.validation import Section
-from autocompress.plan import Allocation, Criterion, HeadCriterion, LayerSelection, RepairKind
+from autocompress.plan import Allocation, Criterion, HeadCriterion, LayerSelection, RepairKind, Rounding
 from autocompress.shape import Bits, EmbeddingBits
 
 COVERAGE = 0.95
@@ -69,6 +69,10 @@ class Space(Section):
         default=("least_squares",), description="How weights make up for what was removed, before any training."
     )
     repair_batches: Count = Field(default=8, description="Training batches that a repair reads, without their labels.")
+    rounding: Choices[Rounding] = Field(
+        default=("nearest",), description="How weights of 8 bits and fewer are rounded; optq and aespa read documents."
+    )
+    rounding_batches: Count = Field(default=8, description="Training batches that they read, without their labels.")
     align: Multiple = Field(
         default=32, description="Neurons and hidden channels are kept in multiples of this; auto: of a tile's width."
     )

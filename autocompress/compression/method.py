@@ -16,6 +16,7 @@ from autocompress.plan import (
     HeadCriterion,
     LayerSelection,
     RepairKind,
+    Rounding,
     Step,
     Suggest,
 )
@@ -60,6 +61,7 @@ class Space:
         heads_order, neurons_order: Criteria of importance, keys of ``order.CRITERIA``.
         allocation: Whether layers keep equal shares of their units, or compete for as many.
         repair, repair_batches: Kinds of ``repair``, and the calibration batches that it reads.
+        rounding, rounding_batches: Ways to round weights, and the calibration batches that they read.
         importance: Of the teacher's layers, by criterion; only ``global`` allocation reads it, and is uniform without.
         layers: The same of the layers that are left, by the chosen criteria: what ``methods.draw`` makes of it.
     """
@@ -82,6 +84,8 @@ class Space:
     allocation: tuple[Allocation, ...] = ("uniform",)
     repair: tuple[RepairKind, ...] = ("none",)
     repair_batches: int = 8
+    rounding: tuple[Rounding, ...] = ("nearest",)
+    rounding_batches: int = 8
     importance: Mapping[Criterion, tuple[LayerImportance, ...]] = field(default_factory=dict)
     layers: tuple[LayerImportance, ...] = ()
     vocabulary_keep: tuple[float, ...] = (1.0,)

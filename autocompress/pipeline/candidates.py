@@ -40,7 +40,7 @@ T = TypeVar("T", bound=bool | int | float | str)
 
 RANKING_BATCHES = 8
 """Training batches on which the importance of units is measured."""
-SHAPELESS = ("heads_order", "neurons_order", "allocation", "repair")
+SHAPELESS = ("heads_order", "neurons_order", "allocation", "repair", "rounding")
 """Choices that change no width, or only how layers share it."""
 KEPT_STUDENTS = 4
 """Distilled students kept in memory: candidates that differ only in bits share one."""
@@ -83,6 +83,8 @@ def space_of(
         allocation=chosen.allocation,
         repair=chosen.repair,
         repair_batches=chosen.repair_batches,
+        rounding=chosen.rounding,
+        rounding_batches=chosen.rounding_batches,
         vocabulary_keep=chosen.vocabulary_keep,
         embedding_rank=chosen.embedding_rank,
         tokens_keep=chosen.tokens_keep,

@@ -1,3 +1,6 @@
+import copy
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -6,61 +9,25 @@ from torch import nn
 
 from autocompress.compiler.graph import round_bf16, weight_specs
 from autocompress.compiler.onnx_graph import write_onnx
-from autocompress.compression.quantization import QuantizeStep, apply, quantize_rows, reshape
+from autocompress.compression.grids import quantize_rows
+from autocompress.compression.method import Space
+from autocompress.compression.methods import read_plan
+from autocompress.compression.quantization import QuantizeStep, apply, reshape, suggest
 from autocompress.cost import Artifact
 from autocompress.engines import open_artifact
+from autocompress.errors import ConfigError
 from autocompress.models.load import adapter_of
 from autocompress.models.quantized import (
     QuantizedLinear,
-    expand_groups,
     quantize_activation_groups,
     quantize_activations,
 )
+from autocompress.pipeline.candidates import Chosen
 from autocompress.shape import BITS, nearest_embedding_bits
-from tests.compression.training_data import context_for
+from tests.compression.training_data import batches, context_for
 from tests.conftest import tiny_model
 
-
-def test_eight_bit_rounding_is_within_half_a_level():
-    weight = torch.randn(16, 48)
-    levels, scale = quantize_rows(weight, 8)
-    assert levels.dtype == torch.int8
-    assert ((levels * scale[:, None] - weight).abs() <= scale[:, None] / 2 + 1e-7).all()
-
-
-def test_four_bit_levels_use_the_whole_range_and_little_is_lost():
-    weight = torch.randn(16, 70)
-    levels, scale = quantize_rows(weight, 4)
-    assert (int(levels.min()), levels.max() <= 7, tuple(scale.shape)) == (-8, True, (16, 3))
-    error = (expand_groups(levels, scale) - weight).square().mean() / weight.square().mean()
-    uniform = (weight.abs().amax() / 7) ** 2 / 12  # the error of one scale for all, symmetric -7..7
-    assert error < uniform
-
-
-@pytest.mark.parametrize("sign", [1, -1])
-def test_two_bit_scales_are_nearly_the_best_there_are(sign):
-    groups = torch.cat([torch.randn(40, 32), torch.distributions.StudentT(3.0).sample((40, 32)), torch.rand(40, 32)])
-    levels, scale = quantize_rows(sign * groups, 2)
-    assert (int(levels.min()), int(levels.max()), tuple(scale.shape)) == (-2, 1, (120, 1))
-    found = (expand_groups(levels, scale) - sign * groups).square().sum(1).numpy()
-    values = sign * groups.numpy().astype(np.float64)
-    every = np.abs(values).max() * np.linspace(-1.2, 1.2, 4000)[:, None, None]  # an even number of points: none is zero
-    errors = ((np.clip(np.rint(values / every), -2, 1) * every - values) ** 2).sum(-1).min(0)
-    assert found.sum() < 1.01 * errors.sum()
-
-
-def test_four_levels_hold_what_is_made_of_them():
-    levels = torch.tensor([[-2, -1, 0, 1] * 8, [1, -2, 1, 0] * 8, [-1, 1, 0, 0] * 8, [1, 0, 0, 0] * 8])
-    weight = levels * torch.tensor([[0.3], [-0.7], [2.0], [5.0]])
-    found, scale = quantize_rows(weight, 2)
-    np.testing.assert_allclose(expand_groups(found, scale).numpy(), weight.numpy(), rtol=1e-6)
-
-
-def test_sixteen_bits_round_as_the_compiler_rounds():
-    weight = torch.cat([torch.randn(4, 50), 1 + torch.arange(50)[None] * 2.0**-9])
-    values, scale = quantize_rows(weight, 16)
-    assert (values.dtype, scale) == (torch.bfloat16, None)
-    np.testing.assert_array_equal(values.float().numpy(), round_bf16(weight.numpy()))
+WORDS = "bert.embeddings.word_embeddings.weight"
 
 
 def test_sixteen_bit_products_are_those_of_floats():
@@ -69,13 +36,6 @@ def test_sixteen_bit_products_are_those_of_floats():
     x = torch.randn(2, 3, 40)
     expected = x.numpy().astype(np.float64) @ round_bf16(linear.weight.detach().numpy()).T + module.bias.numpy()
     np.testing.assert_allclose(module(x).numpy(), expected, rtol=1e-5, atol=1e-6)
-
-
-def test_a_row_of_zeros_stays_zero():
-    for bits in (8, 4, 2):
-        levels, scale = quantize_rows(torch.zeros(2, 32), bits)
-        assert int(levels.abs().max()) == 0
-        assert torch.isfinite(scale).all()
 
 
 def test_activations_are_quantized_as_onnx_has_it():
@@ -152,6 +112,49 @@ def test_shape_and_weights_of_a_student_are_those_that_the_compiler_asks_for(bit
         assert weights[name].dtype == (np.int8 if integers else np.float32), name
         if spec.dtype == "bf16":
             assert np.array_equal(round_bf16(weights[name]), weights[name]), name
+
+
+@pytest.mark.parametrize("rounding", ["optq", "aespa", "descent"])
+def test_rounding_reads_the_batches_that_the_step_names_and_leaves_the_same_grid(rounding):
+    model, asked = tiny_model("bert"), []
+    context = replace(
+        context_for(model), batches=lambda count, seed: asked.append((count, seed)) or batches(count, seed)
+    )
+    nearest = QuantizeStep((4,) * 3, (8, 2, 4), 8)
+    student = apply(copy.deepcopy(model), replace(nearest, rounding=rounding, calibration_batches=3, seed=7), context)
+    other = apply(copy.deepcopy(model), nearest, context)
+    assert asked == [(3, 7)]
+    ours, theirs = student.state_dict(), other.state_dict()
+    scales = [name for name in ours if name.endswith("scale")]
+    assert all(torch.equal(ours[name], theirs[name]) for name in scales)
+    levels = [name for name in ours if ours[name].dtype == torch.int8 and "word" not in name]
+    assert len(levels) == 18
+    assert all(not torch.equal(ours[name], theirs[name]) for name in levels)
+    assert torch.equal(ours[WORDS], theirs[WORDS])
+
+
+def test_rounding_without_documents_is_refused():
+    model = tiny_model("bert")
+    with pytest.raises(ConfigError, match="calibration_batches"):
+        apply(model, QuantizeStep((4,) * 3, (4,) * 3, 8, "optq", calibration_batches=0), context_for(model))
+
+
+def test_old_plans_read_on_as_rounding_to_nearest():
+    old = {"method": "quantize", "attention_bits": [8], "ffn_bits": [4], "embedding_bits": 8}
+    (step,) = read_plan([old]).steps
+    assert step == QuantizeStep((8,), (4,), 8, rounding="nearest")
+
+
+@pytest.mark.parametrize(
+    "bits, rounding, kept", [(4, "optq", "optq"), (4, "nearest", "nearest"), (16, "optq", "nearest")]
+)
+def test_steps_that_read_no_documents_do_not_name_any(bits, rounding, kept):
+    space = Space((3,), attention_bits=(bits,), ffn_bits=(bits,), rounding=(rounding,), rounding_batches=5, seed=6)
+    step = suggest(
+        Chosen({}), adapter_of(tiny_model("bert")).shape(tiny_model("bert")), replace(space, embedding_bits=(8,))
+    )
+    plain = QuantizeStep((bits,) * 3, (bits,) * 3, 8)
+    assert step == (plain if kept == "nearest" else replace(plain, rounding="optq", calibration_batches=5, seed=6))
 
 
 @pytest.mark.parametrize("bits", BITS)

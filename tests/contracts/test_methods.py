@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ import torch
 from autocompress.compression.method import Context, Space
 from autocompress.compression.methods import METHODS, apply_plan, draw, read_plan, reshape_plan
 from autocompress.models.load import adapter_of
-from autocompress.plan import CompressionPlan
+from autocompress.plan import CompressionPlan, Rounding
 from tests.compression.training_data import context_for
 
 SPACE = Space(depth=(2,), hidden_keep=(0.5,), heads_keep=(0.5,), ffn_keep=(0.4,), attention_bits=(8,), ffn_bits=(4,),
@@ -39,6 +40,15 @@ def test_apply_leaves_the_shape_that_reshape_foresaw(model, name):
     after = adapter_of(model).shape(method.apply(model, step, context_for(model)))
     assert after == method.reshape(before, step)
     assert name in SHAPE_STAYS or after != before
+
+
+@pytest.mark.parametrize("rounding", get_args(Rounding))
+def test_however_weights_are_rounded_the_shape_is_the_same(model, rounding):
+    before, space = adapter_of(model).shape(model), replace(SPACE, rounding=(rounding,), rounding_batches=2)
+    step = METHODS["quantize"].suggest(FirstChoice(), before, space)
+    assert step.rounding == rounding
+    student = METHODS["quantize"].apply(model, step, context_for(model))
+    assert adapter_of(student).shape(student) == METHODS["quantize"].reshape(before, step)
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -1,0 +1,50 @@
+"""The benchmark of rounding: what it measures, and how."""
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+
+from autocompress.compression.quantization import QuantizeStep, apply
+from autocompress.models.load import adapter_of
+from benchmarks.quantization import DRAWS, ROWS, TASKS, report, settings
+from benchmarks.quantization_rows import NO_DATA, Scored, Setting, attention_error
+from tests.compression.training_data import batches
+from tests.conftest import tiny_model
+
+
+def test_every_rounding_gets_every_draw_and_rounding_to_nearest_one():
+    found = settings(quick=False)
+    assert len(set(found)) == len(found)
+    for task in TASKS:
+        for bits, roundings in ROWS.items():
+            for rounding in roundings:
+                draws = [s.draw for s in found if (s.task, s.bits, s.rounding) == (task, bits, rounding)]
+                assert draws == ([0] if rounding == "nearest" else list(DRAWS))
+    assert all((setting.batches == 0) == (setting.rounding == "nearest") for setting in found)
+
+
+def test_attention_is_compared_layer_by_layer_on_equal_inputs():
+    """So rounded feed-forward blocks and projections behind attention are no errors of attention."""
+    model = tiny_model("bert")
+    student = apply(copy.deepcopy(model), QuantizeStep((32,) * 3, (2,) * 3, 4), NO_DATA)
+    assert attention_error(student, model, batches(2)) == 0
+    for layer in adapter_of(student).layers(student):
+        layer.get(layer.value).weight.data *= 1.1
+        layer.get(layer.value).bias.data *= 1.1
+    assert attention_error(student, model, batches(2)) == pytest.approx(0.1, rel=1e-4)
+    twice = copy.deepcopy(model)
+    layer = adapter_of(twice).layers(twice)[0]
+    layer.get(layer.query).weight.data *= 2.0
+    assert torch.tensor(attention_error(twice, model, batches(2))) > 0
+
+
+def test_losses_are_against_floats_in_the_mean_over_draws():
+    floats = Scored(Setting("trec6", 32, "nearest", 0, 0, 0), 0.9, 0.0, 0.0)
+    first = Scored(Setting("trec6", 3, "optq", 0, 8, 0), 0.88, 0.2, 5.0)
+    second = replace(first, setting=replace(first.setting, draw=1), accuracy=0.86, error=0.3)
+    *_, row = report([floats, first, second])
+    assert (row["bits"], row["rounding"], row["draws"]) == (3, "optq", 2)
+    assert row["lost"] == pytest.approx((3.0, 1.0))  # Of 2 and 4 points: sd sqrt(2), over sqrt(2).
+    assert row["attention_error"] == pytest.approx((0.25, 0.05))

@@ -8,7 +8,7 @@ HIDDEN, LAYERS = 16, 2
 
 
 def tiny_vit(seed: int = 0) -> nn.Module:
-    """Return one whose norms scale channels by 0.01 to 100 and shift them, as those of trained models do."""
+    """Return one whose norms scale channels by 0.01 to 100 and shift them; linears that read them scale them back."""
     torch.manual_seed(seed)
     config = ViTConfig(
         hidden_size=HIDDEN,
@@ -23,11 +23,18 @@ def tiny_vit(seed: int = 0) -> nn.Module:
     )
     model = ViTForImageClassification(config).eval()
     with torch.no_grad():
-        for module in model.modules():
-            if isinstance(module, nn.LayerNorm):
-                module.weight.copy_(10.0 ** (4 * torch.rand(HIDDEN) - 2))
-                module.bias.copy_(module.weight * torch.randn(HIDDEN))
+        for layer in model.vit.layers:
+            heads = layer.attention
+            _scale(layer.layernorm_before, heads.q_proj, heads.k_proj, heads.v_proj)
+            _scale(layer.layernorm_after, layer.mlp.fc1)
     return model
+
+
+def _scale(norm: nn.LayerNorm, *readers: nn.Linear) -> None:
+    norm.weight.copy_(10.0 ** (4 * torch.rand(HIDDEN) - 2))
+    norm.bias.copy_(norm.weight * torch.randn(HIDDEN))
+    for linear in readers:
+        linear.weight.div_(norm.weight)
 
 
 def pictures(count: int = 64, seed: int = 1) -> dict[str, torch.Tensor]:

@@ -47,7 +47,7 @@ def fold(site: NormSite, ratio: Tensor, shift: Tensor | None = None) -> None:
 
 
 def reparameterize(site: NormSite, channels: Affine, shared: Affine) -> Affine:
-    """Fold each channel's scale and zero point into norm and readers (RepQ-ViT, Li et al. 2023, section 3.2).
+    """Fold each channel's scale and zero point into norm and readers (RepQ-ViT, Li et al. 2023).
 
     With r = s / s_shared, the norm returns X / r + s_shared * (z - z_shared), so that X' / s_shared + z_shared equals
     X / s + z: one scale and zero point serve all channels. Readers change, so quantize their weights afterwards.

@@ -21,9 +21,9 @@ ADALOG_NUMERATORS = range(10, 75)
 class Logarithm:
     """x_hat = top * base^-code, and 0 for the last code.
 
-    RepQ-ViT writes the levels of base sqrt(2) as top * 2^-ceil(q / 2) * (sqrt(2) if q is odd else 1) (Li et al. 2023,
-    section 3.3), which is top * 2^(-q / 2). Its official code clamps to 2^bits - 1 and then sets what lies beyond to
-    0: one value more than bits can tell apart, which is ``spare_zero``. Without it the last code is the 0.
+    RepQ-ViT (Li et al. 2023) writes the levels of base sqrt(2) as top * 2^-ceil(q / 2) * (sqrt(2) if q is odd else 1),
+    which is top * 2^(-q / 2). Its official code clamps to 2^bits - 1 and then sets what lies beyond to 0: a value more
+    than bits can tell apart, which is ``spare_zero``. Without it the last code is the 0.
 
     Attributes:
         bits: Width of a code.

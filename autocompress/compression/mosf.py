@@ -29,7 +29,7 @@ def shared_median(channels: Affine) -> Affine:
 
 
 def shared_mean(channels: Affine) -> Affine:
-    """Return the mean scale and the mean zero point, a fraction, as RepQ-ViT does (Li et al. 2023, section 3.2)."""
+    """Return the mean scale and the mean zero point, a fraction, as RepQ-ViT does (Li et al. 2023, official code)."""
     return Affine(channels.bits, channels.scale.mean().reshape(1), channels.zero.mean().reshape(1))
 
 

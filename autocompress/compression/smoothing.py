@@ -16,7 +16,7 @@ SMALLEST = 1e-5
 
 
 def smoothing_scales(largest: Tensor, weights: Sequence[Tensor], alpha: float) -> Tensor:
-    """Return s_j = max|X_j|^alpha / max|W_j|^(1 - alpha) (Xiao et al. 2023, equation 4).
+    """Return s_j = max|X_j|^alpha / max|W_j|^(1 - alpha) (Xiao et al. 2023).
 
     Args:
         largest: max|X_j| over calibration data, (channels,).

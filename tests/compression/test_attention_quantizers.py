@@ -45,6 +45,12 @@ def test_at_four_bits_the_tangent_loses_least_of_what_attention_hands_on_of_maps
     assert min(lost, key=lost.get) == "tanq"
 
 
+def test_at_four_bits_of_the_maps_themselves_the_tangent_loses_least_and_a_finer_logarithm_less_than_a_coarse_one():
+    seen, unseen = ([AttentionMap(each.probabilities) for each in maps(seed)] for seed in (0, 1))
+    lost = {name: squared_error(fit(seen, 4), unseen) for name, fit in ATTENTION_QUANTIZERS.items()}
+    assert lost["tanq"] < lost["adalog"] < lost["log_sqrt2"] < min(lost["log2"], lost["uniform"])
+
+
 @pytest.mark.parametrize("bits", [3, 4, 6])
 def test_more_bits_lose_less(bits):
     for name in ("uniform", "adalog", "tanq"):

@@ -36,7 +36,7 @@ TOKENS, DOCUMENTS = 128, 24
 """Of a document; documents that are fitted on, and as many others that are judged on."""
 SENTENCES = 16
 """Joined to a document: enough for 128 tokens."""
-EVERY = 8
+EVERY = 32
 """Queries: of so many one is fitted on."""
 MAP_BITS = (3, 4, 6)
 VIT_BITS = (4, 3)
@@ -46,6 +46,8 @@ DRAWS = (0, 1, 2)
 """Seeds of the calibration images."""
 SEEDS = {SMALL: (0, 1, 2), LARGE: (0,)}
 """Of training: a large one takes a quarter of an hour on a core."""
+METHODS = {SMALL: tuple(RECIPES), LARGE: (UNIFORM, REPQ, DOPQ)}
+"""Recipes that are tried."""
 TESTED = 2000
 """Test images."""
 MAP_QUANTIZERS: Mapping[str, Callable[[Sequence[AttentionMap], int], AttentionQuantizer]] = {
@@ -151,10 +153,10 @@ class Study:
             return done.get(wanted) or replace(wanted, correct=correct(make(), test))
 
         yield scored(32, "float", 0, lambda: model)
-        for bits, draw in product(VIT_BITS, self.draws):
+        for draw, bits in product(self.draws, VIT_BITS):
             images = train.draw(CALIBRATION, draw)
-            for name, recipe in RECIPES.items():
-                yield scored(bits, name, draw, partial(quantized, model, recipe, images, bits))
+            for name in METHODS[size]:
+                yield scored(bits, name, draw, partial(quantized, model, RECIPES[name], images, bits))
 
 
 def report_vit(found: Sequence[Scored]) -> list[dict[str, object]]:
@@ -171,29 +173,26 @@ def report_vit(found: Sequence[Scored]) -> list[dict[str, object]]:
         }
         whole = [100 * each.correct / each.tested for each in found if (each.size, each.bits) == (size, 32)]
         row: dict[str, object] = {"size": size, "bits": bits, "models": len(whole), "runs": len(share[DOPQ])}
-        row["accuracy"] = {
-            "float": spread(whole),
-            **{name: spread(list(runs.values())) for name, runs in share.items()},
-        }
+        tried = {name: spread(list(runs.values())) for name, runs in share.items() if runs}
+        row["accuracy"] = {"float": spread(whole), **tried}
         row["gains"] = {
             f"{better} over {worse}": spread([share[better][run] - share[worse][run] for run in share[better]])
             for better, worse in ((DOPQ, REPQ), (REPQ, UNIFORM), (DOPQ, UNIFORM))
         }
         rows.append(row)
     for key in ("accuracy", "gains"):
-        columns = [row[key] for row in rows]
+        names = dict.fromkeys(name for row in rows for name in row[key])
         print_table(
             [key, *(f"W{row['bits']}A{row['bits']}: {row['size']}" for row in rows)],
-            [
-                [name, *(_cell(column[name], row["runs"]) for column, row in zip(columns, rows, strict=True))]
-                for name in columns[0]
-            ],
+            [[name, *(_cell(row[key].get(name), row["runs"]) for row in rows)] for name in names],
         )
     return rows
 
 
-def _cell(value: tuple[float, float], runs: int) -> str:
+def _cell(value: tuple[float, float] | None, runs: int) -> str:
     """Write points, with their standard error where there are several runs."""
+    if value is None:
+        return ""
     return "{:.2f} ± {:.2f}".format(*value) if runs > 1 else f"{value[0]:.2f}"
 
 
@@ -210,7 +209,7 @@ def main() -> None:
     quick = arguments.quick
     with tempfile.TemporaryDirectory() as cache:
         tutored = load("sst2", teachers=arguments.teachers, data=arguments.data, cache=Path(cache), max_tokens=TOKENS)
-    maps = list(map_rows(tutored, 4 if quick else DOCUMENTS))
+    maps = list(map_rows(tutored, 8 if quick else DOCUMENTS))
     report_maps(maps)
     path: Path | None = arguments.records
     lines = path.read_text().splitlines() if path and path.exists() else []

@@ -49,7 +49,6 @@ RECIPES: Mapping[str, Recipe] = {
     REPQ: Recipe("mean", published_log_sqrt2),
     DOPQ: Recipe("mosf", tangent.fit),
     "MOSF, uniform": Recipe("mosf", ATTENTION_QUANTIZERS["uniform"]),
-    "MOSF, log2": Recipe("mosf", ATTENTION_QUANTIZERS["log2"]),
     "MOSF, log-sqrt2": Recipe("mosf", published_log_sqrt2),
     "MOSF, AdaLog": Recipe("mosf", ATTENTION_QUANTIZERS["adalog"]),
 }

@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+NORMS = (nn.LayerNorm, nn.RMSNorm)
+"""Those whose weight is known to multiply what they return; some models' own scale by 1 + weight."""
+
 
 @dataclass(frozen=True, eq=False)
 class NormSite:
@@ -88,7 +91,7 @@ def norm_sites(model: nn.Module, inputs: Mapping[str, Tensor]) -> tuple[NormSite
         model: In eval mode, of any family: what reads a norm is seen, not assumed.
         inputs: Keyword arguments of one forward pass.
     """
-    norms = {name: module for name, module in model.named_modules() if _is_norm(module)}
+    norms = {name: module for name, module in model.named_modules() if isinstance(module, NORMS)}
     watch = _Watch([module for module in model.modules() if isinstance(module, nn.Linear)])
     handles = [norm.register_forward_hook(watch.watch(name)) for name, norm in norms.items()]
     try:
@@ -107,7 +110,3 @@ def _site(name: str, norm: nn.Module, runs: Sequence[_Reads], calls: Counter[nn.
     if any(calls[linear] > count for linear, count in reads.items()):
         others.append("a linear that also reads something else")
     return NormSite(name, norm, tuple(reads), tuple(dict.fromkeys(others)))
-
-
-def _is_norm(module: nn.Module) -> bool:
-    return isinstance(module, nn.LayerNorm | nn.RMSNorm) or type(module).__name__.endswith("RMSNorm")

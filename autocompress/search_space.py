@@ -44,6 +44,10 @@ class Space(Section):
     attention_bits: Choices[Bits] = Field(default=(32, 8, 4), description="Of attention weights.")
     ffn_bits: Choices[Bits] = Field(default=(32, 8, 4), description="Of feed-forward weights.")
     embedding_bits: Choices[EmbeddingBits] = Field(default=(32, 8, 4), description="Of the token embedding.")
+    bits_allocation: Choices[Allocation] = Field(
+        default=("uniform",),
+        description="Whether all layers have the bits above, or share as many bytes by how much each needs them.",
+    )
     vocabulary_keep: Choices[Ratio] = Field(
         default=(1.0,), description="Shares of the tokens; students get a tokenizer of these alone."
     )

@@ -27,7 +27,7 @@ def block_influence(model: nn.Module, batches: Sequence[TrainingBatch]) -> Tenso
     total, tokens = torch.zeros(len(adapter_of(model).layers(model)), dtype=torch.float64), 0
     for batch in batches:
         with _recorded(model) as seen:
-            _logits(model, [batch])
+            logits(model, [batch])
         real = batch.attention_mask.bool()
         turned = [1 - functional.cosine_similarity(x[real], y[real], -1).double() for x, y in seen]
         total += torch.stack(turned).sum(1)
@@ -65,12 +65,12 @@ def replace_one_order(model: nn.Module, batches: Sequence[TrainingBatch]) -> tup
     Each step is the best there is, and so is the first as a whole; further ones need not be: a set that does not nest,
     or the uniform map, may move the logits less. N layers take (N + 2)(N - 1) / 2 runs over the batches.
     """
-    expected = _logits(model, batches)
+    expected = logits(model, batches)
     order: list[int] = []
     left = list(range(len(adapter_of(model).layers(model))))
     while len(left) > 1:
         without = [[other for other in left if other != layer] for layer in left]
-        moved = [divergence(expected, _logits(with_layers(model, kept), batches)) for kept in without]
+        moved = [divergence(expected, logits(with_layers(model, kept), batches)) for kept in without]
         order.append(left.pop(moved.index(min(moved))))
     return (*order, *left)
 
@@ -97,6 +97,7 @@ def with_layers(model: nn.Module, kept: Sequence[int]) -> nn.Module:
 
 
 @torch.no_grad()
-def _logits(model: nn.Module, batches: Sequence[TrainingBatch]) -> Tensor:
+def logits(model: nn.Module, batches: Sequence[TrainingBatch]) -> Tensor:
+    """Return the logits (examples x classes) of all examples, in their order."""
     outputs = (model(input_ids=batch.input_ids, attention_mask=batch.attention_mask) for batch in batches)
     return torch.cat([output.logits for output in outputs])

@@ -41,6 +41,14 @@ class LayerImportance:
 
 
 @dataclass(frozen=True)
+class LayerSensitivity:
+    """How far the logits move when the attention or the feed-forward weights of one layer get these bits, in nats."""
+
+    attention: Mapping[Bits, float]
+    ffn: Mapping[Bits, float]
+
+
+@dataclass(frozen=True)
 class Space:
     """What a search may choose from.
 
@@ -55,6 +63,9 @@ class Space:
         align: Neurons and hidden channels are kept in multiples of this many, so that no vector lane is left empty.
         vocabulary_keep: Shares of the tokens, 0 to 1.
         embedding_rank: Channels of each token's row that a linear map expands; 0: the whole row.
+        bits_allocation: Whether all layers have equal bits, or share as many bytes as they would take then.
+        sensitivity: Of the layers that are left, at all bits of both parts; only ``global`` bits read it, and are equal
+            without.
         tokens_keep: Shares of the tokens that reach the last layer; see ``shape.TokenShare``.
         max_tokens: Tokens of the longest document; 0: as many as the teacher has positions.
         distill_steps, learning_rate, seed: The short distillation that every candidate gets.
@@ -90,6 +101,8 @@ class Space:
     layers: tuple[LayerImportance, ...] = ()
     vocabulary_keep: tuple[float, ...] = (1.0,)
     embedding_rank: tuple[int, ...] = (0,)
+    bits_allocation: tuple[Allocation, ...] = ("uniform",)
+    sensitivity: tuple[LayerSensitivity, ...] = ()
     tokens_keep: tuple[TokenShare, ...] = ("all",)
     max_tokens: int = 0
 

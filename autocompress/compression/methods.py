@@ -48,12 +48,14 @@ def draw(trial: Suggest, shape: ModelShape, space: Space) -> CompressionPlan:
 
 
 def _after(space: Space, step: Step) -> Space:
-    """Return what the methods after ``step`` may know of the importance of units."""
+    """Return what the methods after ``step`` may know of the importance of units and the sensitivity of layers."""
     if isinstance(step, OrderStep) and {step.heads, step.neurons} <= set(space.importance):
         pairs = zip(space.importance[step.heads], space.importance[step.neurons], strict=True)
         return replace(space, layers=tuple(replace(one, neurons=other.neurons) for one, other in pairs))
-    if isinstance(step, DepthStep) and space.layers:
-        return replace(space, layers=tuple(space.layers[index] for index in step.kept))
+    if isinstance(step, DepthStep):
+        layers = tuple(space.layers[index] for index in step.kept if space.layers)
+        sensitivity = tuple(space.sensitivity[index] for index in step.kept if space.sensitivity)
+        return replace(space, layers=layers, sensitivity=sensitivity)
     return space
 
 

@@ -20,6 +20,7 @@ from torch import nn
 from autocompress.compression.grids import quantize_rows
 from autocompress.compression.method import Context, Space
 from autocompress.compression.rounding import round_layers, round_to_nearest
+from autocompress.compression.sensitivity import share_bits
 from autocompress.errors import ConfigError
 from autocompress.models.load import adapter_of
 from autocompress.models.quantized import QuantizedEmbedding
@@ -52,17 +53,21 @@ STEP = QuantizeStep
 
 
 def suggest(trial: Suggest, shape: ModelShape, space: Space) -> QuantizeStep:
-    """Choose the bits of attention, feed-forward and embedding, the same in every layer, and how they are reached.
+    """Choose the bits of attention, feed-forward and embedding, and how they are reached.
 
-    Where no data are read, the step does not say how many.
+    They are the same in every layer or, with the allocation ``global``, layers share the bytes that these would take
+    (``sensitivity``). Where no data are read, the step does not say how many.
     """
     attention: Bits = trial.suggest_categorical("attention_bits", space.attention_bits)
     ffn: Bits = trial.suggest_categorical("ffn_bits", space.ffn_bits)
     embedding: EmbeddingBits = trial.suggest_categorical("embedding_bits", space.embedding_bits)
     rounding: Rounding = trial.suggest_categorical("rounding", space.rounding)
     depth = len(shape.layers)
-    nearest = QuantizeStep((attention,) * depth, (ffn,) * depth, embedding)
-    if rounding == "nearest" or min(attention, ffn) > 8:
+    shared = (attention,) * depth, (ffn,) * depth
+    if trial.suggest_categorical("bits_allocation", space.bits_allocation) == "global" and space.sensitivity:
+        shared = share_bits(shape, space.sensitivity, attention, ffn)
+    nearest = QuantizeStep(*shared, embedding)
+    if rounding == "nearest" or min(shared[0] + shared[1]) > 8:
         return nearest
     return replace(nearest, rounding=rounding, calibration_batches=space.rounding_batches, seed=space.seed)
 

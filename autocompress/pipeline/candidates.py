@@ -24,6 +24,7 @@ from autocompress.compression.method import Context, LayerImportance, Space
 from autocompress.compression.methods import apply_plan, draw
 from autocompress.compression.order import Rankings
 from autocompress.compression.quantization import QuantizeStep
+from autocompress.compression.sensitivity import sensitivities
 from autocompress.compression.sublayers import Documents, documents_of
 from autocompress.compression.vocabulary import VocabularyStep
 from autocompress.config import RunConfig
@@ -40,7 +41,7 @@ T = TypeVar("T", bound=bool | int | float | str)
 
 RANKING_BATCHES = 8
 """Training batches on which the importance of units is measured."""
-SHAPELESS = ("heads_order", "neurons_order", "allocation", "repair", "rounding")
+SHAPELESS = ("heads_order", "neurons_order", "allocation", "repair", "rounding", "bits_allocation")
 """Choices that change no width, or only how layers share it."""
 KEPT_STUDENTS = 4
 """Distilled students kept in memory: candidates that differ only in bits share one."""
@@ -84,6 +85,7 @@ def space_of(
         repair=chosen.repair,
         repair_batches=chosen.repair_batches,
         rounding=chosen.rounding,
+        bits_allocation=chosen.bits_allocation,
         rounding_batches=chosen.rounding_batches,
         vocabulary_keep=chosen.vocabulary_keep,
         embedding_rank=chosen.embedding_rank,
@@ -227,7 +229,11 @@ class Students:
         return documents_of(apply_plan(start, dense, context), context.batches(batches, seed))
 
     def informed(self, space: Space) -> Space:
-        """Return ``space`` with the importance of units, where a choice in it reads that."""
+        """Return ``space`` with the importance of units and the sensitivity of layers, where a choice reads these."""
+        if "global" in space.bits_allocation:
+            batches = list(self._batches(self._teacher.task, RANKING_BATCHES, self._seed))
+            widths = {"attention_bits": space.attention_bits, "ffn_bits": space.ffn_bits}
+            space = replace(space, sensitivity=sensitivities(self._teacher.model, batches, **widths))
         if "global" not in space.allocation:
             return space
         criteria: dict[Criterion, None] = dict.fromkeys((*space.heads_order, *space.neurons_order))

@@ -213,6 +213,8 @@ def main() -> None:
     parser.add_argument("--records", type=Path, help="keep scores in this file, and go on with what it holds")
     parser.add_argument("--quick", action="store_true", help="few documents, one small transformer, 1,000 images")
     arguments = parser.parse_args()
+    if not arguments.images.is_dir():
+        parser.error(f"no images in {arguments.images}: apt install dataset-fashion-mnist, or give --images FOLDER")
     quick = arguments.quick
     with tempfile.TemporaryDirectory() as cache:
         tutored = load("sst2", teachers=arguments.teachers, data=arguments.data, cache=Path(cache), max_tokens=TOKENS)

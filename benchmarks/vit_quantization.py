@@ -160,7 +160,11 @@ class Study:
 
 
 def report_vit(found: Sequence[Scored]) -> list[dict[str, object]]:
-    """Print and return mean accuracies, and gains on equal models and images; ± are standard errors over these."""
+    """Print and return mean accuracies, and gains on equal models and images.
+
+    ± are standard errors over models and draws, which all see the same test images: that there are only so many of
+    those adds a point to the error of an accuracy, and less to that of a gain.
+    """
     rows: list[dict[str, object]] = []
     for size, bits in product(dict.fromkeys(each.size for each in found), VIT_BITS):
         share = {
@@ -184,7 +188,10 @@ def report_vit(found: Sequence[Scored]) -> list[dict[str, object]]:
         names = dict.fromkeys(name for row in rows for name in row[key])
         print_table(
             [key, *(f"W{row['bits']}A{row['bits']}: {row['size']}" for row in rows)],
-            [[name, *(_cell(row[key].get(name), row["runs"]) for row in rows)] for name in names],
+            [
+                [name, *(_cell(row[key].get(name), row["models" if name == "float" else "runs"]) for row in rows)]
+                for name in names
+            ],
         )
     return rows
 
@@ -206,6 +213,8 @@ def main() -> None:
     parser.add_argument("--records", type=Path, help="keep scores in this file, and go on with what it holds")
     parser.add_argument("--quick", action="store_true", help="few documents, one small transformer, 1,000 images")
     arguments = parser.parse_args()
+    if not arguments.images.is_dir():
+        parser.error(f"no images in {arguments.images}: apt install dataset-fashion-mnist, or give --images FOLDER")
     quick = arguments.quick
     with tempfile.TemporaryDirectory() as cache:
         tutored = load("sst2", teachers=arguments.teachers, data=arguments.data, cache=Path(cache), max_tokens=TOKENS)

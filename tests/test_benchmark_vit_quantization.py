@@ -3,6 +3,7 @@
 import gzip
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from autocompress.compression.attention_maps import AttentionMap
 from autocompress.compression.logarithm import fit_log_sqrt2
 from benchmarks.attention_probe import attentions, maps_of, operands
 from benchmarks.vit_model import DEVIATION, MEAN, SMALL, Pictures, read_pictures, train
-from benchmarks.vit_quantization import Scored, report_vit
+from benchmarks.vit_quantization import SENTENCES, TOKENS, Scored, documents, report_vit
 from benchmarks.vit_simulated import DOPQ, RECIPES, REPQ, UNIFORM, published_log_sqrt2, quantized
 from tests.compression.pre_norm import LAYERS, pictures, tiny_vit
 
@@ -125,3 +126,16 @@ def test_training_lowers_the_loss_and_a_seed_repeats_it():
         assert torch.equal(first(pixel_values=pixels).logits, second(pixel_values=pixels).logits)
     assert float(loss) < 0.9 * math.log(10)  # less than what is known before any training
     assert not first.training and len(attentions(first)) == 1
+
+
+def test_documents_are_whole_and_of_sentences_that_follow_each_other():
+    class Task:
+        def encode(self, texts):
+            return [[int(word) for word in text.split()][:TOKENS] for text in texts]
+
+    sentences = ["1"] * SENTENCES + ["2 3 4 5 6 7 8 9"] * SENTENCES + ["5 5 5 5 5 5 5 5 5"] * SENTENCES
+    found = list(documents(SimpleNamespace(task=Task()), sentences, 5))
+    # The first sixteen sentences are too short for a document, the others are 128 and 144 words, of which 128 are kept.
+    assert [tuple(each["input_ids"].shape) for each in found] == [(1, 128), (1, 128)]
+    assert found[0]["input_ids"][0, 8:16].tolist() == [2, 3, 4, 5, 6, 7, 8, 9]
+    assert len(list(documents(SimpleNamespace(task=Task()), sentences, 1))) == 1

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache, partial
 from typing import Literal
 
 from torch import nn
 
+from autocompress.compression import depth
+from autocompress.compression.depth import DepthStep
 from autocompress.compression.ffn import FfnStep
 from autocompress.compression.fisher import mask_gradients
 from autocompress.compression.heads import HeadStep
 from autocompress.compression.importance import LayerRanking, reorder
-from autocompress.compression.mask_search import Keep, encoder_macs, mask_search, rearrange
+from autocompress.compression.mask_search import Keep, encoder_macs, mask_search, rearrange, share_out
 from autocompress.compression.method import Context
 from autocompress.compression.methods import apply_plan
 from autocompress.compression.order import Rankings
@@ -38,13 +40,15 @@ class Recipe:
 
     Attributes:
         criterion: Orders heads and neurons.
-        layers: Whether they keep equal shares, compete for them, or keep all heads and equal shares of neurons.
+        layers: Whether they keep equal shares; compete for one budget of heads and neurons, or for as many heads and as
+            many neurons as equal shares leave (``allocation: global`` of a search); or keep all heads and equal shares
+            of neurons.
         repair: What is done to the weights that are left.
         rearranged: Whether units are swapped for the number that is kept (Kwon et al. 2022).
     """
 
     criterion: Criterion
-    layers: Literal["equal", "compete", "MLP only"] = "equal"
+    layers: Literal["equal", "compete", "compete apart", "MLP only"] = "equal"
     repair: RepairKind = "none"
     rearranged: bool = False
 
@@ -98,21 +102,37 @@ class Pruner:
         found = training_batches(self.tutored.task, batches, batch_size=BATCH, seed=seed)
         return documents_of(self.tutored.model, found)
 
-    def keep(self, recipe: Recipe, share: float) -> Keep:
-        """Return what each layer keeps for a share of the encoder's multiply-accumulates."""
-        macs = share * encoder_macs(self.shape, TOKENS)
+    def keep(self, recipe: Recipe, share: float, layers: Sequence[int] | None = None) -> Keep:
+        """Return what each layer of ``layers`` (by default all) keeps for a share of the whole encoder's work."""
+        whole, layers = encoder_macs(self.shape, TOKENS), range(len(self.shape.layers)) if layers is None else layers
+        shape = depth.reshape(self.shape, DepthStep(tuple(layers)))
         if recipe.layers == "compete":
-            return mask_search(self.rankings(recipe.criterion), self.shape, macs=macs, tokens=TOKENS, align=ALIGN)
-        layers = self.shape.layers
-        heads = tuple(layer.heads if recipe.layers == "MLP only" else round(share * layer.heads) for layer in layers)
-        without = encoder_macs(self.shape, TOKENS, Keep(heads, (0,) * len(layers)))
-        neurons = int((macs - without) / (2 * TOKENS * self.shape.hidden * len(layers))) // ALIGN * ALIGN
-        return Keep(heads, (neurons,) * len(layers))
+            return mask_search(self._importance(recipe, layers), shape, macs=share * whole, tokens=TOKENS, align=ALIGN)
+        of_heads = 1.0 if recipe.layers == "MLP only" else share * whole / encoder_macs(shape, TOKENS)
+        heads = tuple(round(of_heads * layer.heads) for layer in shape.layers)
+        without = encoder_macs(shape, TOKENS, Keep(heads, (0,) * len(layers)))
+        neurons = int((share * whole - without) / (2 * TOKENS * self.shape.hidden * len(layers))) // ALIGN * ALIGN
+        equal = Keep(heads, (neurons,) * len(layers))
+        if recipe.layers != "compete apart":
+            return equal
+        found = self._importance(recipe, layers)
+        return Keep(
+            share_out([layer.heads.importance for layer in found], sum(equal.heads)),
+            share_out([layer.neurons.importance for layer in found], sum(equal.neurons), unit=ALIGN),
+        )
 
-    def make(self, recipe: Recipe, keep: Keep) -> nn.Module:
-        """Return the pruned and repaired student."""
+    def _importance(self, recipe: Recipe, layers: Sequence[int]) -> list[LayerRanking]:
+        return [self.rankings(recipe.criterion)[layer] for layer in layers]
+
+    def make(self, recipe: Recipe, keep: Keep, layers: Sequence[int] | None = None) -> nn.Module:
+        """Return the pruned and repaired student; ``layers`` are those that stay (by default all)."""
         student = reorder(copy.deepcopy(self.tutored.model), self._rankings(recipe, keep))
-        steps = HeadStep(keep.heads), FfnStep(keep.neurons), RepairStep(recipe.repair, self.repair_batches, self.seed)
+        steps = (
+            DepthStep(tuple(range(len(self.shape.layers)) if layers is None else layers)),
+            HeadStep(keep.heads),
+            FfnStep(keep.neurons),
+            RepairStep(recipe.repair, self.repair_batches, self.seed),
+        )
         return apply_plan(student, CompressionPlan(steps), self.context)
 
     def _rankings(self, recipe: Recipe, keep: Keep) -> tuple[LayerRanking, ...]:

@@ -74,9 +74,12 @@ class Space(Section):
     )
     repair_batches: Count = Field(default=8, description="Training batches that a repair reads, without their labels.")
     rounding: Choices[Rounding] = Field(
-        default=("nearest",), description="How weights of 8 bits and fewer are rounded; optq and aespa read documents."
+        default=("nearest",),
+        description="How weights of 8 bits and fewer are rounded; all ways but nearest read documents.",
     )
-    rounding_batches: Count = Field(default=8, description="Training batches that they read, without their labels.")
+    rounding_batches: Count = Field(
+        default=8, description="Training batches that rounding reads, without their labels."
+    )
     align: Multiple = Field(
         default=32, description="Neurons and hidden channels are kept in multiples of this; auto: of a tile's width."
     )

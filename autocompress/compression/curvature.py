@@ -65,5 +65,6 @@ def curvatures(model: nn.Module, batches: Iterable[LabelledBatch]) -> list[Curva
             slopes, values = gradient[real], seen[index][real]
             weighted = values * slopes.norm(dim=1, keepdim=True)
             inputs[index].add_(weighted.T @ weighted)
-            outputs[index].add_(slopes.T @ slopes)
+            # With few classes G is of low rank: errors of f32 would make eigenvalues of it negative.
+            outputs[index].add_(slopes.double().T @ slopes.double())
     return [Curvature(h / documents, g / g.trace()) for h, g in zip(inputs, outputs, strict=True)]

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from transformers import BertConfig, BertForSequenceClassification
 
 from autocompress.compression.curvature import curvatures
 from autocompress.compression.obs import COMPACT, damped, kron_obs, obs, remove
@@ -118,3 +119,11 @@ def test_curvature_foresees_how_far_the_logits_move():
     found = curvatures(model, [one] * 400)[5]
     foreseen = torch.trace(found.outputs @ change.double() @ found.inputs @ change.double().T)
     assert float(foreseen) == pytest.approx(float((moved - moved.mean()).square().sum()), rel=0.2)
+
+
+def test_the_curvature_of_two_classes_has_no_negative_eigenvalues_though_it_is_nearly_of_rank_one():
+    torch.manual_seed(0)
+    config = BertConfig(vocab_size=60, hidden_size=48, num_hidden_layers=2, num_attention_heads=4, intermediate_size=96)
+    model = BertForSequenceClassification(config).eval()
+    for found in curvatures(model, batches(4)):
+        assert torch.linalg.eigvalsh(found.outputs).min() > -1e-13

@@ -8,6 +8,8 @@ import torch
 
 from autocompress.compression.quantization import QuantizeStep, apply
 from autocompress.models.load import adapter_of
+from autocompress.shape import LayerShape, ModelShape
+from benchmarks.mixed_precision import megabytes
 from benchmarks.quantization import DRAWS, ROWS, TASKS, report, settings
 from benchmarks.quantization_rows import NO_DATA, Scored, Setting, attention_error
 from tests.compression.training_data import batches
@@ -48,3 +50,9 @@ def test_losses_are_against_floats_in_the_mean_over_draws():
     assert (row["bits"], row["rounding"], row["draws"]) == (3, "optq", 2)
     assert row["lost"] == pytest.approx((3.0, 1.0))  # Of 2 and 4 points: sd sqrt(2), over sqrt(2).
     assert row["attention_error"] == pytest.approx((0.25, 0.05))
+
+
+def test_bytes_of_shared_bits_are_those_of_all_linear_maps_with_their_scales():
+    shape = ModelShape("bert", 60, 40, 32, 32, (LayerShape(2, 16, 64), LayerShape(1, 16, 32)), 3)
+    attention, ffn = 4 * 32 * 32 * 5 + 4 * 32 * 16 * 8, 2 * 32 * 64 * 3 + 2 * 32 * 32 * 5
+    assert megabytes(shape, (4, 8), (2, 4)) == pytest.approx((attention + ffn) / 8e6, abs=5e-4)

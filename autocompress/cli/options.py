@@ -16,3 +16,18 @@ RunFolder = Annotated[Path, typer.Argument(metavar="RUN_FOLDER", help="The folde
 Engine = Annotated[str, typer.Option(help="onnxruntime or tvm.")]
 Threads = Annotated[int, typer.Option(min=1, help="Threads of the engine.")]
 Tokens = Annotated[int, typer.Option(min=1, help="Sequence length.")]
+
+
+def token_share(text: str) -> float | str:
+    """Read a share of tokens, or ``all``.
+
+    Raises:
+        typer.BadParameter: It is neither.
+    """
+    try:
+        share = float(text)
+    except ValueError:
+        share = 0.0
+    if text != "all" and not 0 < share <= 1:
+        raise typer.BadParameter(f"{text!r} is no share above 0 up to 1, and not all.")
+    return text if text == "all" else share

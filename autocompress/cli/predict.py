@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional, cast
 
 import typer
 
-from autocompress.cli.options import Engine, Threads, Tokens
+from autocompress.cli.options import Engine, Threads, Tokens, token_share
 from autocompress.cli.terminal import say, show
+
+if TYPE_CHECKING:
+    from autocompress.shape import TokenShare
 
 NAME, HELP = "predict", "Say what a compressed model would cost on a device, without running it."
 
@@ -23,6 +26,15 @@ def run(
     depth: Annotated[Optional[int], typer.Option(min=1, help="Layers to keep; default all.")] = None,  # noqa: UP045
     heads_keep: Share = 1.0,
     ffn_keep: Share = 1.0,
+    hidden_keep: Annotated[float, typer.Option(min=0.01, max=1.0, help="Share of the hidden channels.")] = 1.0,
+    tokens_keep: Annotated[
+        str,
+        typer.Option(
+            parser=token_share,
+            metavar="all|SHARE",
+            help="Share of the tokens that reaches the last layer, which passes on the first; all leaves every token.",
+        ),
+    ] = "all",
     bits: Annotated[int, typer.Option(help="Bits of all weights: 32, 16, 8, 4 or 2 (4 for the token table).")] = 32,
     engine: Engine = "onnxruntime",
     threads: Threads = 1,
@@ -34,7 +46,8 @@ def run(
     from autocompress.report.units import TITLES, figure
 
     whole = shape_of(model)
-    shape = shrink(whole, depth=depth, heads_keep=heads_keep, ffn_keep=ffn_keep, bits=bits)
+    shares = {"heads_keep": heads_keep, "ffn_keep": ffn_keep, "hidden_keep": hidden_keep}
+    shape = shrink(whole, depth=depth, **shares, bits=bits).with_schedule(cast("TokenShare", tokens_keep), tokens)
     predictor = best_predictor(device, engine, threads)
     cost = predictor.predict(shape, tokens)
     rows = []

@@ -70,7 +70,8 @@ def run(
             samples=samples,
             minutes=minutes,
             sustained_minutes=sustained_minutes,
-            variety=Variety(bits=widths(bits or ())),
+            # What a search chooses by default: all tokens in the teacher, the first alone after a student's last layer.
+            variety=Variety(bits=widths(bits or ()), tokens_keep=("all", 1.0), max_tokens=tokens),
             tune=tune,
             bench=bench,
             resume=resume,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from autocompress.compression.method import Space
 from autocompress.compression.methods import draw, reshape_plan
 from autocompress.cost import Cost
@@ -36,9 +38,15 @@ def shape_of(source: str | None) -> ModelShape:
 
 
 def shrink(
-    shape: ModelShape, *, depth: int | None = None, heads_keep: float = 1.0, ffn_keep: float = 1.0, bits: int = 32
+    shape: ModelShape,
+    *,
+    depth: int | None = None,
+    heads_keep: float = 1.0,
+    ffn_keep: float = 1.0,
+    hidden_keep: float = 1.0,
+    bits: int = 32,
 ) -> ModelShape:
-    """Return ``shape`` with so many layers, shares of heads and neurons (0 to 1), and bits of all weights.
+    """Return ``shape`` with so many layers, shares of heads, neurons and channels (0 to 1), and bits of all weights.
 
     At 2 bits the token table has the fewest that it can have.
 
@@ -54,6 +62,7 @@ def shrink(
             next_step="Correct --depth or --bits.",
         )
     space = Space((depth,), (heads_keep,), (ffn_keep,), (width,), (width,), (nearest_embedding_bits(width),))
+    space = replace(space, hidden_keep=(hidden_keep,))
     params = {name: values[0] for name, values in choices(space).items()}
     return reshape_plan(shape, draw(Chosen(params), shape, space))
 

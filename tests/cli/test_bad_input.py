@@ -64,6 +64,8 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 2) 
         (["report", "runs/none"], "run.yaml"),
         (["predict", "--bits", "7"], "2, 4, 8, 16, 32"),
         (["predict", "--device", "toaster"], "toaster"),
+        (["predict", "--tokens-keep", "3"], "no share above 0 up to 1"),
+        (["predict", "--tokens-keep", "most"], "no share above 0 up to 1"),
         (["device", "show", "pixel8"], "pixel-8"),
         (["profile", "host", "--engine", "tvm", "--tune", "tile"], "off, tiles, metaschedule"),
         (["profile", "host", "--tune", "tiles"], "--engine tvm"),

@@ -129,6 +129,10 @@ def test_the_package_runs_without_autocompress_as_it_does_with_it(world):
         (["finetune", "first.yaml"], ["accuracy"]),
         (["predict", "--device", "raspberry-pi-4", "--depth", "3"], ["estimated, not calibrated", "3 layers"]),
         (
+            ["predict", "--device", "raspberry-pi-4", "--hidden-keep", "0.5", "--tokens-keep", "0.5"],
+            ["6 layers x 192", "tokens left 1-58"],
+        ),
+        (
             ["predict", "--device", "raspberry-pi-4", "--engine", "tvm"],
             ["estimated, not calibrated", "are activations"],
         ),

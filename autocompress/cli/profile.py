@@ -38,7 +38,7 @@ def run(
     ] = 0.0,
     bits: Annotated[
         Optional[list[int]],  # noqa: UP045 - typer reads the annotation
-        typer.Option(help="Measure weights of 16 or 2 bits too; may be given twice. 32, 8 and 4 are always measured."),
+        typer.Option(help="Measure weights of 16, 3 or 2 bits too; may be repeated. 32, 8 and 4 are always measured."),
     ] = None,
     tune: Annotated[
         Optional[str],  # noqa: UP045 - typer reads the annotation

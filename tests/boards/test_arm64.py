@@ -21,8 +21,8 @@ pytestmark = pytest.mark.board
 CORES = {"cortex-a53": "cortex-a53", "cortex-a72": "cortex-a72", "cortex-a76": "cortex-a76", "neoverse-v1": "max"}
 """LLVM's name of a core -> qemu's; the newest is known to it only as a core that has everything."""
 DOTS = {
-    "cortex-a76": {8: {"sdot"}, 4: {"sdot"}, 2: {"sdot"}},
-    "neoverse-v1": {16: {"bfdot"}, 8: {"usdot"}, 4: {"sdot"}, 2: {"sdot"}},
+    "cortex-a76": {8: {"sdot"}, 4: {"sdot"}, 3: {"sdot"}, 2: {"sdot"}},
+    "neoverse-v1": {16: {"bfdot"}, 8: {"usdot"}, 4: {"sdot"}, 3: {"sdot"}, 2: {"sdot"}},
 }
 """Core, bits -> the dot products that its kernels use; older cores have none."""
 
@@ -89,14 +89,14 @@ def test_dot_products_are_used_where_the_core_has_them_and_only_there(library, c
     assert found & {"sdot", "usdot", "bfdot"} == DOTS.get(cpu, {}).get(bits, set())
 
 
-@pytest.mark.parametrize("bits", [16, 8, 4, 2])
+@pytest.mark.parametrize("bits", [16, 8, 4, 3, 2])
 def test_a_library_for_a_newer_core_is_refused_by_one_that_lacks_its_instructions(root, library, bits, tmp_path):
     done, logits = run_on(root, "cortex-a53", library("cortex-a76", bits), tmp_path)
     assert "compiled for aarch64-linux-gnu cortex-a76; this processor lacks asimddp" in done.stderr
     assert not logits.exists()
 
 
-@pytest.mark.parametrize("bits", [16, 8, 4, 2])
+@pytest.mark.parametrize("bits", [16, 8, 4, 3, 2])
 def test_its_instructions_would_end_the_process(root, library, bits, tmp_path):
     done, logits = run_on(root, "cortex-a53", library("cortex-a76", bits), tmp_path, "--unchecked")
     assert done.returncode == -signal.SIGILL, done.stderr

@@ -33,7 +33,7 @@ class NumpyGraph:
             q, scale, zero = quantize(x.astype(np.float32))
             sums = (q.astype(np.int64) - zero) @ weight.astype(np.int64)
             y = sums * (float(scale) * self.weights[f"{name}.scale"].astype(np.float64))
-        elif bits in (4, 2):
+        elif bits <= 4:
             width = weight.shape[0]
             q, scale = quantize_groups(x.astype(np.float32))
             # In float64 it is no matter whether the integers are scaled before they are summed or after.

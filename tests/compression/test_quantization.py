@@ -120,7 +120,7 @@ def test_rounding_reads_the_batches_that_the_step_names_and_leaves_the_same_grid
     context = replace(
         context_for(model), batches=lambda count, seed: asked.append((count, seed)) or batches(count, seed)
     )
-    nearest = QuantizeStep((4,) * 3, (8, 2, 4), 8)
+    nearest = QuantizeStep((4,) * 3, (8, 2, 3), 8)
     student = apply(copy.deepcopy(model), replace(nearest, rounding=rounding, calibration_batches=3, seed=7), context)
     other = apply(copy.deepcopy(model), nearest, context)
     assert asked == [(3, 7)]

@@ -14,7 +14,7 @@ from autocompress.boards.remote_timer import KEEPS
 from autocompress.devices.load import read_profile
 from tests.boards.agents import agent, wait_until
 
-SETTINGS = ("--tokens", "8", "--samples", "9")
+SETTINGS = ("--tokens", "8", "--samples", "12")
 
 
 @pytest.fixture

@@ -60,9 +60,11 @@ class Subject:
                 mask[:, self.tokens // 2 :] = 0
             yield ids, mask
 
-    def calibration(self) -> list[dict[str, Ids]]:
-        """Return what tools that measure activations are given."""
+    def calibration(self, *, padded: bool = False) -> list[dict[str, Ids]]:
+        """Return what tools that measure activations are given; all of one length if ``padded``."""
         found = self.documents or list(self.inputs(CALIBRATION_INPUTS))
+        if padded:
+            found = [[np.pad(each, ((0, 0), (0, self.tokens - each.shape[1]))) for each in pair] for pair in found]
         return [dict(zip(INPUTS, pair, strict=True)) for pair in found]
 
     @cached_property
@@ -174,7 +176,8 @@ def round_dynamic(subject: Subject) -> Artifact:
 def round_static(subject: Subject, *, operators: tuple[str, ...] | None, ranges: str = "MinMax") -> Artifact:
     """Round weights (a channel) and activations to int8 with fixed scales, in QDQ form; all operators if ``None``.
 
-    ``ranges`` is how activations are calibrated: ``MinMax``, ``Percentile``, ``Entropy``.
+    ``ranges`` is how activations are calibrated: ``MinMax``, ``Percentile``, ``Entropy``; all but the first demand
+    documents of one length.
     """
     from onnxruntime.quantization import (
         CalibrationDataReader,
@@ -186,7 +189,7 @@ def round_static(subject: Subject, *, operators: tuple[str, ...] | None, ranges:
 
     class Documents(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
-            self.inputs = iter(subject.calibration())
+            self.inputs = iter(subject.calibration(padded=ranges != "MinMax"))
 
         def get_next(self) -> dict[str, Ids] | None:
             return next(self.inputs, None)

@@ -82,7 +82,10 @@ def contestants(tutored: Tutored, batches: int) -> list[Contestant]:
         Contestant("onnxruntime int4", 4, round_blocks, quick=True, needs=blocks),
         Contestant("onnxruntime int4, zero points", 4, partial(round_blocks, symmetric=False), needs=blocks),
         Contestant("nncf int4", 4, partial(openvino, bits=4), needs=nncf),
-        Contestant("nncf int4, scaled and estimated", 4, partial(openvino, bits=4, calibrated=True), needs=nncf),
+        *(
+            Contestant(f"nncf int4, {fitted}", 4, partial(openvino, bits=4, fitted=fitted), needs=nncf)
+            for fitted in ("awq", "scale_estimation")
+        ),
     ]
 
 

@@ -222,21 +222,21 @@ def round_blocks(subject: Subject, *, symmetric: bool = True) -> Artifact:
     return Artifact(path, "onnxruntime", subject.tokens)
 
 
-def convert(subject: Subject, *, source: str, bits: Bits, calibrated: bool = False) -> Artifact:
+def convert(subject: Subject, *, source: str, bits: Bits, fitted: str = "") -> Artifact:
     """Convert the model from ``source``, onnx or torch, for OpenVINO, and let NNCF round it."""
     import openvino
 
     model = subject.read_from_onnx if source == "onnx" else subject.read_from_torch
-    path = subject.folder / f"openvino-{source}-{bits}{'-calibrated' * calibrated}.xml"
-    rounded = model if bits == 32 else round_nncf(model.clone(), subject, bits, calibrated=calibrated)
+    path = subject.folder / f"openvino-{source}-{bits}{fitted}.xml"
+    rounded = model if bits == 32 else round_nncf(model.clone(), subject, bits, fitted=fitted)
     openvino.save_model(rounded, path, compress_to_fp16=False)
     return Artifact(path.with_suffix(".bin"), "openvino-f32" if bits == 32 else "openvino", subject.tokens)
 
 
-def round_nncf(model: Any, subject: Subject, bits: Bits, *, calibrated: bool = False) -> Any:
+def round_nncf(model: Any, subject: Subject, bits: Bits, *, fitted: str = "") -> Any:
     """Return ``model`` after NNCF's post-training quantization (8), or with INT4_SYM weights in groups (4).
 
-    These are ``calibrated`` by activation-aware scaling and scale estimation, or rounded to nearest.
+    These are rounded to nearest, or ``fitted`` to documents: ``awq`` (activation-aware), ``scale_estimation``.
     """
     os.environ.setdefault("NNCF_CI", "1")  # It would report each use to its makers.
     import nncf
@@ -253,7 +253,7 @@ def round_nncf(model: Any, subject: Subject, bits: Bits, *, calibrated: bool = F
         group_size=WEIGHT_GROUP,
         ratio=1.0,
         advanced_parameters=adjust,
-        **({"dataset": data, "awq": True, "scale_estimation": True} if calibrated else {}),
+        **({"dataset": data, fitted: True} if fitted else {}),
     )
 
 

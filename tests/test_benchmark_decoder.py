@@ -1,0 +1,205 @@
+"""The benchmark of rounding a decoder: it walks the layers as the model runs them, and scores what is left."""
+
+import copy
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from autocompress.compression.grids import grid_of
+from autocompress.compression.objective import Objective, second_moment
+from autocompress.compression.rotary import rotary_objectives
+from autocompress.compression.rounding import levels_of
+from benchmarks.decoder_attention import attention_errors
+from benchmarks.decoder_quantization import FLOATS, ROUNDINGS, Extent, Records, extent, measure, report, settings
+from benchmarks.decoder_rows import (
+    WINDOW,
+    Scored,
+    Setting,
+    Subject,
+    documents,
+    nats,
+    reads_of,
+    round_decoder,
+    round_inward,
+    windows,
+)
+
+LINEARS = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj")
+LINEARS += ("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")
+DOCUMENTS = torch.randint(0, 50, (4, 12), generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def decoder():
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=50, hidden_size=32, intermediate_size=64, num_hidden_layers=3, num_attention_heads=4,
+        num_key_value_heads=2, head_dim=8, max_position_embeddings=64, initializer_range=0.3,
+    )  # fmt: skip
+    return LlamaForCausalLM(config).eval()
+
+
+def read_by(model, layer):
+    """What each linear of a layer reads as the model runs."""
+    found = {}
+    handles = [
+        model.model.layers[layer]
+        .get_submodule(path)
+        .register_forward_pre_hook(lambda _module, inputs, path=path: found.setdefault(path, inputs[0]))
+        for path in LINEARS
+    ]
+    with torch.no_grad():
+        model(input_ids=DOCUMENTS, use_cache=False)
+    for handle in handles:
+        handle.remove()
+    return found
+
+
+def setting(rounding, *, bits=3, scales="groups", layers=3):
+    return Setting(bits, rounding, scales, len(DOCUMENTS), 20, layers)
+
+
+def test_attention_is_the_models_own(decoder):
+    attention, read = decoder.model.layers[1].self_attn, read_by(decoder, 1)
+    x = read["self_attn.q_proj"]
+    turns = decoder.model.rotary_emb(x, torch.arange(x.shape[1])[None])
+    with torch.no_grad():
+        shares = reads_of(attention, x, turns).probabilities()
+        values = attention.v_proj(x).unflatten(-1, (2, 8)).transpose(1, 2)
+        mixed = (shares @ values[:, :, None]).flatten(1, 2).transpose(1, 2).flatten(2)
+    torch.testing.assert_close(mixed, read["self_attn.o_proj"], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("scales", ["groups", "rows"])
+@pytest.mark.parametrize("rounding", ["optq", "descent"])
+def test_a_linear_is_rounded_for_what_reaches_it_behind_rounded_ones(decoder, rounding, scales):
+    """By hand: of the second layer, on inputs that the rounded model itself gives."""
+    student = copy.deepcopy(decoder)
+    round_decoder(student, setting(rounding, scales=scales), DOCUMENTS)
+    for path, x in read_by(student, 1).items():
+        if rounding == "descent" and path in LINEARS[:3]:
+            continue  # For what attention gives: the next test.
+        weight = decoder.model.layers[1].get_submodule(path).weight.detach()
+        grid = grid_of(weight, 3, whole_rows=scales == "rows")
+        levels = levels_of(weight, grid, Objective(second_moment([x.flatten(0, 1)])[None]), rounding)
+        found = student.model.layers[1].get_submodule(path).weight
+        assert (found == grid.values(levels)).float().mean() > 0.995  # Sums in another order may tip one.
+
+
+@pytest.mark.parametrize("rounding", ["descent", "aespa"])
+def test_queries_keys_and_values_are_rounded_for_attention_with_floats(decoder, rounding):
+    student = copy.deepcopy(decoder)
+    round_decoder(student, setting(rounding, layers=1), DOCUMENTS)
+    attention, x = decoder.model.layers[0].self_attn, read_by(decoder, 0)["self_attn.q_proj"]
+    turns = decoder.model.rotary_emb(x, torch.arange(x.shape[1])[None])
+    with torch.no_grad():
+        objectives = rotary_objectives(reads_of(attention, x, turns))
+    for path, objective in zip(LINEARS[:3], vars(objectives).values(), strict=True):
+        weight = decoder.model.layers[0].get_submodule(path).weight.detach()
+        grid = grid_of(weight, 3)
+        levels = levels_of(weight, grid, objective, rounding, iterations=20)
+        found = student.model.layers[0].get_submodule(path).weight
+        assert (found == grid.values(levels)).float().mean() > 0.995
+
+
+@pytest.mark.parametrize("rounding", ROUNDINGS)
+def test_only_linears_of_the_first_layers_change_and_those_to_few_values(decoder, rounding):
+    student = copy.deepcopy(decoder)
+    round_decoder(student, setting(rounding, bits=2, scales="rows", layers=2), DOCUMENTS)
+    before, after = decoder.state_dict(), student.state_dict()
+    changed = {name for name in before if not before[name].equal(after[name])}
+    assert changed == {f"model.layers.{layer}.{path}.weight" for layer in (0, 1) for path in LINEARS}
+    assert all(len(row.unique()) <= 4 for name in changed for row in after[name])
+
+
+def test_a_model_that_knows_nothing_loses_the_logarithm_of_its_vocabulary(decoder):
+    decoder.lm_head.weight.data.zero_()
+    assert nats(decoder, DOCUMENTS) == pytest.approx([math.log(50)] * 4)
+
+
+def test_documents_are_windows_of_the_text_without_what_is_left():
+    ids = list(range(2 * WINDOW + 5))
+    assert windows(ids).tolist() == [ids[:WINDOW], ids[WINDOW : 2 * WINDOW]]
+
+
+def test_documents_come_from_all_of_one_text_and_the_beginning_of_the_other(tmp_path):
+    (tmp_path / "valid.txt").write_text("v" * 9 * WINDOW)
+    (tmp_path / "test.txt").write_text("t" * 3 * WINDOW)
+
+    def tokenizer(text):
+        """Number characters, from 0 in one text, from 1,000,000 in the other."""
+        first = 0 if text[0] == "v" else 1_000_000
+        return {"input_ids": list(range(first, first + len(text)))}
+
+    known, unknown = documents(tokenizer, tmp_path, calibration=4, test=2)
+    assert (known[:, 0] // WINDOW).tolist() == [0, 2, 4, 6]
+    assert unknown[:, 0].tolist() == [1_000_000, 1_000_000 + WINDOW]
+
+
+def test_attention_is_judged_behind_floats_with_one_layer_rounded(decoder):
+    """By hand: the first test documents, through a model in which those three linears are rounded and nothing else."""
+    subject = Subject(decoder, DOCUMENTS, DOCUMENTS.flip(0))
+    ways = [setting(rounding, layers=1) for rounding in ROUNDINGS]
+    found = list(attention_errors(subject, ways, 1))
+    assert [(each.setting, each.layer) for each in found] == [(way, 1) for way in ways]
+    for each in found:
+        student, x = copy.deepcopy(decoder), read_by(decoder, 1)
+        turns = decoder.model.rotary_emb(DOCUMENTS.float()[..., None], torch.arange(DOCUMENTS.shape[1])[None])
+        with torch.no_grad():
+            round_inward(student.model.layers[1].self_attn, each.setting, [x[LINEARS[0]]], turns)
+        moved = read_by(student, 1)["self_attn.o_proj"] - x["self_attn.o_proj"]
+        assert each.error == pytest.approx(float(moved.norm() / x["self_attn.o_proj"].norm()), rel=1e-3)
+
+
+def test_every_rounding_is_tried_at_every_width_with_either_scales():
+    of = extent(30, quick=False)
+    found = settings(of)
+    assert {(each.bits, each.rounding, each.scales) for each in found} == {
+        (bits, rounding, scales) for bits in (4, 3, 2) for rounding in ROUNDINGS for scales in ("groups", "rows")
+    }
+    assert len(set(found)) == len(found)
+    assert all((each.iterations == 0) == (each.rounding != "aespa") for each in found)
+    assert all((each.documents == 0) == (each.rounding == "nearest") for each in found)
+    assert all(each.layers == 30 for each in found)
+    assert all(layer < 30 for layer in of.probed)
+
+
+def tiny_extent():
+    return Extent(4, 4, 5, 1, (0, 2), bits=(2,), scales=("groups",))
+
+
+def test_a_second_run_measures_nothing_and_reports_the_same(decoder, tmp_path, capsys):
+    subject, path, of = Subject(decoder, DOCUMENTS, DOCUMENTS.flip(0)), tmp_path / "records", tiny_extent()
+    first = Records(path)
+    measure(subject, of, first)
+    found = report(of, first)
+    assert len(found["attention"]) == 2 * len(ROUNDINGS)
+    assert len(found["perplexity"]) == 1 + len(ROUNDINGS)
+    assert not found["missing_attention"]
+    assert not found["missing_perplexity"]
+    kept = path.read_text()
+    second = Records(path, end_s=0.0)
+    measure(subject, of, second)
+    assert path.read_text() == kept
+    assert report(of, second) == found
+
+
+def test_what_time_did_not_allow_is_told(decoder, capsys):
+    of, records = tiny_extent(), Records(None, end_s=0.0)
+    measure(Subject(decoder, DOCUMENTS, DOCUMENTS), of, records)
+    found = report(of, records)
+    assert [row["setting"]["bits"] for row in found["perplexity"]] == [32]
+    assert found["missing_perplexity"] == [f"W2 groups {rounding}" for rounding in ROUNDINGS]
+    assert len(found["missing_attention"]) == 2 * len(ROUNDINGS)
+
+
+def test_perplexity_is_of_all_tokens_and_losses_are_paired_by_document(capsys):
+    of, records = replace(tiny_extent(), test=2), Records(None)
+    records.add(Scored(FLOATS, (2.0, 4.0), 0.0))
+    records.add(Scored(settings(of)[1], (2.5, 4.7), 3.0))
+    _, row = report(of, records)["perplexity"]
+    assert row["perplexity"] == pytest.approx(math.exp(3.6))
+    assert row["lost"] == pytest.approx((0.6, 0.1))  # Of 0.5 and 0.7: sd 0.1 sqrt(2), over sqrt(2).

@@ -25,6 +25,9 @@ CACHES_MIB: tuple[int, ...] = (1, 4, 16)
 BEYOND: tuple[str, ...] = tuple(f"beyond_{size}_mib" for size in CACHES_MIB)
 SELECTION: tuple[str, ...] = ("selections", "received_elements", "taken_elements")
 """Layers that pass on fewer tokens, shares of attention that they sum up, and elements of the rows that they take."""
+FIXED: tuple[str, ...] = ("fixed_ranges", "static_elements", "smoothed_elements")
+"""Linear maps that read activations over a fixed range, and the elements that are quantized so, without and with
+channels that are smoothed; ``quantized_elements_8`` are those whose range is found as the model runs."""
 LATENCY: tuple[str, ...] = (
     "constant",
     "layers",
@@ -39,6 +42,7 @@ LATENCY: tuple[str, ...] = (
     "attention_elements",
     "ffn_elements",
     *SELECTION,
+    *FIXED,
     *(f"embedding_elements_{bits}" for bits in EMBEDDING_BITS),
     *BEYOND,
 )
@@ -55,9 +59,10 @@ MEMORY: tuple[str, ...] = (
 """Columns that explain resident memory: bytes of weights by kind, bytes of activations and workspace about as
 they are planned (``activations.layer_slots``)."""
 KERNELS: tuple[str, ...] = tuple(f"kernels_{bits}" for bits in BITS)
-SIZE: tuple[str, ...] = ("constant", "layers", "selections", "weight_bytes", "position_bytes", *KERNELS)
+SIZE: tuple[str, ...] = ("constant", "layers", "selections", "fixed_ranges", "weight_bytes", "position_bytes", *KERNELS)
 """Columns that explain bytes on disk: weights as packed, the position table (a compiled library keeps only the rows
-it needs), what the container adds to each layer, and linear maps that differ (a library holds code for each)."""
+it needs), what the container adds to each layer and to maps of fixed ranges, and linear maps that differ (a library
+holds code for each)."""
 HARDWARE: tuple[str, ...] = (
     *(f"padded_macs_{bits}" for bits in BITS),
     "dot_macs",

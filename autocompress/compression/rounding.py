@@ -59,8 +59,7 @@ def round_layers(
         inward = layer.query, layer.key, layer.value
         parts = (inward, attention_bits), ((layer.output,), attention_bits), ((layer.ffn_in,), ffn_bits)
         for paths, width in (*parts, ((layer.ffn_out,), ffn_bits)):
-            weights = [_linear(layer, path).weight.detach() for path in paths]
-            fixed = fix_range(inputs, paths[0], weights, fixing) if fixing and width == 8 else None
+            fixed = _fixed(layer, paths, inputs, fixing) if fixing and width == 8 else None
             if rounding == "nearest" or width > 8:
                 for path in paths:
                     round_to_nearest(layer, path, width, fixed)
@@ -101,6 +100,10 @@ def levels_of(
     if rounding == "descent":
         return descend(weight, grid.levels(start), grid, steady)
     return adaround(weight, start, grid, steady, iterations=iterations)
+
+
+def _fixed(layer: LayerModules, paths: Sequence[str], inputs: LayerInputs, fixing: Fixing) -> FixedRange:
+    return fix_range(inputs, paths[0], [_linear(layer, path).weight.detach() for path in paths], fixing)
 
 
 def _inward(layer: LayerModules, inputs: LayerInputs, rounding: Calibrated) -> Mapping[str, Objective]:

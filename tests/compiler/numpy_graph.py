@@ -110,7 +110,7 @@ def quantize(x):
 def quantize_static(x, step, zero, inverse=None):
     """Return the levels (int32) of float32 ``x`` (... x channels) over a fixed range, in float32."""
     steps = np.rint(x / step if inverse is None else x * inverse)
-    return np.clip(steps + zero, 0, 255).astype(np.int32)
+    return np.clip(steps.astype(np.float64) + zero, 0, 255).astype(np.int32)
 
 
 def quantize_groups(x):

@@ -121,6 +121,10 @@ class ModelShape:
         """Return the shape with another width of the residual stream; embeddings that are projected keep theirs."""
         return replace(self, hidden=hidden, embedding=hidden if self.embedding == self.hidden else self.embedding)
 
+    def with_activations(self, activations: Activations) -> ModelShape:
+        """Return the shape whose layers read these, as far as they have 8-bit weights."""
+        return replace(self, layers=tuple(layer.with_activations(activations) for layer in self.layers))
+
     def with_schedule(self, share: TokenShare, tokens: int) -> ModelShape:
         """Return the shape whose layers pass on fewer and fewer of ``tokens`` tokens.
 

@@ -98,9 +98,8 @@ def suggest(trial: Suggest, shape: ModelShape, space: Space) -> QuantizeStep:
 def reshape(shape: ModelShape, step: QuantizeStep) -> ModelShape:
     """Return ``shape`` with the bits of ``step``, and activations as 8-bit weights read them then."""
     triples = zip(shape.layers, step.attention_bits, step.ffn_bits, strict=True)
-    rounded = (replace(layer, attention_bits=a, ffn_bits=f) for layer, a, f in triples)
-    layers = tuple(layer.with_activations(step.activations) for layer in rounded)
-    return replace(shape, layers=layers, embedding_bits=step.embedding_bits)
+    layers = tuple(replace(layer, attention_bits=a, ffn_bits=f) for layer, a, f in triples)
+    return replace(shape, layers=layers, embedding_bits=step.embedding_bits).with_activations(step.activations)
 
 
 def apply(model: nn.Module, step: QuantizeStep, context: Context) -> nn.Module:

@@ -109,7 +109,7 @@ def corners(teacher: ModelShape, variety: Variety = USUAL) -> tuple[ModelShape, 
     ]
     found = (*wide, *small, *(_at(shape, width) for shape in (smallest, *thin, *few) for width in ends))
     fixed = [kind for kind in variety.activations if kind != "dynamic" and 8 in widths]
-    return (*found, *(_reads(_at(shape, 8), kind) for kind in fixed for shape in (teacher, smallest)))
+    return (*found, *(_at(shape, 8).with_activations(kind) for kind in fixed for shape in (teacher, smallest)))
 
 
 def block(shape: ModelShape) -> ModelShape:
@@ -125,10 +125,6 @@ def is_block(shape: ModelShape, teacher: ModelShape) -> bool:
 def _at(teacher: ModelShape, bits: Bits) -> ModelShape:
     layers = tuple(replace(layer, attention_bits=bits, ffn_bits=bits) for layer in teacher.layers)
     return replace(teacher, layers=layers, embedding_bits=nearest_embedding_bits(bits))
-
-
-def _reads(shape: ModelShape, activations: Activations) -> ModelShape:
-    return replace(shape, layers=tuple(layer.with_activations(activations) for layer in shape.layers))
 
 
 def _interior(teacher: ModelShape, count: int, seed: int, variety: Variety) -> Iterator[ModelShape]:
@@ -153,7 +149,7 @@ def _interior(teacher: ModelShape, count: int, seed: int, variety: Variety) -> I
         # One more dimension each for those of which there are several.
         rest = iter(others)
         stream, share, kind = (next(rest) if chosen else 0.0 for chosen in several)
-        shape = _reads(shape, variety.activations[int(kind * len(variety.activations))])
+        shape = shape.with_activations(variety.activations[int(kind * len(variety.activations))])
         shape = shape.with_hidden(streams[int(stream * len(streams))])
         yield shape.with_schedule(shares[int(share * len(shares))], tokens)
 

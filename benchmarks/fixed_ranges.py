@@ -154,20 +154,20 @@ def report(found: Sequence[Scored]) -> list[dict[str, object]]:
                 "ranges": ranges,
                 "draws": len(cell),
                 "lost": spread([each.lost for each in cell]),
-                "nats": spread([each.nats for each in cell]),
+                "millinats": spread([1000 * each.nats for each in cell]),
                 "changed": mean(each.changed for each in cell),
                 "cpu_s": median(each.cpu_s for each in cell),
             }
         )
     print_table(
-        ["task", "activations", "draws", "points lost", "nats / 1000", "answers changed", "CPU seconds"],
+        ["task", "activations", "draws", "points lost", "nats x 1000", "answers changed", "CPU seconds"],
         [
             [
                 str(row["task"]),
                 "dynamic" if row["activations"] == "dynamic" else f"{row['activations']} {row['ranges']}",
                 str(row["draws"]),
                 "{:.2f} ± {:.2f}".format(*row["lost"]),
-                "{:.2f} ± {:.2f}".format(*(1000 * value for value in row["nats"])),
+                "{:.2f} ± {:.2f}".format(*row["millinats"]),
                 f"{row['changed']:.2%}",
                 f"{row['cpu_s']:.0f}",
             ]

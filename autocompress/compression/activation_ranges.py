@@ -19,6 +19,7 @@ from torch import Tensor
 
 from autocompress.compression.layer_inputs import LayerInputs
 from autocompress.compression.smoothing import smoothing_scales
+from autocompress.errors import ConfigError
 from autocompress.models.quantized import StaticQuantizer
 from autocompress.plan import RangeKind
 
@@ -78,8 +79,12 @@ def fix_range(inputs: LayerInputs, path: str, weights: Sequence[Tensor], fixing:
         path: Of one of the linears that read the same.
         weights: Of all of them, each (outputs x channels).
         fixing: How.
+
+    Raises:
+        ConfigError: Some of it is no number; or ``smoothing`` is outside 0 to 1.
     """
     low, high = channel_extremes(x[real] for x, real in inputs.of(path))
+    check_finite(low, high)
     scales = None
     if fixing.smoothing is not None:
         largest = torch.maximum(low.abs(), high.abs())
@@ -92,6 +97,20 @@ def fix_range(inputs: LayerInputs, path: str, weights: Sequence[Tensor], fixing:
         counts = histogram(parts, *ends)
         ends = (percentile_range if fixing.kind == "percentile" else least_squares_range)(counts, *ends)
     return FixedRange(*levels_of(*ends), scales)
+
+
+def check_finite(*tensors: Tensor) -> None:
+    """Let weights or activations through, or raise.
+
+    Raises:
+        ConfigError: A value is infinite or no number.
+    """
+    if not all(bool(tensor.isfinite().all()) for tensor in tensors):
+        raise ConfigError(
+            "Ranges are to be fixed of a model whose weights or activations are infinite or no numbers.",
+            right="All of them are finite, on calibration documents too.",
+            next_step="Train the model again at a lower rate, or leave its activations dynamic to see where it breaks.",
+        )
 
 
 def levels_of(low: float, high: float) -> tuple[float, int]:

@@ -16,10 +16,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-import torch
 from torch import nn
 
-from autocompress.compression.activation_ranges import Fixing
+from autocompress.compression.activation_ranges import Fixing, check_finite
 from autocompress.compression.grids import quantize_rows
 from autocompress.compression.method import Context, Space
 from autocompress.compression.rounding import round_layers, round_to_nearest
@@ -29,7 +28,7 @@ from autocompress.models.load import adapter_of
 from autocompress.models.quantized import QuantizedEmbedding
 from autocompress.plan import RangeKind, Rounding, Suggest
 from autocompress.shape import Activations, Bits, EmbeddingBits, ModelShape
-from autocompress.training.loop import LabelledBatch, logits_of
+from autocompress.training.loop import LabelledBatch
 
 
 @dataclass(frozen=True)
@@ -106,8 +105,8 @@ def apply(model: nn.Module, step: QuantizeStep, context: Context) -> nn.Module:
     """Replace floats by what fewer bits hold: the token table first, so that layers are rounded behind it.
 
     Raises:
-        ConfigError: The rounding or the ranges read documents, and there are none; or the model gives no numbers for
-            them.
+        ConfigError: The rounding or the ranges read documents, and there are none; or ranges are to be fixed of a model
+            that gives no numbers.
     """
     fixing = step.fixing
     reads = step.rounding != "nearest" or fixing is not None
@@ -130,7 +129,6 @@ def apply(model: nn.Module, step: QuantizeStep, context: Context) -> nn.Module:
     return model
 
 
-@torch.no_grad()
 def _documents(model: nn.Module, step: QuantizeStep, context: Context) -> list[LabelledBatch]:
     batches: list[LabelledBatch] = list(context.batches(step.calibration_batches, step.seed))
     if not any(bool(batch.attention_mask.any()) for batch in batches):
@@ -140,11 +138,6 @@ def _documents(model: nn.Module, step: QuantizeStep, context: Context) -> list[L
             right="Every rounding but nearest and all activations but dynamic ones read at least one training batch.",
             next_step="Set calibration_batches in the plan's quantize step above 0.",
         )
-    found = (logits_of(model, batch.input_ids, batch.attention_mask) for batch in batches)
-    if not all(bool(logits.isfinite().all()) for logits in found):
-        raise ConfigError(
-            "On its calibration documents the model gives logits that are no numbers.",
-            right="Ranges and rounding are chosen by finite activations.",
-            next_step="Train the model again at a lower rate, and look at its weights before they are rounded.",
-        )
+    if step.fixing is not None:
+        check_finite(*model.parameters())
     return batches

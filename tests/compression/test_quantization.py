@@ -160,6 +160,15 @@ def test_ranges_of_a_model_that_gives_no_numbers_are_refused_before_anything_is_
     assert isinstance(adapter_of(model).token_embedding(model), nn.Embedding)
 
 
+def test_ranges_of_activations_that_overflow_are_refused():
+    model = tiny_model("bert")
+    weight = adapter_of(model).layers(model)[1].get("intermediate.dense").weight.data
+    weight.mul_(2e38).mul_(2.0)
+    assert weight.isfinite().all()
+    with pytest.raises(ConfigError, match="no numbers"):
+        apply(model, QuantizeStep((8,) * 3, (8,) * 3, 8, activations="static"), context_for(model))
+
+
 @pytest.mark.parametrize(("bits", "kept"), [(8, True), (4, False), (32, False)])
 @pytest.mark.parametrize("activations", ["dynamic", "static", "smoothed"])
 def test_steps_name_fixed_ranges_only_where_something_reads_them(activations, bits, kept):

@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias, get_args
 
 Bits: TypeAlias = Literal[2, 4, 8, 16, 32]
 """Width of a stored weight. 32: f32 arithmetic. 16: bfloat16 weights, summed in f32; processors that multiply bfloat16
-may round activations to it too. 8: int8 weights times dynamically quantized uint8 activations, summed as int32. 4 and
+may round activations to it too. 8: int8 weights times activations quantized to uint8, summed as int32. 4 and
 2: integers in -8..7 and -2..1, in groups of 32 input channels, times activations dynamically quantized to int8 a token
 and group, summed as int32 within the group and in f32 across groups."""
 Activations: TypeAlias = Literal["dynamic", "static", "smoothed"]

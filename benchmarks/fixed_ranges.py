@@ -3,8 +3,8 @@
 Fine-tuned MiniLM-L6 teachers with weights of 8 bits, rounded to nearest, whose activations are quantized over ranges
 that are found as the model runs, or that 256 training documents fix: by extremes, percentiles and least squares,
 without and with smoothed channels (SmoothQuant, alpha 0.5). Losses are on the test split against the teacher on the
-same documents; ± is the standard error over draws of calibration documents. Times are medians of one sentence, random
-weights, one thread, the ways taking turns. ``--records`` lets it go on where it stopped.
+same documents; ± is the standard error over draws of calibration documents. Times are medians of what one sentence
+takes of the processor, random weights, one thread, the ways taking turns. ``--records`` lets it go on where it stopped.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def scores(tutored: Tutored, wanted: Sequence[Setting]) -> Iterator[Scored]:
 
 
 def times(shape: ModelShape, *, tokens: int, rounds: int) -> list[dict]:
-    """Return for each engine and way the median latency in milliseconds, and its ratio to ranges found as it runs."""
+    """Return for each engine and way the median milliseconds of processor time, and their ratio to ``dynamic``."""
     rows = []
     ids = np.random.default_rng(0).integers(0, shape.vocabulary, (1, tokens))
     with tempfile.TemporaryDirectory() as folder:
@@ -129,9 +129,9 @@ def times(shape: ModelShape, *, tokens: int, rounds: int) -> list[dict]:
             spent: dict[str, list[float]] = {kind: [] for kind in runs}
             for _ in range(rounds):
                 for kind, run in runs.items():
-                    start_s = time.perf_counter()
+                    start_s = time.thread_time()
                     run(ids, np.ones_like(ids))
-                    spent[kind].append(1e3 * (time.perf_counter() - start_s))
+                    spent[kind].append(1e3 * (time.thread_time() - start_s))
             rows += [
                 {"engine": engine, "tokens": tokens, "activations": kind, "ms": round(median(each), 3),
                  "ratio": round(median(map(float.__truediv__, each, spent["dynamic"])), 3)}

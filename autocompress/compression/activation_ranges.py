@@ -5,18 +5,21 @@ does not count, labels are not read. A range always holds 0, which is a level of
 
 Smoothing (SmoothQuant, Xiao et al. 2023, equation 4) divides each channel of the activations by a scale and multiplies
 the weights that read it. The division is a part of the quantizer, so that no norm before it is touched: it works
-wherever a linear stands, in post-norm models too, whose norms also feed the residual stream, and behind GELU.
+wherever a linear stands, in post-norm models too, whose norms also feed the residual stream. The paper smooths what
+norms give; elsewhere, above all behind GELU, it may do harm. So, ours to add, a range is smoothed only where what its
+linears give on the documents comes nearer to the floats by that; else its scales are 1.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 
 import torch
 from torch import Tensor
 
+from autocompress.compression.grids import grid_of
 from autocompress.compression.layer_inputs import LayerInputs
 from autocompress.compression.smoothing import smoothing_scales
 from autocompress.errors import ConfigError
@@ -85,18 +88,48 @@ def fix_range(inputs: LayerInputs, path: str, weights: Sequence[Tensor], fixing:
     """
     low, high = channel_extremes(x[real] for x, real in inputs.of(path))
     check_finite(low, high)
-    scales = None
-    if fixing.smoothing is not None:
-        largest = torch.maximum(low.abs(), high.abs())
-        # A channel that calibration did not see move has no magnitude to be smoothed by.
-        scales = torch.where(largest > 0, smoothing_scales(largest, weights, fixing.smoothing), 1.0)
+    plain = _fixed(inputs, path, low, high, None, fixing.kind)
+    if fixing.smoothing is None:
+        return plain
+    largest = torch.maximum(low.abs(), high.abs())
+    # A channel that calibration did not see move has no magnitude to be smoothed by.
+    scales = torch.where(largest > 0, smoothing_scales(largest, weights, fixing.smoothing), 1.0)
+    smoothed = _fixed(inputs, path, low, high, scales, fixing.kind)
+    ways = smoothed, replace(plain, scales=torch.ones_like(scales))
+    errors = output_errors(ways, torch.cat(list(weights)), (x[real] for x, real in inputs.of(path)))
+    return ways[int(errors.argmin())]
+
+
+def _fixed(
+    inputs: LayerInputs, path: str, low: Tensor, high: Tensor, scales: Tensor | None, kind: RangeKind
+) -> FixedRange:
+    if scales is not None:
         low, high = low / scales, high / scales
     ends = min(0.0, float(low.min())), max(0.0, float(high.max()))
-    if fixing.kind != "minmax" and ends[0] < ends[1]:
+    if kind != "minmax" and ends[0] < ends[1]:
         parts = (x[real] if scales is None else x[real] / scales for x, real in inputs.of(path))
         counts = histogram(parts, *ends)
-        ends = (percentile_range if fixing.kind == "percentile" else least_squares_range)(counts, *ends)
+        ends = (percentile_range if kind == "percentile" else least_squares_range)(counts, *ends)
     return FixedRange(*levels_of(*ends), scales)
+
+
+def output_errors(ways: Sequence[FixedRange], weight: Tensor, parts: Iterable[Tensor]) -> Tensor:
+    """Return the squared error of what linears give in each of the ``ways``, summed over all parts (rows x channels).
+
+    Args:
+        ways: Ranges, with scales or without.
+        weight: (outputs x channels), rounded to the nearest of 8 bits in each way.
+        parts: What the linears read.
+    """
+    read = [way.readers(weight) for way in ways]
+    grids = [grid_of(values, 8) for values in read]
+    rounded = [grid.values(grid.levels(values)).mT for grid, values in zip(grids, read, strict=True)]
+    quantizers, total = [way.quantizer() for way in ways], torch.zeros(len(ways), dtype=torch.float64)
+    for part in parts:
+        expected = part @ weight.mT
+        found = [reads(part) * reads.step @ values for reads, values in zip(quantizers, rounded, strict=True)]
+        total += torch.stack([(each - expected).square().sum().double() for each in found])
+    return total
 
 
 def check_finite(*tensors: Tensor) -> None:

@@ -1,17 +1,20 @@
 import copy
 
+import numpy as np
 import pytest
 import torch
 
 from autocompress.compression.activation_ranges import (
     HELD,
     SHRINK,
+    FixedRange,
     Fixing,
     channel_extremes,
     fix_range,
     histogram,
     least_squares_range,
     levels_of,
+    output_errors,
     percentile_range,
 )
 from autocompress.compression.captures import module_inputs
@@ -115,7 +118,10 @@ def test_a_range_is_that_of_what_arrives_behind_everything_that_is_rounded(path)
 
 
 def test_smoothed_channels_are_divided_by_the_scales_of_all_readers_and_weights_make_up_for_it():
-    student, dense = fixed(Fixing("minmax", 0.5)), tiny_model("bert")
+    dense = tiny_model("bert")
+    dense.bert.embeddings.LayerNorm.weight.data[5] *= 30  # An outlier, so that layer 0 is smoothed.
+    student = copy.deepcopy(dense)
+    round_layers(student, ((8, 8),) * 3, "nearest", BATCHES, fixing=Fixing("minmax", 0.5))
     layer, floats = adapter_of(student).layers(student)[0], adapter_of(dense).layers(dense)[0]
     weights = [floats.get(path).weight.detach() for path in (floats.query, floats.key, floats.value)]
     ((_, x), *_) = read_by(student, "query")
@@ -151,10 +157,35 @@ def test_an_outlier_channel_costs_little_where_channels_are_smoothed():
 
 def test_smoothing_alone_changes_nothing_and_a_channel_that_never_moved_keeps_its_scale():
     x, weight = torch.randn(2, 5, 8), torch.randn(3, 8)
-    x[..., 2] = 0.0
+    x[..., 2], x[..., 3] = 0.0, 50 * x[..., 3]
     found = fix_range(Reading(x), "linear", [weight], Fixing("minmax", 0.8))
     torch.testing.assert_close((x / found.scales) @ found.readers(weight).T, x @ weight.T)
-    assert float(found.scales[2]) == 1.0
+    assert float(found.scales[2]) == 1.0 < float(found.scales[3])
+
+
+def test_a_range_is_smoothed_only_where_outputs_come_nearer_to_the_floats_by_it():
+    """At alpha 0 columns of weights end at magnitude 1: activations of a large one outgrow all others."""
+    generator = torch.Generator().manual_seed(0)
+    weight, x = torch.randn(16, 48, generator=generator), torch.randn(4, 25, 48, generator=generator)
+    weight[:, 7] *= 20
+    kept, dropped = (fix_range(Reading(x), "linear", [weight], Fixing("minmax", alpha)) for alpha in (1.0, 0.0))
+    assert not torch.equal(kept.scales, torch.ones(48))
+    assert torch.equal(dropped.scales, torch.ones(48))
+    plain = fix_range(Reading(x), "linear", [weight], Fixing("minmax"))
+    assert (dropped.step, dropped.zero, plain.scales) == (plain.step, plain.zero, None)
+
+
+def test_errors_are_those_of_rounded_activations_times_rounded_weights():
+    x, weight, scales = torch.randn(30, 12), torch.randn(5, 12), torch.rand(12) + 0.5
+    ways = FixedRange(0.03, 120), FixedRange(0.04, 128, scales)
+    expected = []
+    for way, by in zip(ways, (np.ones(12), scales.double().numpy()), strict=True):
+        values = weight.double().numpy() * by
+        steps = np.abs(values).max(1, keepdims=True) / 127
+        levels = np.clip(np.rint(x.double().numpy() / by / way.step) + way.zero, 0, 255) - way.zero
+        moved = levels * way.step @ (np.rint(values / steps) * steps).T - (x @ weight.T).double().numpy()
+        expected.append((moved**2).sum())
+    np.testing.assert_allclose(output_errors(ways, weight, x.chunk(3)), expected, rtol=1e-3)
 
 
 def test_a_quantizer_clips_what_lies_beyond_its_range_and_rounds_half_to_even():

@@ -23,6 +23,9 @@ RepairKind: TypeAlias = Literal["none", "mask_tuning", "least_squares"]
 Rounding: TypeAlias = Literal["nearest", "optq", "aespa", "descent"]
 """How levels are chosen for weights of 8 bits and fewer (``compression.rounding``)."""
 
+RangeKind: TypeAlias = Literal["minmax", "percentile", "mse"]
+"""How the range of static activations is chosen (``compression.activation_ranges``)."""
+
 
 class Step(Protocol):
     """One decision of one method: a frozen dataclass of JSON values (tuples for lists)."""

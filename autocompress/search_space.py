@@ -7,8 +7,8 @@ from typing import Annotated, Literal, TypeAlias, TypeVar
 from pydantic import BeforeValidator, Field, field_validator
 
 from autocompress.devices.validation import Section
-from autocompress.plan import Allocation, Criterion, HeadCriterion, LayerSelection, RepairKind, Rounding
-from autocompress.shape import Bits, EmbeddingBits
+from autocompress.plan import Allocation, Criterion, HeadCriterion, LayerSelection, RangeKind, RepairKind, Rounding
+from autocompress.shape import Activations, Bits, EmbeddingBits
 
 COVERAGE = 0.95
 """Least share of the training documents' tokens that a smaller vocabulary still has; the others fall into pieces."""
@@ -80,7 +80,16 @@ class Space(Section):
         description="How weights of 8 bits and fewer are rounded; all ways but nearest read documents.",
     )
     rounding_batches: Count = Field(
-        default=8, description="Training batches that rounding reads, without their labels."
+        default=8, description="Training batches that rounding and fixed ranges read, without their labels."
+    )
+    activations: Choices[Activations] = Field(
+        default=("dynamic",),
+        description="How 8-bit weights read activations: over ranges found as the model runs, or fixed beforehand,"
+        " without or with channels that are smoothed.",
+    )
+    ranges: RangeKind = Field(default="minmax", description="How ranges of activations are fixed.")
+    smoothing: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=0.5, description="Alpha of SmoothQuant: how much of the outliers moves from activations to weights."
     )
     align: Multiple = Field(
         default=32, description="Neurons and hidden channels are kept in multiples of this; auto: of a tile's width."

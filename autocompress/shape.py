@@ -9,9 +9,13 @@ from typing import Literal, TypeAlias, get_args
 
 Bits: TypeAlias = Literal[2, 3, 4, 8, 16, 32]
 """Width of a stored weight. 32: f32 arithmetic. 16: bfloat16 weights, summed in f32; processors that multiply bfloat16
-may round activations to it too. 8: int8 weights times dynamically quantized uint8 activations, summed as int32. 4, 3
-and 2: integers in -8..7, -4..3 and -2..1, in groups of 32 input channels, times activations dynamically quantized to
-int8 a token and group, summed as int32 within the group and in f32 across groups."""
+may round activations to it too. 8: int8 weights times activations quantized to uint8, summed as int32. 4, 3 and 2:
+integers in -8..7, -4..3 and -2..1, in groups of 32 input channels, times activations dynamically quantized to int8 a
+token and group, summed as int32 within the group and in f32 across groups."""
+Activations: TypeAlias = Literal["dynamic", "static", "smoothed"]
+"""How activations that meet 8-bit weights become uint8: ``dynamic``, over the range of each sequence, as the model
+runs; ``static``, over a range that calibration fixed; ``smoothed``, so too, but each channel is scaled before by a
+number of its own, which its weights make up for."""
 EmbeddingBits: TypeAlias = Literal[4, 8, 16, 32]
 """Width of the stored token table, whose rows are looked up and scaled to f32: eight levels are too few for rows."""
 
@@ -42,6 +46,7 @@ class LayerShape:
         ffn_bits: Bits of the two feed-forward weights.
         most_tokens: Tokens that go on from this layer's attention at most: the first, and those that others attend to
             most; 0: all of them.
+        activations: Of what 8-bit weights read; ``dynamic`` where there are none.
     """
 
     heads: int
@@ -50,6 +55,7 @@ class LayerShape:
     attention_bits: Bits = 32
     ffn_bits: Bits = 32
     most_tokens: int = 0
+    activations: Activations = "dynamic"
 
     @property
     def attention(self) -> int:
@@ -59,6 +65,14 @@ class LayerShape:
     def passes_on(self, tokens: int) -> int:
         """Return how many of ``tokens`` tokens go on from the attention."""
         return min(tokens, self.most_tokens or tokens)
+
+    def activations_at(self, bits: Bits) -> Activations:
+        """Return how linears of so many bits read activations; ``dynamic`` at any but 8."""
+        return self.activations if bits == 8 else "dynamic"
+
+    def with_activations(self, activations: Activations) -> LayerShape:
+        """Return the layer with these, as far as it has 8-bit weights."""
+        return replace(self, activations=activations if 8 in (self.attention_bits, self.ffn_bits) else "dynamic")
 
 
 @dataclass(frozen=True)
@@ -107,6 +121,10 @@ class ModelShape:
         """Return the shape with another width of the residual stream; embeddings that are projected keep theirs."""
         return replace(self, hidden=hidden, embedding=hidden if self.embedding == self.hidden else self.embedding)
 
+    def with_activations(self, activations: Activations) -> ModelShape:
+        """Return the shape whose layers read these, as far as they have 8-bit weights."""
+        return replace(self, layers=tuple(layer.with_activations(activations) for layer in self.layers))
+
     def with_schedule(self, share: TokenShare, tokens: int) -> ModelShape:
         """Return the shape whose layers pass on fewer and fewer of ``tokens`` tokens.
 
@@ -154,4 +172,6 @@ class ModelShape:
         widths = f"{len(self.layers)} layers x {self.hidden}, {heads} heads, ffn {ffn}, bits {bits}"
         left = [layer.most_tokens for layer in self.layers if layer.most_tokens]
         tokens = f", tokens left {span(left)}" if left else ""
-        return f"{widths}, vocabulary {self.vocabulary}{rank}{tokens}"
+        kinds = sorted({layer.activations for layer in self.layers} - {"dynamic"})
+        fixed = f", {'/'.join(kinds)} activations" if kinds else ""
+        return f"{widths}, vocabulary {self.vocabulary}{rank}{tokens}{fixed}"

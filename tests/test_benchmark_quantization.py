@@ -9,6 +9,7 @@ import torch
 from autocompress.compression.quantization import QuantizeStep, apply
 from autocompress.models.load import adapter_of
 from autocompress.shape import LayerShape, ModelShape
+from benchmarks import fixed_ranges
 from benchmarks.mixed_precision import megabytes
 from benchmarks.quantization import DRAWS, ROWS, TASKS, report, settings
 from benchmarks.quantization_rows import NO_DATA, Scored, Setting, attention_error
@@ -56,3 +57,21 @@ def test_bytes_of_shared_bits_are_those_of_all_linear_maps_with_their_scales():
     shape = ModelShape("bert", 60, 40, 32, 32, (LayerShape(2, 16, 64), LayerShape(1, 16, 32)), 3)
     attention, ffn = 4 * 32 * 32 * 5 + 4 * 32 * 16 * 8, 2 * 32 * 64 * 3 + 2 * 32 * 32 * 5
     assert megabytes(shape, (4, 8), (2, 4)) == pytest.approx((attention + ffn) / 8e6, abs=5e-4)
+
+
+def test_every_way_to_fix_ranges_gets_every_draw_and_ranges_found_as_a_model_runs_one():
+    found = fixed_ranges.settings(quick=False)
+    assert len(set(found)) == len(found) == len(TASKS) * (1 + 2 * 3 * len(fixed_ranges.DRAWS))
+    assert {each.draw for each in found if each.activations == "dynamic"} == {0}
+    step = fixed_ranges.step_of(ModelShape("bert", 60, 40, 32, 32, (LayerShape(2, 16, 64),), 3), found[-1])
+    assert (step.activations, step.ranges, step.seed) == ("smoothed", "mse", fixed_ranges.DRAWS[-1])
+    assert step.fixing.smoothing == 0.5
+
+
+def test_losses_of_fixed_ranges_are_means_over_draws():
+    first = fixed_ranges.Scored(fixed_ranges.Setting("trec6", "static", "mse", 0), 0.2, 0.001, 0.002, 7.0)
+    second = replace(first, setting=replace(first.setting, draw=1), lost=0.4, nats=0.003)
+    (row,) = fixed_ranges.report([first, second])
+    assert (row["draws"], row["cpu_s"]) == (2, 7.0)
+    assert row["lost"] == pytest.approx((0.3, 0.1))
+    assert row["millinats"] == pytest.approx((2.0, 1.0))

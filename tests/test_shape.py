@@ -21,6 +21,23 @@ def test_a_shape_written_before_there_were_ranks_has_a_table_as_wide_as_the_embe
     assert SHAPE.token_width == 24
 
 
+@pytest.mark.parametrize("activations", ["static", "smoothed"])
+def test_a_shape_tells_how_activations_are_read_where_there_are_eight_bits(activations):
+    shape = replace(SHAPE, layers=(LayerShape(3, 16, 96, 8, 4), LayerShape(3, 16, 96, 4, 4)))
+    fixed = shape.with_activations(activations)
+    assert [layer.activations for layer in fixed.layers] == [activations, "dynamic"]
+    assert ModelShape.from_dict(json.loads(json.dumps(fixed.to_dict()))) == fixed
+    assert fixed.describe() == f"{shape.describe()}, {activations} activations"
+    assert fixed.with_activations("dynamic") == shape
+
+
+def test_a_shape_written_before_ranges_could_be_fixed_finds_them_as_it_runs():
+    written = SHAPE.to_dict()
+    for layer in written["layers"]:
+        del layer["activations"]
+    assert ModelShape.from_dict(written) == SHAPE
+
+
 def test_a_rank_is_the_width_of_the_token_table_and_is_told():
     shape = replace(SHAPE, embedding_rank=8)
     assert shape.token_width == 8

@@ -16,6 +16,19 @@ RunFolder = Annotated[Path, typer.Argument(metavar="RUN_FOLDER", help="The folde
 Engine = Annotated[str, typer.Option(help="onnxruntime or tvm.")]
 Threads = Annotated[int, typer.Option(min=1, help="Threads of the engine.")]
 Tokens = Annotated[int, typer.Option(min=1, help="Sequence length.")]
+READINGS = "dynamic|static|smoothed"
+"""``shape.Activations``, spelled out so that help needs no further import."""
+
+
+def reading(text: str) -> str:
+    """Read how activations are read.
+
+    Raises:
+        typer.BadParameter: It is no such way.
+    """
+    if text not in READINGS.split("|"):
+        raise typer.BadParameter(f"{text!r} is none of {READINGS.replace('|', ', ')}.")
+    return text
 
 
 def token_share(text: str) -> float | str:

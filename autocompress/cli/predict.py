@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Optional, cast
 
 import typer
 
-from autocompress.cli.options import Engine, Threads, Tokens, token_share
+from autocompress.cli.options import READINGS, Engine, Threads, Tokens, reading, token_share
 from autocompress.cli.terminal import say, show
 
 if TYPE_CHECKING:
-    from autocompress.shape import TokenShare
+    from autocompress.shape import Activations, TokenShare
 
 NAME, HELP = "predict", "Say what a compressed model would cost on a device, without running it."
 
@@ -36,6 +36,9 @@ def run(
         ),
     ] = "all",
     bits: Annotated[int, typer.Option(help="Bits of all weights: 32, 16, 8, 4, 3 or 2 (4 for the token table).")] = 32,
+    activations: Annotated[
+        str, typer.Option(parser=reading, metavar=READINGS, help="How 8-bit weights read them.")
+    ] = "dynamic",
     engine: Engine = "onnxruntime",
     threads: Threads = 1,
     tokens: Tokens = 64,
@@ -49,6 +52,7 @@ def run(
     whole = shape_of(model)
     shares = {"heads_keep": heads_keep, "ffn_keep": ffn_keep, "hidden_keep": hidden_keep}
     shape = shrink(whole, depth=depth, **shares, bits=bits).with_schedule(cast("TokenShare", tokens_keep), tokens)
+    shape = shape.with_activations(cast("Activations", activations))
     predictor = best_predictor(device, engine, threads)
     cost = predictor.predict(shape, tokens)
     rows = []

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional, cast
 
 import typer
 
-from autocompress.cli.options import Threads, Tokens
+from autocompress.cli.options import READINGS, Threads, Tokens, reading
 from autocompress.cli.terminal import progress, say, show
 from autocompress.errors import ConfigError, DeviceError
 
 if TYPE_CHECKING:
     from autocompress.devices.profile import DeviceProfile
+    from autocompress.shape import Activations
 
 NAME, HELP = "profile", "Measure a device around a model and fit its latency, memory and size predictors."
 
@@ -39,6 +40,14 @@ def run(
     bits: Annotated[
         Optional[list[int]],  # noqa: UP045 - typer reads the annotation
         typer.Option(help="Measure weights of 16, 3 or 2 bits too; may be repeated. 32, 8 and 4 are always measured."),
+    ] = None,
+    activations: Annotated[
+        Optional[list[str]],  # noqa: UP045 - typer reads the annotation
+        typer.Option(
+            parser=reading,
+            metavar=READINGS,
+            help="Measure these too, at 8 bits; may be given twice. dynamic always is.",
+        ),
     ] = None,
     tune: Annotated[
         Optional[str],  # noqa: UP045 - typer reads the annotation
@@ -71,7 +80,12 @@ def run(
             minutes=minutes,
             sustained_minutes=sustained_minutes,
             # What a search chooses by default: all tokens in the teacher, the first alone after a student's last layer.
-            variety=Variety(bits=widths(bits or ()), tokens_keep=("all", 1.0), max_tokens=tokens),
+            variety=Variety(
+                bits=widths(bits or ()),
+                tokens_keep=("all", 1.0),
+                max_tokens=tokens,
+                activations=cast("tuple[Activations, ...]", tuple(dict.fromkeys(("dynamic", *(activations or ()))))),
+            ),
             tune=tune,
             bench=bench,
             resume=resume,

@@ -13,7 +13,7 @@ from typing import Literal, Protocol, TypeAlias, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from autocompress.shape import WEIGHT_GROUP, Bits, EmbeddingBits, ModelShape
+from autocompress.shape import WEIGHT_GROUP, Activations, Bits, EmbeddingBits, LayerShape, ModelShape
 
 V = TypeVar("V")
 Array: TypeAlias = npt.NDArray[np.generic]
@@ -22,9 +22,9 @@ Weights: TypeAlias = Mapping[str, Array]
 values are int8 arrays in -8..7, -4..3 and -2..1, bf16 values float32 arrays that ``round_bf16`` leaves as they are."""
 Activation: TypeAlias = Literal["gelu", "relu", "tanh"]
 
-Stored: TypeAlias = Literal["f32", "bf16", "i8", "i4", "i3", "i2"]
+Stored: TypeAlias = Literal["f32", "bf16", "u8", "i8", "i4", "i3", "i2"]
 
-_BYTES: dict[Stored, float] = {"f32": 4.0, "bf16": 2.0, "i8": 1.0, "i4": 0.5, "i3": 0.375, "i2": 0.25}
+_BYTES: dict[Stored, float] = {"f32": 4.0, "bf16": 2.0, "u8": 1.0, "i8": 1.0, "i4": 0.5, "i3": 0.375, "i2": 0.25}
 _STORED: dict[Bits, Stored] = {32: "f32", 16: "bf16", 8: "i8", 4: "i4", 3: "i3", 2: "i2"}
 
 
@@ -53,8 +53,15 @@ class Graph(Protocol[V]):
     def norm(self, x: V, name: str, epsilon: float) -> V:
         """Normalize over channels, times ``{name}.weight`` plus ``{name}.bias``."""
 
-    def linear(self, x: V, name: str, bits: Bits, activation: Activation | None = None) -> V:
-        """Return ``activation(x @ {name}.weight + {name}.bias)`` at the arithmetic that ``bits`` stands for."""
+    def linear(
+        self, x: V, name: str, bits: Bits, activation: Activation | None = None, *, reads: Activations = "dynamic"
+    ) -> V:
+        """Return ``activation(x @ {name}.weight + {name}.bias)`` at the arithmetic that ``bits`` stands for.
+
+        ``reads`` counts at 8 bits alone. Levels of activations are then clip(round(a) + {name}.zero, 0, 255), half to
+        even, with a = x / {name}.step if they are ``static``, and x * {name}.inverse, one a channel, if ``smoothed``;
+        sums of their products, less the zero point, are multiplied by f32({name}.step * {name}.scale).
+        """
 
     def attention(self, qkv: V, heads: int, head_width: int) -> V:
         """Return softmax(Q K^T / sqrt(head_width) + mask) V; ``qkv`` holds all Q, then all K, then all V channels."""
@@ -97,7 +104,8 @@ def emit(graph: Graph[V], shape: ModelShape) -> V:
     first_alone = False
     for index, layer in enumerate(shape.layers):
         name = f"layers.{index}"
-        qkv = graph.linear(x, f"{name}.qkv", layer.attention_bits)
+        mixing, feeding = (layer.activations_at(bits) for bits in (layer.attention_bits, layer.ffn_bits))
+        qkv = graph.linear(x, f"{name}.qkv", layer.attention_bits, reads=mixing)
         first_alone = layer.most_tokens == 1 and index == len(shape.layers) - 1
         if layer.most_tokens and not first_alone:
             mixed, received = graph.attention_received(qkv, layer.heads, layer.head_width)
@@ -107,23 +115,30 @@ def emit(graph: Graph[V], shape: ModelShape) -> V:
             mixed = graph.attention(qkv, layer.heads, layer.head_width)
         if first_alone:
             mixed, x = graph.first_token(mixed), graph.first_token(x)
-        x = graph.add(x, graph.linear(mixed, f"{name}.output", layer.attention_bits))
+        x = graph.add(x, graph.linear(mixed, f"{name}.output", layer.attention_bits, reads=mixing))
         x = graph.norm(x, f"{name}.attention_norm", shape.norm_epsilon)
-        inner = graph.linear(x, f"{name}.ffn_in", layer.ffn_bits, shape.activation)
-        x = graph.add(x, graph.linear(inner, f"{name}.ffn_out", layer.ffn_bits))
+        inner = graph.linear(x, f"{name}.ffn_in", layer.ffn_bits, shape.activation, reads=feeding)
+        x = graph.add(x, graph.linear(inner, f"{name}.ffn_out", layer.ffn_bits, reads=feeding))
         x = graph.norm(x, f"{name}.ffn_norm", shape.norm_epsilon)
     pooled = graph.linear(x if first_alone else graph.first_token(x), "head.dense", 32, shape.head_activation)
     return graph.linear(pooled, "head.classifier", 32)
 
 
-def linear_specs(name: str, inputs: int, outputs: int, bits: Bits) -> dict[str, TensorSpec]:
+def linear_specs(
+    name: str, inputs: int, outputs: int, bits: Bits, *, reads: Activations = "dynamic"
+) -> dict[str, TensorSpec]:
     """Return the tensors of one linear map at ``bits``."""
     weight = {f"{name}.weight": TensorSpec((inputs, outputs), _STORED[bits])}
     bias = {f"{name}.bias": TensorSpec((outputs,), "f32")}
     if bits in (32, 16):
         return weight | bias
     scale = TensorSpec((outputs,) if bits == 8 else (groups(inputs), outputs), "f32")
-    return weight | {f"{name}.scale": scale} | bias
+    found = weight | {f"{name}.scale": scale} | bias
+    if reads != "dynamic":
+        found |= {f"{name}.step": TensorSpec((1,), "f32"), f"{name}.zero": TensorSpec((1,), "u8")}
+    if reads == "smoothed":
+        found |= {f"{name}.inverse": TensorSpec((inputs,), "f32")}
+    return found
 
 
 def groups(channels: int) -> int:
@@ -137,6 +152,9 @@ def weight_specs(shape: ModelShape) -> dict[str, TensorSpec]:
     def norm(name: str, width: int) -> dict[str, TensorSpec]:
         return {f"{name}.{part}": TensorSpec((width,), "f32") for part in ("weight", "bias")}
 
+    def linear(layer: LayerShape, bits: Bits, name: str, inputs: int, outputs: int) -> dict[str, TensorSpec]:
+        return linear_specs(name, inputs, outputs, bits, reads=layer.activations_at(bits))
+
     specs = _table_specs(shape)
     if shape.embedding_rank:
         specs |= linear_specs("embeddings.expand", shape.embedding_rank, shape.embedding, 32)
@@ -146,11 +164,11 @@ def weight_specs(shape: ModelShape) -> dict[str, TensorSpec]:
         specs |= linear_specs("embeddings.project", shape.embedding, shape.hidden, 32)
     for index, layer in enumerate(shape.layers):
         name = f"layers.{index}"
-        specs |= linear_specs(f"{name}.qkv", shape.hidden, 3 * layer.attention, layer.attention_bits)
-        specs |= linear_specs(f"{name}.output", layer.attention, shape.hidden, layer.attention_bits)
+        specs |= linear(layer, layer.attention_bits, f"{name}.qkv", shape.hidden, 3 * layer.attention)
+        specs |= linear(layer, layer.attention_bits, f"{name}.output", layer.attention, shape.hidden)
         specs |= norm(f"{name}.attention_norm", shape.hidden)
-        specs |= linear_specs(f"{name}.ffn_in", shape.hidden, layer.ffn, layer.ffn_bits)
-        specs |= linear_specs(f"{name}.ffn_out", layer.ffn, shape.hidden, layer.ffn_bits)
+        specs |= linear(layer, layer.ffn_bits, f"{name}.ffn_in", shape.hidden, layer.ffn)
+        specs |= linear(layer, layer.ffn_bits, f"{name}.ffn_out", layer.ffn, shape.hidden)
         specs |= norm(f"{name}.ffn_norm", shape.hidden)
     specs |= linear_specs("head.dense", shape.hidden, shape.hidden, 32)
     return specs | linear_specs("head.classifier", shape.hidden, shape.classes, 32)
@@ -170,6 +188,10 @@ def random_weights(shape: ModelShape, seed: int = 0) -> dict[str, Array]:
     rng = np.random.default_rng(seed)
 
     def draw(name: str, spec: TensorSpec) -> Array:
+        if name.endswith((".inverse", ".step")):
+            return np.full(spec.dimensions, 30.0 if name.endswith(".inverse") else 1 / 30, np.float32)
+        if spec.dtype == "u8":
+            return np.full(spec.dimensions, 128, np.uint8)
         if spec.dtype in _LEVELS:
             return rng.integers(*_LEVELS[spec.dtype], spec.dimensions, dtype=np.int8, endpoint=True)
         if name.endswith("norm.weight"):

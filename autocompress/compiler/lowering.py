@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any, TypeAlias
 
+import numpy as np
+
 from autocompress.compiler.graph import Activation, Array, Weights, bf16_bits, emit, groups, weight_specs
 from autocompress.compiler.machine import Machine, Tile, Tiles
 from autocompress.compiler.packing import (
@@ -20,7 +22,7 @@ from autocompress.compiler.packing import (
     row_panels,
 )
 from autocompress.compiler.program import Call, Constant, Kernel, Program, Tensor
-from autocompress.shape import WEIGHT_GROUP, Bits, EmbeddingBits, ModelShape
+from autocompress.shape import WEIGHT_GROUP, Activations, Bits, EmbeddingBits, ModelShape
 
 Results: TypeAlias = Sequence[tuple[tuple[int, ...], str]]
 """Dimensions and types of what a kernel writes."""
@@ -86,9 +88,13 @@ class Lowering:
         size = {"rows": x.rows, "width": x.width, "epsilon": epsilon, "residual": x.addend is not None}
         return self._call("norm", inputs, (x.rows, x.width), **size)
 
-    def linear(self, x: Value, name: str, bits: Bits, activation: Activation | None = None) -> Value:
+    def linear(
+        self, x: Value, name: str, bits: Bits, activation: Activation | None = None, *, reads: Activations = "dynamic"
+    ) -> Value:
         """See ``Graph.linear``."""
         x = self._settled(x)
+        if reads != "dynamic":
+            return self._product_i8(self._quantized_static(x, name, reads), x.rows, name, activation)
         if bits <= 4:
             return self._linear_grouped(x, name, bits, activation)
         product = {32: self._linear_f32, 16: self._linear_f16, 8: self._linear_i8}[bits]
@@ -122,19 +128,30 @@ class Lowering:
         return self._record(kernel, [x.tensor], [((x.rows, x.width), dot.stored)])[0]
 
     def _linear_i8(self, x: Value, name: str, activation: Activation | None) -> Value:
+        return self._product_i8(self._quantized(x), x.rows, name, activation)
+
+    def _product_i8(self, quantized: Sequence[Tensor], rows: int, name: str, activation: Activation | None) -> Value:
         weight, (depth, columns) = f"{name}.weight", self._dimensions(f"{name}.weight")
-        tile, dot = self.tiles("gemm_i8", x.rows, depth, columns), self.machine.dot
+        tile, dot = self.tiles("gemm_i8", rows, depth, columns), self.machine.dot
         packed = (tile.panels(columns), -(-depth // dot.group), tile.panel * dot.group)
         sums = (tile.panels(columns), tile.panel)
         inputs = [
-            *self._quantized(x),
+            *quantized,
             self._constant(weight, packed, "int8", lambda weights: dot_panels(weights[weight], tile.panel, dot.group)),
             self._row(f"{name}.scale", tile),
             self._constant(f"{name}.sums", sums, "int32", lambda weights: column_sums(weights[weight], tile.panel)),
             self._bias(name, tile),
         ]
         size = {"depth": depth, "activation": activation, "tile": tile, "dot": dot}
-        return self._product("gemm_i8", inputs, x.rows, columns, **size)
+        return self._product("gemm_i8", inputs, rows, columns, **size)
+
+    def _quantized_static(self, x: Value, name: str, reads: Activations) -> tuple[Tensor, ...]:
+        dot, zero, smoothed = self.machine.dot, f"{name}.zero", reads == "smoothed"
+        padded, step = -(-x.width // dot.group) * dot.group, self._plain(f"{name}.step")
+        place = self._constant(zero, (1,), "int32", lambda weights: weights[zero].astype(np.int32))
+        inputs = [x.tensor, self._plain(f"{name}.inverse") if smoothed else step, place]
+        size = {"rows": x.rows, "width": x.width, "smoothed": smoothed, "dot": dot}
+        return *self._emit("quantize_static", inputs, [((x.rows, padded), dot.stored)], **size), step, place
 
     def _quantized(self, x: Value) -> tuple[Tensor, ...]:
         dot = self.machine.dot

@@ -16,7 +16,7 @@ from autocompress.compiler.schedules.embed import lookup
 from autocompress.compiler.schedules.gemm_f16 import gemm_f16, narrow
 from autocompress.compiler.schedules.gemm_f32 import gemm_f32
 from autocompress.compiler.schedules.gemm_grouped import gemm_grouped, quantize_groups
-from autocompress.compiler.schedules.gemm_i8 import gemm_i8, quantize
+from autocompress.compiler.schedules.gemm_i8 import gemm_i8, quantize, quantize_static
 from autocompress.compiler.schedules.norm import norm
 from autocompress.compiler.schedules.selection import most_significant, take_rows
 
@@ -35,6 +35,7 @@ FAMILIES: dict[str, Callable[..., Any]] = {
     "norm": norm,
     "quantize": quantize,
     "quantize_groups": quantize_groups,
+    "quantize_static": quantize_static,
     "take_rows": take_rows,
 }
 """Family of kernels -> the function that writes one, of its name and sizes."""

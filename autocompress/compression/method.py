@@ -15,12 +15,13 @@ from autocompress.plan import (
     Criterion,
     HeadCriterion,
     LayerSelection,
+    RangeKind,
     RepairKind,
     Rounding,
     Step,
     Suggest,
 )
-from autocompress.shape import Bits, EmbeddingBits, ModelShape, TokenShare
+from autocompress.shape import Activations, Bits, EmbeddingBits, ModelShape, TokenShare
 from autocompress.training.loop import LabelledBatch
 
 
@@ -74,6 +75,8 @@ class Space:
         allocation: Whether layers keep equal shares of their units, or compete for as many.
         repair, repair_batches: Kinds of ``repair``, and the calibration batches that it reads.
         rounding, rounding_batches: Ways to round weights, and the calibration batches that they read.
+        activations: How linears of 8 bits read; see ``shape.Activations``.
+        ranges, smoothing: Of activations whose range is fixed; see ``quantization.QuantizeStep``.
         importance: Of the teacher's layers, by criterion; only ``global`` allocation reads it, and is uniform without.
         layers: The same of the layers that are left, by the chosen criteria: what ``methods.draw`` makes of it.
     """
@@ -107,6 +110,9 @@ class Space:
     stored_as: Mapping[Bits, Bits] = field(default_factory=dict)
     tokens_keep: tuple[TokenShare, ...] = ("all",)
     max_tokens: int = 0
+    activations: tuple[Activations, ...] = ("dynamic",)
+    ranges: RangeKind = "minmax"
+    smoothing: float = 0.5
 
 
 @dataclass(frozen=True)

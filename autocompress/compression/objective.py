@@ -39,6 +39,10 @@ class Objective:
         """Return the same with H damped by 1 % of its mean diagonal, so that it inverts, see ``obs.damped``."""
         return replace(self, inputs=torch.stack([damped(hessian) for hessian in self.inputs]))
 
+    def of_scaled(self, scales: Tensor) -> Objective:
+        """Return the same of weights that are multiplied, and inputs that are divided, by ``scales`` (inputs,)."""
+        return replace(self, inputs=self.inputs / torch.outer(scales, scales).to(self.inputs))
+
     def float(self) -> Objective:
         """Return the same in f32."""
         return replace(self, inputs=self.inputs.float(), outputs=None if self.outputs is None else self.outputs.float())

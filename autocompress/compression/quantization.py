@@ -1,7 +1,8 @@
 """Quantization: linear weights and the token table get fewer bits.
 
 16 bits: bfloat16, half to even; activations stay floats.
-8 bits: symmetric, one scale an output channel; activations are quantized to uint8 as the model runs.
+8 bits: symmetric, one scale an output channel; activations are quantized to uint8, over ranges that are found as the
+model runs or fixed by calibration (``activation_ranges``).
 4 bits: symmetric, one scale a group of 32 input channels, chosen for the least squared error among clipped ranges;
 activations of linear maps are quantized to int8, one scale a token and group, as the model runs.
 3 bits: the same with levels -4..3, not for the token table.
@@ -18,6 +19,7 @@ from typing import ClassVar
 
 from torch import nn
 
+from autocompress.compression.activation_ranges import Fixing, check_finite
 from autocompress.compression.grids import quantize_rows
 from autocompress.compression.method import Context, Space
 from autocompress.compression.rounding import round_layers, round_to_nearest
@@ -25,8 +27,9 @@ from autocompress.compression.sensitivity import share_bits
 from autocompress.errors import ConfigError
 from autocompress.models.load import adapter_of
 from autocompress.models.quantized import QuantizedEmbedding
-from autocompress.plan import Rounding, Suggest
-from autocompress.shape import Bits, EmbeddingBits, ModelShape
+from autocompress.plan import RangeKind, Rounding, Suggest
+from autocompress.shape import Activations, Bits, EmbeddingBits, ModelShape
+from autocompress.training.loop import LabelledBatch
 
 
 @dataclass(frozen=True)
@@ -37,8 +40,11 @@ class QuantizeStep:
         attention_bits, ffn_bits: Of each layer's weights; 32 leaves floats.
         embedding_bits: Of the token table.
         rounding: How the levels of linear weights are chosen; at 16 bits they are the nearest.
-        calibration_batches: Training batches that ``optq`` and ``aespa`` read, without their labels.
+        calibration_batches: Training batches that rounding and ranges read, without their labels.
         seed: Which ones.
+        activations: How linears of 8 bits read; see ``shape.Activations``.
+        ranges: How ranges are fixed, where they are.
+        smoothing: Alpha of SmoothQuant, 0 to 1, where activations are ``smoothed``.
     """
 
     method: ClassVar[str] = "quantize"
@@ -48,6 +54,16 @@ class QuantizeStep:
     rounding: Rounding = "nearest"
     calibration_batches: int = 8
     seed: int = 0
+    activations: Activations = "dynamic"
+    ranges: RangeKind = "minmax"
+    smoothing: float = 0.5
+
+    @property
+    def fixing(self) -> Fixing | None:
+        """How ranges are fixed; ``None`` where no 8-bit weights read activations, or ranges are found as they run."""
+        if self.activations == "dynamic" or 8 not in self.attention_bits + self.ffn_bits:
+            return None
+        return Fixing(self.ranges, self.smoothing if self.activations == "smoothed" else None)
 
 
 STEP = QuantizeStep
@@ -67,25 +83,35 @@ def suggest(trial: Suggest, shape: ModelShape, space: Space) -> QuantizeStep:
     shared = (attention,) * depth, (ffn,) * depth
     if trial.suggest_categorical("bits_allocation", space.bits_allocation) == "global" and space.sensitivity:
         shared = share_bits(shape, space.sensitivity, attention, ffn, space.stored_as)
-    nearest = QuantizeStep(*shared, embedding)
-    if rounding == "nearest" or min(shared[0] + shared[1]) > 8:
-        return nearest
-    return replace(nearest, rounding=rounding, calibration_batches=space.rounding_batches, seed=space.seed)
+    activations: Activations = trial.suggest_categorical("activations", space.activations)
+    step = QuantizeStep(*shared, embedding)
+    if rounding != "nearest" and min(shared[0] + shared[1]) <= 8:
+        step = replace(step, rounding=rounding)
+    if activations != "dynamic" and 8 in shared[0] + shared[1]:
+        alpha = space.smoothing if activations == "smoothed" else step.smoothing
+        step = replace(step, activations=activations, ranges=space.ranges, smoothing=alpha)
+    if step.rounding == "nearest" and step.fixing is None:
+        return step
+    return replace(step, calibration_batches=space.rounding_batches, seed=space.seed)
 
 
 def reshape(shape: ModelShape, step: QuantizeStep) -> ModelShape:
-    """Return ``shape`` with the bits of ``step``."""
+    """Return ``shape`` with the bits of ``step``, and activations as 8-bit weights read them then."""
     triples = zip(shape.layers, step.attention_bits, step.ffn_bits, strict=True)
     layers = tuple(replace(layer, attention_bits=a, ffn_bits=f) for layer, a, f in triples)
-    return replace(shape, layers=layers, embedding_bits=step.embedding_bits)
+    return replace(shape, layers=layers, embedding_bits=step.embedding_bits).with_activations(step.activations)
 
 
 def apply(model: nn.Module, step: QuantizeStep, context: Context) -> nn.Module:
     """Replace floats by what fewer bits hold: the token table first, so that layers are rounded behind it.
 
     Raises:
-        ConfigError: The rounding reads documents, and there are none.
+        ConfigError: The rounding or the ranges read documents, and there are none; or ranges are to be fixed of a model
+            that gives no numbers.
     """
+    fixing = step.fixing
+    reads = step.rounding != "nearest" or fixing is not None
+    batches = _documents(model, step, context) if reads else []
     adapter = adapter_of(model)
     if step.embedding_bits != 32:
         table = adapter.token_embedding(model)
@@ -93,15 +119,8 @@ def apply(model: nn.Module, step: QuantizeStep, context: Context) -> nn.Module:
         levels, scale = quantize_rows(table.weight.detach(), step.embedding_bits, row_scale_dim=1)
         adapter.replace_token_embedding(model, QuantizedEmbedding(levels, scale, step.embedding_bits))
     pairs = tuple(zip(step.attention_bits, step.ffn_bits, strict=True))
-    if step.rounding != "nearest":
-        batches = list(context.batches(step.calibration_batches, step.seed))
-        if not batches:
-            raise ConfigError(
-                f"Weights are to be rounded by {step.rounding}, and there are no calibration documents.",
-                right="It reads at least one training batch.",
-                next_step="Set calibration_batches in the plan's quantize step, or its rounding to nearest.",
-            )
-        round_layers(model, pairs, step.rounding, batches)
+    if reads:
+        round_layers(model, pairs, step.rounding, batches, fixing=fixing)
         return model
     for layer, (attention_bits, ffn_bits) in zip(adapter.layers(model), pairs, strict=True):
         for path in layer.attention_linears:
@@ -109,3 +128,17 @@ def apply(model: nn.Module, step: QuantizeStep, context: Context) -> nn.Module:
         for path in layer.ffn_linears:
             round_to_nearest(layer, path, ffn_bits)
     return model
+
+
+def _documents(model: nn.Module, step: QuantizeStep, context: Context) -> list[LabelledBatch]:
+    batches: list[LabelledBatch] = list(context.batches(step.calibration_batches, step.seed))
+    if not any(bool(batch.attention_mask.any()) for batch in batches):
+        raise ConfigError(
+            f"Weights are rounded by {step.rounding}, of activations that are {step.activations},"
+            " and there are no calibration documents.",
+            right="Every rounding but nearest and all activations but dynamic ones read at least one training batch.",
+            next_step="Set calibration_batches in the plan's quantize step above 0.",
+        )
+    if step.fixing is not None:
+        check_finite(*model.parameters())
+    return batches

@@ -2,7 +2,7 @@
 
 What a linear reads are the floats that reach it through the layers, and the linears of its own layer, that are rounded
 before it. Those round their own activations as the model runs; the linear at hand is fitted to its inputs before they
-are rounded for it. No labels, no gradients of the model.
+are rounded for it, and so is the range of its inputs where that is fixed. No labels, no gradients of the model.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Literal, TypeAlias, cast
 import torch
 from torch import Tensor, nn
 
+from autocompress.compression.activation_ranges import FixedRange, Fixing, fix_range
 from autocompress.compression.adaround import ITERATIONS, adaround
 from autocompress.compression.aespa import attention_objectives
 from autocompress.compression.descent import descend
@@ -23,6 +24,7 @@ from autocompress.compression.optq import compensated
 from autocompress.models.adapter import LayerModules
 from autocompress.models.load import adapter_of
 from autocompress.models.quantized import QuantizedLinear
+from autocompress.plan import Rounding
 from autocompress.shape import Bits
 from autocompress.training.loop import LabelledBatch
 
@@ -36,9 +38,10 @@ keys and values for what attention gives; levels are learned. ``descent``: the s
 def round_layers(
     model: nn.Module,
     bits: Sequence[tuple[Bits, Bits]],
-    rounding: Calibrated,
+    rounding: Rounding,
     batches: Sequence[LabelledBatch],
     *,
+    fixing: Fixing | None = None,
     iterations: int = ITERATIONS,
 ) -> None:
     """Round the linears of every layer, in place.
@@ -48,24 +51,32 @@ def round_layers(
         bits: Of the attention and of the feed-forward weights of each layer. 32 leaves floats; 16 rounds to nearest.
         rounding: How.
         batches: Calibration documents.
+        fixing: How ranges of activations are fixed at 8 bits; ``None`` leaves them to be found as the model runs.
         iterations: Of AdaRound, a linear.
     """
     inputs = LayerInputs(model, batches)
     for layer, (attention_bits, ffn_bits) in zip(adapter_of(model).layers(model), bits, strict=True):
-        objectives = _inward(layer, inputs, rounding) if attention_bits <= 8 else {}
-        for path in (layer.query, layer.key, layer.value):
-            _round(layer, path, attention_bits, objectives.get(path), rounding, iterations)
-        for path, width in ((layer.output, attention_bits), (layer.ffn_in, ffn_bits), (layer.ffn_out, ffn_bits)):
-            _round(layer, path, width, _outward(inputs, path) if width <= 8 else None, rounding, iterations)
+        inward = layer.query, layer.key, layer.value
+        parts = (inward, attention_bits), ((layer.output,), attention_bits), ((layer.ffn_in,), ffn_bits)
+        for paths, width in (*parts, ((layer.ffn_out,), ffn_bits)):
+            fixed = _fixed(layer, paths, inputs, fixing) if fixing and width == 8 else None
+            if rounding == "nearest" or width > 8:
+                for path in paths:
+                    round_to_nearest(layer, path, width, fixed)
+                continue
+            found = _inward(layer, inputs, rounding) if paths == inward else {paths[0]: _outward(inputs, paths[0])}
+            for path, objective in found.items():
+                _round(layer, path, width, objective, rounding, iterations, fixed)
         inputs.advance()
 
 
-def round_to_nearest(layer: LayerModules, path: str, bits: Bits) -> None:
+def round_to_nearest(layer: LayerModules, path: str, bits: Bits, fixed: FixedRange | None = None) -> None:
     """Put the nearest levels in the place of the linear at ``path``; 32 bits leave it."""
     if bits != 32:
         linear = _linear(layer, path)
-        levels, scale = quantize_rows(linear.weight.detach(), bits)
-        layer.replace(path, QuantizedLinear(levels, scale, linear.bias.detach().clone(), bits))
+        weight = linear.weight.detach()
+        levels, scale = quantize_rows(fixed.readers(weight) if fixed else weight, bits)
+        layer.replace(path, _quantized(levels, scale, linear, bits, fixed))
 
 
 def levels_of(
@@ -91,6 +102,10 @@ def levels_of(
     return adaround(weight, start, grid, steady, iterations=iterations)
 
 
+def _fixed(layer: LayerModules, paths: Sequence[str], inputs: LayerInputs, fixing: Fixing) -> FixedRange:
+    return fix_range(inputs, paths[0], [_linear(layer, path).weight.detach() for path in paths], fixing)
+
+
 def _inward(layer: LayerModules, inputs: LayerInputs, rounding: Calibrated) -> Mapping[str, Objective]:
     """Return the objectives of query, key and value, by their paths; the three read the same."""
     if rounding == "optq":
@@ -106,16 +121,28 @@ def _outward(inputs: LayerInputs, path: str) -> Objective:
 
 
 def _round(
-    layer: LayerModules, path: str, bits: Bits, objective: Objective | None, rounding: Calibrated, iterations: int
+    layer: LayerModules,
+    path: str,
+    bits: Bits,
+    objective: Objective,
+    rounding: Calibrated,
+    iterations: int,
+    fixed: FixedRange | None,
 ) -> None:
-    if objective is None:
-        round_to_nearest(layer, path, bits)
-        return
     linear = _linear(layer, path)
     weight = linear.weight.detach()
+    if fixed and fixed.scales is not None:
+        weight, objective = fixed.readers(weight), objective.of_scaled(fixed.scales)
     grid = grid_of(weight, cast(GridBits, bits))
     levels = levels_of(weight, grid, objective, rounding, iterations=iterations)
-    layer.replace(path, QuantizedLinear(levels, grid.scale, linear.bias.detach().clone(), bits))
+    layer.replace(path, _quantized(levels, grid.scale, linear, bits, fixed))
+
+
+def _quantized(
+    levels: Tensor, scale: Tensor | None, linear: nn.Linear, bits: Bits, fixed: FixedRange | None
+) -> QuantizedLinear:
+    # A quantizer each: what is saved holds no tensor twice.
+    return QuantizedLinear(levels, scale, linear.bias.detach().clone(), bits, fixed.quantizer() if fixed else None)
 
 
 def _linear(layer: LayerModules, path: str) -> nn.Linear:

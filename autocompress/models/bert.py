@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from autocompress.models.adapter import LayerModules
 from autocompress.models.factorized import FactorizedEmbedding
-from autocompress.models.quantized import QuantizedEmbedding, QuantizedLinear
+from autocompress.models.quantized import QuantizedEmbedding, QuantizedLinear, quantizer_of
 from autocompress.models.selecting import SelectingEncoder
 from autocompress.models.slices import select_channels, select_linear, select_norm, select_rows, unsupported
 from autocompress.shape import Bits, EmbeddingBits, LayerShape, ModelShape
@@ -308,6 +308,7 @@ def _table_bits(module: nn.Module) -> EmbeddingBits:
 
 
 def _layer_shape(layer: LayerModules, most_tokens: int) -> LayerShape:
+    quantizer = quantizer_of(layer.get(layer.output)) or quantizer_of(layer.get(layer.ffn_in))
     return LayerShape(
         heads=_count(layer.get(layer.query), "out_features") // layer.head_width,
         head_width=layer.head_width,
@@ -315,6 +316,7 @@ def _layer_shape(layer: LayerModules, most_tokens: int) -> LayerShape:
         attention_bits=_bits(layer.get(layer.output)),
         ffn_bits=_bits(layer.get(layer.ffn_in)),
         most_tokens=most_tokens,
+        activations=quantizer.activations if quantizer else "dynamic",
     )
 
 
@@ -332,4 +334,6 @@ def _linear(modules: Sequence[nn.Module], name: str) -> dict[str, Tensor]:
     if _bits(modules[0]) < 16:
         scale = joined("scale")
         found[f"{name}.scale"] = scale.T if scale.dim() == 2 else scale
+    if quantizer := quantizer_of(modules[0]):
+        found |= {f"{name}.{part}": tensor for part, tensor in quantizer.named_buffers()}
     return found

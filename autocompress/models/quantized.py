@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from autocompress.shape import WEIGHT_GROUP, Bits, EmbeddingBits
+from autocompress.shape import WEIGHT_GROUP, Activations, Bits, EmbeddingBits
 
 
 def quantize_activations(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -41,12 +41,44 @@ def quantize_activation_groups(x: Tensor) -> tuple[Tensor, Tensor]:
     return levels.flatten(-2)[..., :channels], largest[..., 0] / 127.0
 
 
+class StaticQuantizer(nn.Module):
+    """Rounds activations to uint8 levels over a range that is fixed: clip(round(a) + zero, 0, 255), half to even.
+
+    a = x / step or, where channels are smoothed, x * inverse.
+
+    Args:
+        step: (1,).
+        zero: (1,) uint8, the level that stands for 0.
+        inverse: (channels,) 1 / (step * what the channel's weights are multiplied by), or ``None``.
+    """
+
+    def __init__(self, step: Tensor, zero: Tensor, inverse: Tensor | None = None) -> None:
+        super().__init__()
+        self.step: Tensor
+        self.zero: Tensor
+        self.inverse: Tensor | None
+        self.register_buffer("step", step)
+        self.register_buffer("zero", zero)
+        self.register_buffer("inverse", inverse)
+
+    @property
+    def activations(self) -> Activations:
+        """What ``LayerShape`` calls them."""
+        return "static" if self.inverse is None else "smoothed"
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return levels minus zero of ``x`` (... x channels), as floats that hold integers."""
+        steps = torch.round(x / self.step if self.inverse is None else x * self.inverse)
+        zero = self.zero.to(x.dtype)
+        return torch.clamp(steps, -zero, 255.0 - zero)
+
+
 class QuantizedLinear(nn.Module):
     """``x @ weight.T + bias`` with weights of fewer bits than f32.
 
-    Up to 8 bits the activations are quantized as well, per sequence at 8 bits, per token and group of 32 channels
-    below, and the products are sums of integers: below 8 bits within a group, whose sums are then scaled and added. At
-    16 bits the arithmetic is that of f32.
+    Up to 8 bits the activations are quantized as well, per sequence or over a fixed range at 8 bits, per token and
+    group of 32 channels below, and the products are sums of integers: below 8 bits within a group, whose sums are then
+    scaled and added. At 16 bits the arithmetic is that of f32.
 
     Args:
         weight: (outputs x inputs) bfloat16 at 16 bits, else int8: -127..127 at 8 bits, -8..7 at 4, -4..3 at 3, -2..1
@@ -54,11 +86,20 @@ class QuantizedLinear(nn.Module):
         scale: (outputs,) at 8 bits; (outputs x groups) below, a group being 32 input channels; none at 16.
         bias: (outputs,).
         bits: 16, 8, 4, 3 or 2.
+        quantizer: Of the activations at 8 bits; ``None``: over the range of each sequence.
     """
 
-    def __init__(self, weight: Tensor, scale: Tensor | None, bias: Tensor, bits: Bits) -> None:
+    def __init__(
+        self,
+        weight: Tensor,
+        scale: Tensor | None,
+        bias: Tensor,
+        bits: Bits,
+        quantizer: StaticQuantizer | None = None,
+    ) -> None:
         super().__init__()
         self.bits = bits
+        self.quantizer = quantizer
         self.out_features, self.in_features = weight.shape
         self.weight: Tensor
         self.scale: Tensor | None
@@ -76,9 +117,17 @@ class QuantizedLinear(nn.Module):
             levels, scale = quantize_activation_groups(x)
             weight = expand_groups(self.weight, self.scale)
             return nn.functional.linear(expand_groups(levels, scale), weight, self.bias)
-        levels, scale = quantize_activations(x)
+        if self.quantizer is None:
+            levels, scale = quantize_activations(x)
+        else:
+            levels, scale = self.quantizer(x), self.quantizer.step
         # Sums of products of integers: exact in f32 up to 2**24, within 1e-7 of exact above.
-        return nn.functional.linear(levels, self.weight.to(x.dtype)) * scale * self.scale + self.bias
+        return nn.functional.linear(levels, self.weight.to(x.dtype)) * (scale * self.scale) + self.bias
+
+
+def quantizer_of(module: nn.Module) -> StaticQuantizer | None:
+    """Return the quantizer of what ``module`` reads, if its range is fixed."""
+    return module.quantizer if isinstance(module, QuantizedLinear) else None
 
 
 class QuantizedEmbedding(nn.Module):

@@ -42,8 +42,8 @@ T = TypeVar("T", bound=bool | int | float | str)
 
 RANKING_BATCHES = 8
 """Training batches on which the importance of units is measured."""
-SHAPELESS = ("heads_order", "neurons_order", "allocation", "repair", "rounding", "bits_allocation")
-"""Choices that change no width, or only how layers share it."""
+SHAPELESS = ("heads_order", "neurons_order", "allocation", "repair", "rounding", "bits_allocation", "activations")
+"""Choices that change no width, or only how layers share it or how its weights are read."""
 KEPT_STUDENTS = 4
 """Distilled students kept in memory: candidates that differ only in bits share one."""
 
@@ -89,6 +89,9 @@ def space_of(
         bits_allocation=chosen.bits_allocation,
         rounding_batches=chosen.rounding_batches,
         stored_as=STORED_AS.get(config.device.engine, {}),
+        activations=chosen.activations,
+        ranges=chosen.ranges,
+        smoothing=chosen.smoothing,
         vocabulary_keep=chosen.vocabulary_keep,
         embedding_rank=chosen.embedding_rank,
         tokens_keep=chosen.tokens_keep,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +27,7 @@ from autocompress.predictors.store import save
 from autocompress.profiling.drift import without_waiting
 from autocompress.profiling.runner import LocalRunner
 from autocompress.profiling.timing import Timing
-from autocompress.shape import BITS, ModelShape
+from autocompress.shape import BITS, Activations, ModelShape
 
 SEED = 2
 """Of the fresh shapes: neither that of samples drawn nor of those that samples are chosen from."""
@@ -147,13 +148,16 @@ def check_fresh(
 
 
 def fresh_shapes(predictor: FittedPredictor, count: int) -> Sequence[ModelShape]:
-    """Return random shapes within the widest one of a fit, at bits that it knows, none of them among its samples."""
+    """Return random shapes within the widest one of a fit, at bits and activations that it knows, all of them new."""
     samples = {sample.shape: sample.tokens for sample in predictor.samples}
     widest = max(samples, key=lambda each: (each.vocabulary, sum(layer.attention + layer.ffn for layer in each.layers)))
     bits = {layer.ffn_bits for shape in samples for layer in shape.layers}
-    drawn = candidates(
-        widest, count + len(samples), SEED, Variety(bits=tuple(width for width in BITS if width in bits))
+    kinds = {layer.activations for shape in samples for layer in shape.layers}
+    variety = Variety(
+        bits=tuple(width for width in BITS if width in bits),
+        activations=tuple(kind for kind in get_args(Activations) if kind in kinds),
     )
+    drawn = candidates(widest, count + len(samples), SEED, variety)
     new = [shape for shape in drawn if shape not in samples]
     known = predictor.predict_many(new, samples[widest]).known
     return [shape for shape, inside in zip(new, known, strict=True) if inside][:count]

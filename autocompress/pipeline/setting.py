@@ -152,6 +152,7 @@ def _variety(config: RunConfig, shape: ModelShape) -> Variety:
         hidden=tuple(sorted({width(shape, share, align) for share in space.hidden_keep})),
         tokens_keep=space.tokens_keep,
         max_tokens=config.task.max_tokens,
+        activations=space.activations,
     )
 
 

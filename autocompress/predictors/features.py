@@ -25,6 +25,9 @@ CACHES_MIB: tuple[int, ...] = (1, 4, 16)
 BEYOND: tuple[str, ...] = tuple(f"beyond_{size}_mib" for size in CACHES_MIB)
 SELECTION: tuple[str, ...] = ("selections", "received_elements", "taken_elements")
 """Layers that pass on fewer tokens, shares of attention that they sum up, and elements of the rows that they take."""
+FIXED: tuple[str, ...] = ("fixed_ranges", "static_elements", "smoothed_elements")
+"""Linear maps that read activations over a fixed range, and the elements that are quantized so, without and with
+channels that are smoothed; ``quantized_elements_8`` are those whose range is found as the model runs."""
 LATENCY: tuple[str, ...] = (
     "constant",
     "layers",
@@ -39,6 +42,7 @@ LATENCY: tuple[str, ...] = (
     "attention_elements",
     "ffn_elements",
     *SELECTION,
+    *FIXED,
     *(f"embedding_elements_{bits}" for bits in EMBEDDING_BITS),
     *BEYOND,
 )
@@ -59,6 +63,7 @@ SIZE: tuple[str, ...] = (
     "constant",
     "layers",
     "selections",
+    "fixed_ranges",
     "weight_bytes",
     "linear_bytes_3",
     "position_bytes",
@@ -66,7 +71,7 @@ SIZE: tuple[str, ...] = (
 )
 """Columns that explain bytes on disk: weights as packed, what an engine may add that stores those of 3 bits wider
 (``engines.STORED_AS``), the position table (a compiled library keeps only the rows it needs), what the container adds
-to each layer, and linear maps that differ (a library holds code for each)."""
+to each layer and to maps of fixed ranges, and linear maps that differ (a library holds code for each)."""
 HARDWARE: tuple[str, ...] = (
     *(f"padded_macs_{bits}" for bits in BITS),
     "dot_macs",

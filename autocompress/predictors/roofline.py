@@ -24,6 +24,8 @@ TAIL = 1.15
 
 KERNELS_PER_LAYER: dict[Bits, int] = {32: 16, 16: 16, 8: 36, 4: 16, 3: 16, 2: 16}
 """Kernel launches of one layer by bits: at 8 bits each of four linear maps quantizes, multiplies and scales."""
+FIXED_KERNELS = {"static": 16, "smoothed": 20}
+"""The same at 8 bits where ranges of activations are fixed: products are scaled and get their bias at once."""
 CYCLES_PER_ELEMENT = {
     "channel_elements": 6.0,
     "attention_elements": 6.0,
@@ -169,7 +171,9 @@ class Roofline:
         element_cycles = sum(cycles * row[name] for name, cycles in CYCLES_PER_ELEMENT.items())
         elementwise_s = element_cycles * EIGHT_LANES / peak.f32_flops_per_cycle / hz
         kernels = sum(
-            (KERNELS_PER_LAYER[layer.attention_bits] + KERNELS_PER_LAYER[layer.ffn_bits]) / 2 for layer in shape.layers
+            FIXED_KERNELS.get(layer.activations_at(bits), KERNELS_PER_LAYER[bits]) / 2
+            for layer in shape.layers
+            for bits in (layer.attention_bits, layer.ffn_bits)
         )
         starting_s = kernels * engine.kernel_us * 1e-6 / peak.ghz
         return max(arithmetic_s, streaming_s) + elementwise_s + starting_s

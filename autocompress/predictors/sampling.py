@@ -9,7 +9,15 @@ from math import ceil, log2
 import numpy as np
 from scipy.stats import qmc
 
-from autocompress.shape import EMBEDDING_BITS, Bits, LayerShape, ModelShape, TokenShare, nearest_embedding_bits
+from autocompress.shape import (
+    EMBEDDING_BITS,
+    Activations,
+    Bits,
+    LayerShape,
+    ModelShape,
+    TokenShare,
+    nearest_embedding_bits,
+)
 
 FFN_ALIGN = 32
 """Feed-forward neurons come in multiples of this, unless a space says otherwise."""
@@ -23,7 +31,7 @@ BLOCK_VOCABULARY = 1024
 """Of a block: its token table is sent to a board in no time."""
 DIMENSIONS = 6
 """Depth, heads, neurons, attention bits, feed-forward bits, embedding bits, around which layers vary; where there are
-several, the width of the residual stream and the schedule of tokens are one more each."""
+several, the width of the residual stream, the schedule of tokens and how activations are read are one more each."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +44,7 @@ class Variety:
         hidden: Widths of the residual stream to draw from; if empty, the teacher's alone.
         tokens_keep: Shares of the tokens that reach the last layer; see ``ModelShape.with_schedule``.
         max_tokens: Of the longest document; 0: as many as the teacher has positions.
+        activations: How 8-bit weights read them, in every layer alike.
     """
 
     align: int = FFN_ALIGN
@@ -43,6 +52,7 @@ class Variety:
     hidden: tuple[int, ...] = ()
     tokens_keep: tuple[TokenShare, ...] = ("all",)
     max_tokens: int = 0
+    activations: tuple[Activations, ...] = ("dynamic",)
 
 
 USUAL = Variety()
@@ -79,7 +89,8 @@ def corners(teacher: ModelShape, variety: Variety = USUAL) -> tuple[ModelShape, 
 
     The smallest is a ``block``, so that no share of the vocabulary takes fewer bytes than were measured.
     Of the least hidden width, if it is below the teacher's, both the teacher and the smallest come at these ends too;
-    and so do all of these with the token schedules at the ends, if there are any.
+    and so do all of these with the token schedules at the ends, if there are any. Where ranges of activations may be
+    fixed, the teacher and the smallest come so at 8 bits.
     They hold the least and the most of every cost feature, and most of what a linear fit can learn; the small ones
     tell what a layer costs however little it computes, twice, so that no fit hangs on one sample.
     """
@@ -98,7 +109,9 @@ def corners(teacher: ModelShape, variety: Variety = USUAL) -> tuple[ModelShape, 
         for share in ends_of_shares
         for shape in (teacher, smallest, *thin)
     ]
-    return (*wide, *small, *(_at(shape, width) for shape in (smallest, *thin, *few) for width in ends))
+    found = (*wide, *small, *(_at(shape, width) for shape in (smallest, *thin, *few) for width in ends))
+    fixed = [kind for kind in variety.activations if kind != "dynamic" and 8 in widths]
+    return (*found, *(_at(shape, 8).with_activations(kind) for kind in fixed for shape in (teacher, smallest)))
 
 
 def block(shape: ModelShape) -> ModelShape:
@@ -119,7 +132,7 @@ def _at(teacher: ModelShape, bits: Bits) -> ModelShape:
 def _interior(teacher: ModelShape, count: int, seed: int, variety: Variety) -> Iterator[ModelShape]:
     bits, streams = tuple(sorted(variety.bits)), sorted(variety.hidden) or [teacher.hidden]
     shares, tokens = variety.tokens_keep, variety.max_tokens or teacher.positions
-    several = [len(streams) > 1, len(shares) > 1]
+    several = [len(streams) > 1, len(shares) > 1, len(variety.activations) > 1]
     # Twice as many points as asked for: small teachers have shapes that come up more than once.
     sequence = qmc.Sobol(DIMENSIONS + sum(several), seed=seed).random_base2(ceil(log2(max(2, 2 * count))))
     rng = np.random.default_rng(seed)
@@ -137,7 +150,8 @@ def _interior(teacher: ModelShape, count: int, seed: int, variety: Variety) -> I
         shape = replace(teacher, layers=layers, embedding_bits=tables[int(embedding * len(tables))])
         # One more dimension each for those of which there are several.
         rest = iter(others)
-        stream, share = (next(rest) if chosen else 0.0 for chosen in several)
+        stream, share, kind = (next(rest) if chosen else 0.0 for chosen in several)
+        shape = shape.with_activations(variety.activations[int(kind * len(variety.activations))])
         shape = shape.with_hidden(streams[int(stream * len(streams))])
         yield shape.with_schedule(shares[int(share * len(shares))], tokens)
 

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from autocompress.compiler.graph import Stored, TensorSpec, weight_specs
 from autocompress.predictors.hardware import Hardware
-from autocompress.shape import Bits, LayerShape, ModelShape
+from autocompress.shape import Activations, Bits, LayerShape, ModelShape
 
 Counts: TypeAlias = Iterator[tuple[str, float]]
 """(name, what is to be added to it); all of them multiples of 1/8, so that sums are exact in any order."""
@@ -35,10 +35,14 @@ def layer_work(layer: LayerShape, hidden: int, tokens: int, hardware: Hardware) 
     """Count one layer that ``tokens`` tokens reach; one that passes on a single token is taken to be the last."""
     left = layer.passes_on(tokens)
     yield "layers", 1.0
-    yield from _gemm(tokens, hidden, 3 * layer.attention, layer.attention_bits, hardware)
-    yield from _gemm(left, layer.attention, hidden, layer.attention_bits, hardware)
-    yield from _gemm(left, hidden, layer.ffn, layer.ffn_bits, hardware)
-    yield from _gemm(left, layer.ffn, hidden, layer.ffn_bits, hardware)
+    maps = (
+        (tokens, hidden, 3 * layer.attention, layer.attention_bits),
+        (left, layer.attention, hidden, layer.attention_bits),
+        (left, hidden, layer.ffn, layer.ffn_bits),
+        (left, layer.ffn, hidden, layer.ffn_bits),
+    )
+    for rows, inputs, outputs, bits in maps:
+        yield from _gemm(rows, inputs, outputs, bits, hardware, layer.activations_at(bits))
     if 1 < left < tokens:
         yield "selections", 1.0
         yield "received_elements", layer.heads * tokens * tokens
@@ -54,7 +58,9 @@ def layer_work(layer: LayerShape, hidden: int, tokens: int, hardware: Hardware) 
             yield from _bytes(name, spec, 32)
 
 
-def _gemm(rows: int, inputs: int, outputs: int, bits: Bits, hardware: Hardware) -> Counts:
+def _gemm(
+    rows: int, inputs: int, outputs: int, bits: Bits, hardware: Hardware, reads: Activations = "dynamic"
+) -> Counts:
     padded = hardware.padded_macs(rows, inputs, outputs, bits)
     yield f"gemm_macs_{bits}", rows * inputs * outputs
     yield f"padded_macs_{bits}", padded
@@ -62,7 +68,10 @@ def _gemm(rows: int, inputs: int, outputs: int, bits: Bits, hardware: Hardware) 
         yield "dot_macs", padded
     yield f"gemm_weights_{bits}", inputs * outputs
     yield "beyond_l2_bytes", max(0.0, inputs * outputs * bits / 8 - hardware.l2_bytes)
-    if bits != 32:
+    if reads != "dynamic":
+        yield "fixed_ranges", 1.0
+        yield f"{reads}_elements", rows * inputs
+    elif bits != 32:
         yield f"quantized_elements_{bits}", rows * inputs
     if bits == 8:
         yield "dequantized_elements", rows * outputs

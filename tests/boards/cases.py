@@ -12,8 +12,12 @@ BATCH, TOKENS = 2, 11
 
 
 def encoder(bits):
-    """Return (shape, weights): odd heads, widths that fill no vector, own embeddings, 6 of 11 tokens that stay."""
+    """Return (shape, weights): odd heads, widths that fill no vector, own embeddings, 6 of 11 tokens that stay.
+
+    At 8 bits the second layer reads over fixed ranges, of channels that are smoothed.
+    """
     layers = (LayerShape(2, 12, 70, bits, bits, most_tokens=6), LayerShape(3, 8, 33, bits, bits))
+    layers = (layers[0], layers[1].with_activations("smoothed"))
     shape = ModelShape("bert", 50, 40, 24, 37, layers, classes=3, embedding_bits=nearest_embedding_bits(bits))
     return shape, spread_weights(shape)
 

@@ -66,6 +66,8 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 2) 
         (["predict", "--device", "toaster"], "toaster"),
         (["predict", "--tokens-keep", "3"], "no share above 0 up to 1"),
         (["predict", "--tokens-keep", "most"], "no share above 0 up to 1"),
+        (["predict", "--activations", "fast"], "none of dynamic, static, smoothed"),
+        (["profile", "--activations", "fast"], "none of dynamic, static, smoothed"),
         (["device", "show", "pixel8"], "pixel-8"),
         (["profile", "host", "--engine", "tvm", "--tune", "tile"], "off, tiles, metaschedule"),
         (["profile", "host", "--tune", "tiles"], "--engine tvm"),

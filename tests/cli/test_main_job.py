@@ -140,6 +140,10 @@ def test_the_package_runs_without_autocompress_as_it_does_with_it(world):
             ["predict", "--device", "raspberry-pi-4", "--engine", "tvm"],
             ["estimated, not calibrated", "are activations"],
         ),
+        (
+            ["predict", "--device", "raspberry-pi-4", "--bits", "8", "--activations", "static"],
+            ["static activations"],
+        ),
         (["device", "list"], ["raspberry-pi-4", "pixel-8", "host"]),
         (["device", "show", "raspberry-pi-4"], ["Cortex-A72"]),
         (["device", "detect"], ["host.yaml"]),

@@ -27,9 +27,14 @@ class NumpyGraph:
         spread = np.sqrt((centred**2).mean(-1, keepdims=True) + epsilon)
         return centred / spread * self.weights[f"{name}.weight"] + self.weights[f"{name}.bias"]
 
-    def linear(self, x, name, bits, activation=None):
+    def linear(self, x, name, bits, activation=None, *, reads="dynamic"):
         weight = self.weights[f"{name}.weight"]
-        if bits == 8:
+        if reads != "dynamic":
+            step, scale, zero = (self.weights[f"{name}.{part}"] for part in ("step", "scale", "zero"))
+            inverse = self.weights[f"{name}.inverse"] if reads == "smoothed" else None
+            levels = quantize_static(x.astype(np.float32), step, int(zero[0]), inverse)
+            y = (levels - int(zero[0])) @ weight.astype(np.int64) * (step.astype(np.float64) * scale)
+        elif bits == 8:
             q, scale, zero = quantize(x.astype(np.float32))
             sums = (q.astype(np.int64) - zero) @ weight.astype(np.int64)
             y = sums * (float(scale) * self.weights[f"{name}.scale"].astype(np.float64))
@@ -100,6 +105,12 @@ def quantize(x):
     scale = np.float32((high - low) / np.float32(255)) if high > low else np.float32(1)
     zero = int(np.clip(np.rint(-low / scale), 0, 255))
     return np.clip(np.rint(x / scale).astype(np.int32) + zero, 0, 255), scale, zero
+
+
+def quantize_static(x, step, zero, inverse=None):
+    """Return the levels (int32) of float32 ``x`` (... x channels) over a fixed range, in float32."""
+    steps = np.rint(x / step if inverse is None else x * inverse)
+    return np.clip(steps.astype(np.float64) + zero, 0, 255).astype(np.int32)
 
 
 def quantize_groups(x):

@@ -21,10 +21,11 @@ LAYERS = st.builds(LayerShape, heads=st.integers(1, 3), head_width=st.sampled_fr
 
 
 @st.composite
-def cases(draw, bits):
+def cases(draw, bits, activations="dynamic"):
     """Return a shape, ids and a mask in which every sequence but the first has padding of its own."""
     layers = tuple(
-        replace(layer, attention_bits=bits, ffn_bits=bits) for layer in draw(st.lists(LAYERS, min_size=1, max_size=2))
+        replace(layer, attention_bits=bits, ffn_bits=bits, activations=activations)
+        for layer in draw(st.lists(LAYERS, min_size=1, max_size=2))
     )
     hidden = draw(st.integers(8, 50))
     shape = ModelShape(
@@ -57,6 +58,9 @@ def spread_weights(shape):
                 weights[name.replace(".scale", ".weight").replace("embeddings.weight", "embeddings.word")]
             ).max()
             weights[name] = (rng.uniform(0.3, 1, values.shape) / largest).astype(np.float32)
+        elif name.endswith((".step", ".inverse")):
+            # Ranges of about -2.5 to 2.5 hold most values, and some are clipped.
+            weights[name] = (values * rng.uniform(0.4, 0.8, values.shape)).astype(np.float32)
         elif name.endswith(("norm.weight", "norm.bias")):
             weights[name] = (values + rng.uniform(-0.3, 0.3, values.shape)).astype(np.float32)
         elif values.dtype == np.float32:
@@ -75,10 +79,12 @@ def test_every_engine_can_be_built_and_opened():
     assert set(BUILDERS) == set(ENGINES)
 
 
-@pytest.mark.parametrize("bits", BITS)
-def test_every_engine_computes_the_reference(bits):
+@pytest.mark.parametrize(
+    ("bits", "activations"), [*((bits, "dynamic") for bits in BITS), (8, "static"), (8, "smoothed")]
+)
+def test_every_engine_computes_the_reference(bits, activations):
     @settings(max_examples=6, deadline=None, derandomize=True, database=None, phases=[Phase.generate])
-    @given(cases(bits))
+    @given(cases(bits, activations))
     def check(case):
         shape, ids, mask = case
         weights = spread_weights(shape)

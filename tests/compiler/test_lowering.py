@@ -1,4 +1,5 @@
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 
@@ -6,7 +7,7 @@ from autocompress.compiler.dots import nibble_maddubs, pmaddwd, shifted
 from autocompress.compiler.graph import random_weights
 from autocompress.compiler.lowering import lower
 from autocompress.compiler.machine import Machine
-from autocompress.shape import BITS, LayerShape, ModelShape, nearest_embedding_bits
+from autocompress.shape import BITS, Activations, LayerShape, ModelShape, nearest_embedding_bits
 
 MACHINE = Machine(lanes=8, registers=16, dot=pmaddwd(8), nibbles=nibble_maddubs(8), half=shifted(8))
 
@@ -24,18 +25,21 @@ def shape(bits, layers=2):
     )
 
 
-@pytest.mark.parametrize("bits", BITS)
-def test_constants_are_packed_into_the_dimensions_that_the_kernels_are_written_for(bits):
-    weights = random_weights(shape(bits))
-    program = lower(shape(bits), tokens=5, batch=2, machine=MACHINE)
+EVERY = [*((bits, "dynamic") for bits in BITS), (8, "static"), (8, "smoothed")]
+
+
+@pytest.mark.parametrize(("bits", "activations"), EVERY)
+def test_constants_are_packed_into_the_dimensions_that_the_kernels_are_written_for(bits, activations):
+    encoder = shape(bits).with_activations(activations)
+    weights, program = random_weights(encoder), lower(encoder, tokens=5, batch=2, machine=MACHINE)
     for constant in program.constants:
         packed = constant.pack(weights)
         assert (packed.shape, str(packed.dtype)) == (constant.tensor.dimensions, constant.tensor.dtype), constant
 
 
-@pytest.mark.parametrize("bits", BITS)
-def test_every_value_is_written_once_before_it_is_read(bits):
-    program = lower(shape(bits), tokens=5, machine=MACHINE)
+@pytest.mark.parametrize(("bits", "activations"), EVERY)
+def test_every_value_is_written_once_before_it_is_read(bits, activations):
+    program = lower(shape(bits).with_activations(activations), tokens=5, machine=MACHINE)
     known = {*program.inputs, *(constant.tensor for constant in program.constants)}
     for call in program.calls:
         assert set(call.inputs) <= known
@@ -50,6 +54,16 @@ def test_equal_layers_share_their_kernels_and_other_sizes_do_not():
     assert few == many
     odd = replace(shape(8), layers=(shape(8).layers[0], LayerShape(3, 7, 46, 8, 8)))
     assert len(lower(odd, tokens=5, machine=MACHINE).names()) > many
+
+
+def test_fixed_ranges_change_how_activations_are_quantized_and_nothing_else():
+    programs = [lower(shape(8).with_activations(kind), tokens=5, machine=MACHINE) for kind in get_args(Activations)]
+    families = [[call.kernel.family for call in program.calls] for program in programs]
+    assert families[0].count("quantize") == 8
+    for found in families[1:]:
+        assert found == [name if name != "quantize" else "quantize_static" for name in families[0]]
+    products = [{kernel for kernel in program.names() if kernel.family == "gemm_i8"} for program in programs]
+    assert products[0] == products[1] == products[2]
 
 
 def test_a_kernel_names_all_that_its_code_depends_on():

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 import tvm
@@ -16,7 +17,7 @@ from autocompress.compiler.machine import Machine
 from autocompress.compiler.memory import activation_bytes, constant_bytes, plan, scratch, workspace_bytes
 from autocompress.compiler.program import Call, Kernel, Program, Tensor
 from autocompress.compiler.relax_graph import kernel_options, relax_module, write_kernel
-from autocompress.shape import BITS, EMBEDDING_BITS, LayerShape, ModelShape, nearest_embedding_bits
+from autocompress.shape import BITS, EMBEDDING_BITS, Activations, LayerShape, ModelShape, nearest_embedding_bits
 
 WIDE = Machine(lanes=16, registers=32, dot=vnni(16), nibbles=nibble_vnni(16), half=dpbf16ps(16))
 NARROW = Machine(lanes=8, registers=16, dot=pmaddwd(8), nibbles=nibble_maddubs(8), half=shifted(8))
@@ -30,6 +31,7 @@ layers = st.builds(
     attention_bits=st.sampled_from(BITS),
     ffn_bits=st.sampled_from(BITS),
     most_tokens=st.sampled_from((0, 1, 6, 200)),
+    activations=st.sampled_from(get_args(Activations)),
 )
 shapes = st.builds(
     ModelShape,
@@ -138,9 +140,11 @@ def test_values_that_are_alive_at_once_never_share_a_storage():
             alive[ours.places[tensor.name]] = last.get(tensor, index)
 
 
-@pytest.mark.parametrize("bits", BITS)
-def test_constants_take_the_bytes_of_their_packed_arrays(bits):
-    small = replace(at(bits), vocabulary=60, layers=at(bits).layers[:1])
+@pytest.mark.parametrize(
+    ("bits", "activations"), [*((bits, "dynamic") for bits in BITS), (8, "static"), (8, "smoothed")]
+)
+def test_constants_take_the_bytes_of_their_packed_arrays(bits, activations):
+    small = replace(at(bits), vocabulary=60, layers=at(bits).layers[:1]).with_activations(activations)
     program, weights = lower(small, tokens=5, machine=WIDE), random_weights(small)
     assert constant_bytes(program) == sum(constant.pack(weights).nbytes for constant in program.constants)
 
@@ -175,7 +179,8 @@ def asked(kernel: Kernel) -> tuple[int, int, int]:
 @pytest.mark.parametrize(("machine", "tokens"), [(WIDE, 1), (NARROW, 9), (WIDE, 300)])
 def test_kernels_ask_for_the_workspace_that_is_in_their_code(machine, tokens):
     layers = tuple(LayerShape(2, 7 + bits, 45, bits, bits) for bits in BITS)
-    shape = ModelShape("bert", 50, 512, 20, 24, (*layers, LayerShape(2, 8, 45, most_tokens=7)), 3)
+    fixed = (LayerShape(2, 9, 45, 8, 8, activations="static"), LayerShape(2, 9, 45, 8, 8, activations="smoothed"))
+    shape = ModelShape("bert", 50, 512, 20, 24, (*layers, *fixed, LayerShape(2, 8, 45, most_tokens=7)), 3)
     tables = [replace(shape, embedding_bits=bits) for bits in EMBEDDING_BITS]
     kernels = {kernel for shape in tables for kernel in lower(shape, tokens=tokens, machine=machine).names()}
     for kernel in kernels:

@@ -5,13 +5,14 @@ from dataclasses import replace
 import numpy as np
 import onnx
 import pytest
+from onnxruntime import InferenceSession
 
 from autocompress.compiler.graph import bf16_bits, random_weights, round_bf16
-from autocompress.compiler.onnx_graph import write_onnx
+from autocompress.compiler.onnx_graph import CONTRIB, OPSET, OnnxGraph, write_onnx
 from autocompress.cost import Artifact
 from autocompress.engines import open_artifact
 from autocompress.shape import BITS, EMBEDDING_BITS, LayerShape, ModelShape, nearest_embedding_bits
-from tests.compiler.numpy_graph import reference
+from tests.compiler.numpy_graph import quantize_static, reference
 from tests.compiler.test_engines_agree import spread_weights
 
 RNG = np.random.default_rng(0)
@@ -55,6 +56,32 @@ def test_widths_mix_within_a_model(tmp_path):
         LayerShape(2, 20, 70, attention, ffn) for attention, ffn in [(2, 16), (8, 2), (16, 4), (32, 8), (3, 3)]
     )
     check(at(2, layers=layers), tmp_path)
+
+
+@pytest.mark.parametrize("activations", ["static", "smoothed"])
+def test_activations_over_a_fixed_range_are_multiplied_as_integers(activations):
+    """Exactly those of the definition: sums of integers, times f32(step * scale), plus the bias."""
+    rng, inverse = np.random.default_rng(1), np.full(40, 1 / 0.04, np.float32)
+    x, weight = rng.standard_normal((2, 5, 40)).astype(np.float32) * 3, rng.integers(-127, 128, (40, 6), dtype=np.int8)
+    scale, step, zero = np.full(6, 25, np.float32), np.array([0.04], np.float32), np.array([101], np.uint8)
+    bias = rng.integers(-9, 9, 6).astype(np.float32)
+    parts = {"weight": weight, "scale": scale, "bias": bias, "step": step, "zero": zero, "inverse": inverse}
+    graph = OnnxGraph({f"map.{part}": values for part, values in parts.items()})
+    graph.linear("x", "map", 8, reads=activations)
+    found = alone(graph, {"x": x})
+    levels = quantize_static(x, step, 101, inverse if activations == "smoothed" else None)
+    assert levels.min() == 0 and levels.max() == 255
+    assert np.float32(0.04) * np.float32(25) == 1
+    np.testing.assert_array_equal(found, (levels - 101) @ weight.astype(np.int64) + bias)
+
+
+def alone(graph, inputs):
+    """What the last node of a graph gives."""
+    values = [onnx.helper.make_tensor_value_info(name, 1, None) for name in (*inputs, graph.nodes[-1].output[0])]
+    body = onnx.helper.make_graph(graph.nodes, "part", values[:-1], values[-1:], list(graph.initializers.values()))
+    imports = [onnx.helper.make_opsetid("", OPSET), onnx.helper.make_opsetid(CONTRIB, 1)]
+    model = onnx.helper.make_model(body, opset_imports=imports, ir_version=10)
+    return InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, inputs)[0]
 
 
 def test_every_linear_map_of_a_width_is_stored_at_it(tmp_path):

@@ -27,6 +27,7 @@ from autocompress.shape import BITS, nearest_embedding_bits
 from tests.compression.training_data import batches, context_for
 from tests.conftest import tiny_model
 
+EVERY = [*((bits, "dynamic") for bits in BITS), (8, "static"), (8, "smoothed")]
 WORDS = "bert.embeddings.word_embeddings.weight"
 
 
@@ -94,22 +95,22 @@ def test_products_in_groups_are_integer_sums(bits, inputs):
     np.testing.assert_allclose(module(x).numpy(), expected, rtol=1e-5, atol=1e-6)
 
 
-def quantized(model, bits):
-    step = QuantizeStep((bits,) * 3, (bits,) * 3, nearest_embedding_bits(bits))
+def quantized(model, bits, activations="dynamic"):
+    step = QuantizeStep((bits,) * 3, (bits,) * 3, nearest_embedding_bits(bits), activations=activations)
     before = adapter_of(model).shape(model)
     return reshape(before, step), apply(model, step, context_for(model))
 
 
-@pytest.mark.parametrize("bits", BITS)
-def test_shape_and_weights_of_a_student_are_those_that_the_compiler_asks_for(bits):
-    foreseen, student = quantized(tiny_model("bert"), bits)
+@pytest.mark.parametrize(("bits", "activations"), EVERY)
+def test_shape_and_weights_of_a_student_are_those_that_the_compiler_asks_for(bits, activations):
+    foreseen, student = quantized(tiny_model("bert"), bits, activations)
     adapter = adapter_of(student)
     assert adapter.shape(student) == foreseen
     weights, specs = adapter.weights(student), weight_specs(foreseen)
     assert {name: array.shape for name, array in weights.items()} == {n: spec.dimensions for n, spec in specs.items()}
     for name, spec in specs.items():
         integers = spec.dtype in ("i8", "i4", "i3", "i2")
-        assert weights[name].dtype == (np.int8 if integers else np.float32), name
+        assert weights[name].dtype == (np.int8 if integers else np.uint8 if spec.dtype == "u8" else np.float32), name
         if spec.dtype == "bf16":
             assert np.array_equal(round_bf16(weights[name]), weights[name]), name
 
@@ -139,6 +140,57 @@ def test_rounding_without_documents_is_refused():
         apply(model, QuantizeStep((4,) * 3, (4,) * 3, 8, "optq", calibration_batches=0), context_for(model))
 
 
+@pytest.mark.parametrize("activations", ["static", "smoothed"])
+def test_ranges_without_documents_are_refused_before_anything_is_rounded(activations):
+    model, step = tiny_model("bert"), QuantizeStep((8,) * 3, (8,) * 3, 8, activations=activations)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    padding = replace(batches(1)[0], attention_mask=torch.zeros(4, 6, dtype=torch.int64))
+    for none in ([], [padding]):
+        with pytest.raises(ConfigError, match=activations):
+            apply(model, step, replace(context_for(model), batches=lambda count, seed, none=none: none))
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize("broken", [float("nan"), float("inf")])
+def test_ranges_of_a_model_that_gives_no_numbers_are_refused_before_anything_is_rounded(broken):
+    model = tiny_model("bert")
+    adapter_of(model).layers(model)[1].get("attention.self.value").bias.data[3] = broken
+    with pytest.raises(ConfigError, match="no numbers"):
+        apply(model, QuantizeStep((8,) * 3, (8,) * 3, 8, activations="static"), context_for(model))
+    assert isinstance(adapter_of(model).token_embedding(model), nn.Embedding)
+
+
+def test_ranges_of_activations_that_overflow_are_refused():
+    model = tiny_model("bert")
+    weight = adapter_of(model).layers(model)[1].get("intermediate.dense").weight.data
+    weight.mul_(2e38).mul_(2.0)
+    assert weight.isfinite().all()
+    with pytest.raises(ConfigError, match="no numbers"):
+        apply(model, QuantizeStep((8,) * 3, (8,) * 3, 8, activations="static"), context_for(model))
+
+
+@pytest.mark.parametrize(("bits", "kept"), [(8, True), (4, False), (32, False)])
+@pytest.mark.parametrize("activations", ["dynamic", "static", "smoothed"])
+def test_steps_name_fixed_ranges_only_where_something_reads_them(activations, bits, kept):
+    fixes = {"activations": (activations,), "ranges": "mse", "smoothing": 0.7, "rounding_batches": 5, "seed": 6}
+    space = Space((3,), attention_bits=(bits,), ffn_bits=(4,), embedding_bits=(8,), **fixes)
+    shape = adapter_of(tiny_model("bert")).shape(tiny_model("bert"))
+    step, plain = suggest(Chosen({}), shape, space), QuantizeStep((bits,) * 3, (4,) * 3, 8)
+    if not kept or activations == "dynamic":
+        assert step == plain
+        return
+    alpha = {"static": 0.5, "smoothed": 0.7}[activations]
+    assert step == replace(plain, activations=activations, ranges="mse", smoothing=alpha, calibration_batches=5, seed=6)
+    assert {layer.activations for layer in reshape(shape, step).layers} == {activations}
+
+
+def test_layers_without_eight_bits_read_as_before_whatever_a_step_says():
+    step = QuantizeStep((8, 4, 16), (2, 8, 4), 8, activations="static")
+    layers = reshape(adapter_of(tiny_model("bert")).shape(tiny_model("bert")), step).layers
+    assert [layer.activations for layer in layers] == ["static", "static", "dynamic"]
+    assert [layer.activations_at(layer.attention_bits) for layer in layers] == ["static", "dynamic", "dynamic"]
+
+
 def test_old_plans_read_on_as_rounding_to_nearest():
     old = {"method": "quantize", "attention_bits": [8], "ffn_bits": [4], "embedding_bits": 8}
     (step,) = read_plan([old]).steps
@@ -157,19 +209,19 @@ def test_steps_that_read_no_documents_do_not_name_any(bits, rounding, kept):
     assert step == (plain if kept == "nearest" else replace(plain, rounding="optq", calibration_batches=5, seed=6))
 
 
-@pytest.mark.parametrize("bits", BITS)
-def test_a_student_reads_back_from_its_file(bits):
-    _, student = quantized(tiny_model("bert"), bits)
-    _, other = quantized(tiny_model("bert", seed=1), bits)
+@pytest.mark.parametrize(("bits", "activations"), EVERY)
+def test_a_student_reads_back_from_its_file(bits, activations):
+    _, student = quantized(tiny_model("bert"), bits, activations)
+    _, other = quantized(tiny_model("bert", seed=1), bits, activations)
     other.load_state_dict(load(save(student.state_dict())))
     ids = torch.tensor([[2, 7, 9, 11, 5, 3]])
     with torch.no_grad():
         assert torch.equal(other(input_ids=ids).logits, student(input_ids=ids).logits)
 
 
-@pytest.mark.parametrize("bits", [16, 8, 4, 3, 2])
-def test_the_engine_computes_what_the_student_computes(model, bits, tmp_path):
-    quantized(model, bits)
+@pytest.mark.parametrize(("bits", "activations"), [each for each in EVERY if each[0] != 32])
+def test_the_engine_computes_what_the_student_computes(model, bits, activations, tmp_path):
+    quantized(model, bits, activations)
     adapter = adapter_of(model)
     path = write_onnx(adapter.shape(model), adapter.weights(model), tmp_path / "model.onnx")
     ids = np.array([[2, 7, 9, 11, 5, 3]])

@@ -2,6 +2,7 @@
 
 import tempfile
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
@@ -14,11 +15,12 @@ from autocompress.compression.method import Space
 from autocompress.compression.methods import apply_plan, draw, reshape_plan
 from autocompress.engines import open_artifact
 from autocompress.models.load import adapter_of
-from autocompress.shape import BITS, EMBEDDING_BITS
+from autocompress.shape import BITS, EMBEDDING_BITS, Activations
 from tests.compression.training_data import context_for
 
 SPACE = Space(depth=(1, 2, 3), depth_selection=("uniform", "dynabert", "replace_one"),
               layer_orders={"replace_one": (1, 2, 0)}, hidden_keep=(0.14, 0.54, 0.77, 1.0), heads_keep=(0.2, 0.5, 1.0),
+              activations=get_args(Activations), ranges="percentile", rounding_batches=2,
               ffn_keep=(0.1, 0.37, 0.81, 1.0), attention_bits=BITS, ffn_bits=BITS,
               embedding_bits=EMBEDDING_BITS, align=1, distill_steps=1, vocabulary_keep=(0.7, 1.0),
               embedding_rank=(0, 9, 33), tokens_keep=("all", 1.0, 0.4, 0.05), max_tokens=64)  # fmt: skip

@@ -10,7 +10,8 @@ import torch
 from autocompress.compression.method import Context, Space
 from autocompress.compression.methods import METHODS, apply_plan, draw, read_plan, reshape_plan
 from autocompress.models.load import adapter_of
-from autocompress.plan import CompressionPlan, Rounding
+from autocompress.plan import CompressionPlan, RangeKind, Rounding
+from autocompress.shape import Activations
 from tests.compression.training_data import context_for
 
 SPACE = Space(depth=(2,), hidden_keep=(0.5,), heads_keep=(0.5,), ffn_keep=(0.4,), attention_bits=(8,), ffn_bits=(4,),
@@ -49,6 +50,18 @@ def test_however_weights_are_rounded_the_shape_is_the_same(model, rounding):
     assert step.rounding == rounding
     student = METHODS["quantize"].apply(model, step, context_for(model))
     assert adapter_of(student).shape(student) == METHODS["quantize"].reshape(before, step)
+
+
+@pytest.mark.parametrize("activations", get_args(Activations))
+@pytest.mark.parametrize("ranges", get_args(RangeKind))
+def test_however_activations_are_read_the_shape_is_what_reshape_foresaw(model, ranges, activations):
+    before = adapter_of(model).shape(model)
+    space = replace(SPACE, activations=(activations,), ranges=ranges, rounding_batches=2)
+    step = METHODS["quantize"].suggest(FirstChoice(), before, space)
+    after = METHODS["quantize"].reshape(before, step)
+    student = METHODS["quantize"].apply(model, step, context_for(model))
+    assert adapter_of(student).shape(student) == after
+    assert {layer.activations for layer in after.layers} == {activations}
 
 
 @pytest.mark.parametrize("name", METHODS)

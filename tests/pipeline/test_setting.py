@@ -69,19 +69,20 @@ def test_checking_trains_nothing_and_foresees_what_a_run_would(world):
     assert prepared.container == "tar"
 
 
-def test_the_predictor_must_know_the_bits_and_schedules_that_the_space_adds(world, monkeypatch):
+def test_the_predictor_must_know_the_bits_schedules_and_activations_that_the_space_adds(world, monkeypatch):
     asked = []
 
     def predictor_for(*args, variety, **kwargs):
-        asked.append((variety.bits, variety.tokens_keep, variety.max_tokens))
+        asked.append((variety.bits, variety.tokens_keep, variety.max_tokens, variety.activations))
         return calibration.predictor_for(*args, variety=variety, **kwargs)
 
     monkeypatch.setattr(setting, "predictor_for", predictor_for)
     board = ["device.profile=raspberry-pi-4", "budget.size=0.8x"]
     more = ["search.space.ffn_bits=[2,8]", "search.space.embedding_bits=[16]", "search.space.tokens_keep=[all,0.5]"]
     check(load_config(world.run_file, board))
-    check(load_config(world.run_file, [*board, *more]))
-    assert asked == [((4, 8, 32), (1.0,), 12), ((2, 4, 8, 16, 32), ("all", 0.5), 12)]
+    check(load_config(world.run_file, [*board, *more, "search.space.activations=[static,dynamic]"]))
+    usual, wider = ((4, 8, 32), (1.0,), 12, ("dynamic",)), ((2, 4, 8, 16, 32), ("all", 0.5), 12, ("static", "dynamic"))
+    assert asked == [usual, wider]
 
 
 def test_a_board_that_is_away_costs_no_fine_tuning(world, away, untrained):

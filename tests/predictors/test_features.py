@@ -41,6 +41,10 @@ FACTORISED = replace(
 SELECTING = replace(SHAPE, layers=tuple(replace(layer, most_tokens=most) for layer, most in
                                         zip(SHAPE.layers, (20, 6, 1), strict=True)))  # fmt: skip
 
+FIXED = replace(SHAPE, layers=(LayerShape(3, 16, 96, 32, 8, activations="static"),
+                               LayerShape(1, 16, 32, 8, 8, activations="smoothed"),
+                               LayerShape(2, 16, 64, 8, 32)))  # fmt: skip
+
 
 class Counting:
     """A graph whose values are element counts; it adds up what every operation does."""
@@ -63,12 +67,16 @@ class Counting:
         assert self.specs[f"{name}.weight"].dimensions == (x,)
         return x
 
-    def linear(self, x, name, bits, activation=None):
+    def linear(self, x, name, bits, activation=None, *, reads="dynamic"):
         inputs, outputs = self.specs[f"{name}.weight"].dimensions
         assert inputs == x
         self.totals[f"gemm_macs_{bits}"] += self.rows * inputs * outputs
         self.totals[f"gemm_weights_{bits}"] += inputs * outputs
-        if bits != 32:
+        if reads != "dynamic":
+            assert bits == 8
+            self.totals["fixed_ranges"] += 1
+            self.totals[f"{reads}_elements"] += self.rows * inputs
+        elif bits != 32:
             self.totals[f"quantized_elements_{bits}"] += self.rows * inputs
         if bits == 8:
             self.totals["dequantized_elements"] += self.rows * outputs
@@ -107,7 +115,9 @@ class Counting:
         return x
 
 
-@pytest.mark.parametrize("shape", [SHAPE, FACTORISED, SELECTING], ids=["plain", "factorised", "selecting"])
+@pytest.mark.parametrize(
+    "shape", [SHAPE, FACTORISED, SELECTING, FIXED], ids=["plain", "factorised", "selecting", "fixed"]
+)
 @pytest.mark.parametrize("tokens", [1, 7, 40])
 def test_the_columns_count_what_the_encoder_graph_does(shape, tokens):
     graph = Counting(shape, tokens)
@@ -116,6 +126,18 @@ def test_the_columns_count_what_the_encoder_graph_does(shape, tokens):
     for name, total in graph.totals.items():
         if total:
             assert row[name] == total, name
+
+
+def test_ways_to_read_activations_are_told_apart_and_what_is_multiplied_is_the_same():
+    kinds = ("dynamic", "static", "smoothed")
+    eight = replace(SHAPE, layers=(LayerShape(3, 16, 96, 8, 8),))
+    rows = [features(eight.with_activations(kind), 40) for kind in kinds]
+    names = ("quantized_elements_8", "static_elements", "smoothed_elements", "fixed_ranges")
+    read = 40 * (48 + 48 + 48 + 96)
+    assert [columns(row, names).tolist() for row in rows] == [[read, 0, 0, 0], [0, read, 0, 4], [0, 0, read, 4]]
+    assert len({columns(row, ("gemm_macs_8", "dequantized_elements", "kernels_8")).tobytes() for row in rows}) == 1
+    # A step and a zero point for each of four maps, then one number a channel.
+    assert np.diff([float(columns(row, ("weight_bytes",))[0]) for row in rows]).tolist() == [4 * 5, 4 * 240]
 
 
 def test_a_layer_that_fewer_tokens_reach_costs_less_and_maps_on_other_rows_are_other_code():

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from autocompress.predictors.features import (
 )
 from autocompress.predictors.hardware import NOMINAL
 from autocompress.predictors.shape_table import ShapeTable
-from autocompress.shape import BITS, EMBEDDING_BITS, LayerShape, ModelShape
+from autocompress.shape import BITS, EMBEDDING_BITS, Activations, LayerShape, ModelShape
 
 LAYERS = st.builds(
     LayerShape,
@@ -28,6 +29,7 @@ LAYERS = st.builds(
     st.sampled_from([1, 32, 100]),
     st.sampled_from(BITS),
     st.sampled_from(BITS),
+    activations=st.sampled_from(get_args(Activations)),
 )
 SHAPES = st.builds(
     ModelShape,

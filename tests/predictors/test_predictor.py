@@ -8,8 +8,9 @@ import pytest
 
 from autocompress.cost import LIMITS, Measurement
 from autocompress.errors import OutOfRangeError
+from autocompress.predictors.features import FIXED
 from autocompress.predictors.figure import Figure
-from autocompress.predictors.predictor import FIGURES, Sample
+from autocompress.predictors.predictor import FIGURES, FittedPredictor, Sample
 from autocompress.predictors.sampling import COMMON_BITS, Variety, corners, sample_shapes
 from autocompress.predictors.shape_table import ShapeTable
 from tests.predictors.synthetic import TAIL, TEACHER, TOKENS, fitted, fresh_shapes, sample, samples, true_bytes, true_ms
@@ -115,6 +116,25 @@ def test_a_width_that_no_sample_had_is_refused_and_one_that_some_had_is_not(bits
     shapes = sample_shapes(TEACHER, 24, 0, Variety(bits=(bits, *COMMON_BITS)))
     knows = fitted([sample(shape) for shape in shapes])
     assert knows.predict(asked(bits), TOKENS).latency_p50_ms.value == pytest.approx(true_ms(asked(bits)), rel=0.15)
+
+
+@pytest.mark.parametrize("activations", ["static", "smoothed"])
+def test_fixed_ranges_that_no_sample_had_are_refused_and_dynamic_ones_are_served_as_before(activations):
+    eight = replace(TEACHER, layers=tuple(replace(each, attention_bits=8, ffn_bits=8) for each in TEACHER.layers))
+    asked, without = eight.with_activations(activations), fitted()
+    assert without.predict(eight, TOKENS).calibrated
+    with pytest.raises(OutOfRangeError, match="_ranges = |_elements = "):
+        without.predict(asked, TOKENS)
+    older = without.to_dict()
+    older["ranges"] = {name: ends for name, ends in older["ranges"].items() if name not in FIXED}
+    older = FittedPredictor.from_dict(json.loads(json.dumps(older)))
+    assert older.predict(eight, TOKENS) == without.predict(eight, TOKENS)
+    with pytest.raises(OutOfRangeError, match="_ranges = |_elements = "):
+        older.predict(asked, TOKENS)
+    knows = fitted(
+        [sample(shape) for shape in sample_shapes(TEACHER, 24, 0, Variety(activations=("dynamic", activations)))]
+    )
+    assert knows.predict(asked, TOKENS).calibrated and knows.predict(eight, TOKENS).calibrated
 
 
 def test_how_many_linear_maps_differ_is_left_free():

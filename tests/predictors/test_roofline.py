@@ -75,6 +75,13 @@ def test_sixteen_bits_cost_the_arithmetic_of_floats_and_fewer_than_eight_that_of
     assert latency(board, int8) < latency(board, int4) <= latency(board, int3) <= latency(board, int2)
 
 
+def test_fixed_ranges_start_fewer_kernels():
+    int8 = corners(TEACHER)[1]
+    shapes = [int8.with_activations(kind) for kind in ("dynamic", "smoothed", "static")]
+    assert int8.layers[0].ffn_bits == 8
+    assert latency(BOARD, shapes[0]) > latency(BOARD, shapes[1]) > latency(BOARD, shapes[2])
+
+
 def test_onnxruntime_holds_weights_of_sixteen_and_three_bits_wider_and_tvm_as_they_are():
     def without_activations(engine, shape):
         held = float(columns(features(shape, TOKENS), ("activation_bytes",))[0])

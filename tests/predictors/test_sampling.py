@@ -39,11 +39,12 @@ def test_the_teacher_comes_first_and_the_corners_with_it():
     assert min(len(shape.layers) for shape in corners(TEACHER)) == 1
 
 
+@pytest.mark.parametrize("activations", [("dynamic",), ("dynamic", "static", "smoothed"), ("static",)])
 @pytest.mark.parametrize("shares", [("all",), ("all", 1.0, 0.5, 0.1), (0.3,)])
 @pytest.mark.parametrize("hidden", [(), (40, 72, 128)])
 @pytest.mark.parametrize("bits", [COMMON_BITS, BITS])
-def test_no_shape_within_the_teacher_is_outside_the_range_of_the_corners(bits, hidden, shares):
-    variety = Variety(bits=bits, hidden=hidden, tokens_keep=shares, max_tokens=TOKENS)
+def test_no_shape_within_the_teacher_is_outside_the_range_of_the_corners(bits, hidden, shares, activations):
+    variety = Variety(bits=bits, hidden=hidden, tokens_keep=shares, max_tokens=TOKENS, activations=activations)
     teacher = replace(TEACHER, vocabulary=30_000)
     ends = columns(features_many(corners(teacher, variety), TOKENS), BOUNDED)
     rng = np.random.default_rng(0)
@@ -62,6 +63,7 @@ def test_no_shape_within_the_teacher_is_outside_the_range_of_the_corners(bits, h
         stream = int(rng.choice(hidden or (TEACHER.hidden,)))
         kept = int(rng.integers(BLOCK_VOCABULARY, teacher.vocabulary + 1))
         shape = replace(teacher, layers=layers, vocabulary=kept, embedding_bits=table).with_hidden(stream)
+        shape = shape.with_activations(activations[rng.integers(len(activations))])
         shape = shape.with_schedule(shares[rng.integers(len(shares))], TOKENS)
         row = columns(features(shape, TOKENS), BOUNDED)
         outside = (row < ends.min(axis=0)) | (row > ends.max(axis=0))
@@ -91,6 +93,17 @@ def test_schedules_come_up_where_there_are_several_and_change_nothing_where_ther
     kept = {tuple(layer.most_tokens for layer in shape.layers) for shape in shapes if len(shape.layers) == 2}
     assert kept == {(0, 0), (0, 1), (TOKENS // 4, 1)}
     assert sample_shapes(TEACHER, 64, 0, Variety(max_tokens=TOKENS)) == sample_shapes(TEACHER, 64, 0)
+
+
+def test_ways_to_read_activations_come_up_where_there_are_several_and_change_nothing_where_there_are_none():
+    shapes = sample_shapes(TEACHER, 64, 0, Variety(activations=("dynamic", "static", "smoothed")))
+    rest = [shape.layers for shape in shapes[len(corners(TEACHER)) + 4 :]]
+    assert {layer.activations for layers in rest for layer in layers} == {"dynamic", "static", "smoothed"}
+    assert all(layer.activations == "dynamic" or 8 in (layer.attention_bits, layer.ffn_bits)
+               for layers in rest for layer in layers)  # fmt: skip
+    only = sample_shapes(TEACHER, 64, 0, Variety(activations=("static",)))[len(corners(TEACHER)) + 2 :]
+    eights = [layer for shape in only for layer in shape.layers if 8 in (layer.attention_bits, layer.ffn_bits)]
+    assert {layer.activations for layer in eights} == {"static"}
 
 
 def test_projected_embeddings_keep_their_width():

@@ -1,4 +1,4 @@
-"""Dynamic quantization of activations to uint8, and the integer product with int8 weights."""
+"""Quantization of activations to uint8, and the integer product with int8 weights."""
 
 from __future__ import annotations
 
@@ -54,10 +54,45 @@ def quantize(name: str, *, rows: int, width: int, dot: Dot, lanes: int) -> Kerne
                 store(q, whole, row, start=start, lanes=count)
 
             for_spans(width, lanes, body)
-            for start, count in spans(padded - width, lanes):
-                store(q, splat(tirx.const(0, dot.stored), count), row, start=width + start, lanes=count)
+            _pad(q, row, width, lanes)
 
     return kernel(name, write)
+
+
+def quantize_static(name: str, *, rows: int, width: int, smoothed: bool, dot: Dot, lanes: int) -> Kernel:
+    """Return the kernel (x, step (1,) or inverse (width,) if ``smoothed``, zero (1,) int32, q (rows x padded width)).
+
+    q = clip(round(a) + zero, 0, 255), half to even, with a = x / step or x * inverse. What lies outside the range is
+    clipped while it is a float: it may be no int32.
+    """
+    padded = -(-width // dot.group) * dot.group
+
+    def write() -> None:
+        x = argument("x", (rows, width))
+        factor = argument("inverse", (width,)) if smoothed else argument("step", (1,))
+        zero = argument("zero", (1,), "int32")
+        q = argument("q", (rows, padded), dot.stored)
+        with ir.parallel(0, rows) as row:
+
+            def body(start: Expr, count: int) -> None:
+                values = load(x, row, start=start, lanes=count)
+                factors = load(factor, start=start, lanes=count) if smoothed else splat(factor[0], count)
+                scaled = values * factors if smoothed else values / factors
+                low, high = (ir.cast(ir.int32(end) - zero[0], "float32") for end in (0, 255))
+                steps = ir.max(ir.min(ir.nearbyint(scaled), splat(high, count)), splat(low, count))
+                whole = ir.cast(steps, typed("int32", count)) + splat(zero[0] - ir.int32(dot.shift), count)
+                store(q, ir.cast(whole, typed(dot.stored, count)), row, start=start, lanes=count)
+
+            for_spans(width, lanes, body)
+            _pad(q, row, width, lanes)
+
+    return kernel(name, write)
+
+
+def _pad(q: Buffer, row: Expr, width: int, lanes: int) -> None:
+    """Write zeros behind the channels of a row."""
+    for start, count in spans(int(q.shape[1]) - width, lanes):
+        store(q, splat(tirx.const(0, q.dtype), count), row, start=width + start, lanes=count)
 
 
 def _extremes(x: Buffer, low: Buffer, high: Buffer, row: Expr, width: int, lanes: int) -> None:

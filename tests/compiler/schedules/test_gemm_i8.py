@@ -5,7 +5,7 @@ import pytest
 
 from autocompress.compiler.dots import pmaddwd, vnni, widening
 from autocompress.compiler.packing import column_sums, dot_panels, row_panels
-from autocompress.compiler.schedules.gemm_i8 import gemm_i8, quantize
+from autocompress.compiler.schedules.gemm_i8 import gemm_i8, quantize, quantize_static
 from autocompress.compiler.target import Target, machine_of
 from tests.compiler import numpy_graph
 from tests.compiler.running import run
@@ -76,6 +76,23 @@ def test_activations_are_quantized_bit_for_bit_as_onnx_says(low):
     np.testing.assert_array_equal(q[:, :39].astype(np.int32) + HOST.dot.shift, expected_q)
     assert not q[:, 39:].any()
     assert (scale, zero) == (expected_scale, expected_zero)
+
+
+@pytest.mark.parametrize("dot", runnable_dots(), ids=lambda dot: f"{dot.name}{dot.lanes}")
+@pytest.mark.parametrize("zero", [0, 113, 255])
+@pytest.mark.parametrize("smoothed", [False, True])
+def test_activations_over_a_fixed_range_are_quantized_bit_for_bit_and_clipped(smoothed, zero, dot):
+    rng = np.random.default_rng(zero)
+    x = rng.standard_normal((3, 39)).astype(np.float32) * 2
+    x[0, :4], x[1, 0] = [9e30, -9e30, 0, np.float32(2.0**31)], 5.0
+    factors = rng.uniform(20, 40, 39).astype(np.float32) if smoothed else np.array([0.03], np.float32)
+    padded = -(-39 // dot.group) * dot.group
+    kernel = quantize_static("kernel", rows=3, width=39, smoothed=smoothed, dot=dot, lanes=HOST.lanes)
+    (q,) = run(kernel, [x, factors, np.array([zero], np.int32)], [((3, padded), dot.stored)])
+    expected = numpy_graph.quantize_static(x, factors, zero, factors if smoothed else None)
+    np.testing.assert_array_equal(q[:, :39].astype(np.int32) + dot.shift, expected)
+    assert expected.min() == 0 and expected.max() == 255
+    assert not q[:, 39:].any()
 
 
 def test_halves_round_to_even():

@@ -87,7 +87,7 @@ class Space(Section):
         description="How 8-bit weights read activations: over ranges found as the model runs, or fixed beforehand,"
         " without or with channels that are smoothed.",
     )
-    ranges: RangeKind = Field(default="minmax", description="How ranges of activations are fixed.")
+    ranges: RangeKind = Field(default="percentile", description="How ranges of activations are fixed.")
     smoothing: Annotated[float, Field(ge=0, le=1)] = Field(
         default=0.5, description="Alpha of SmoothQuant: how much of the outliers moves from activations to weights."
     )

@@ -111,7 +111,7 @@ class Space:
     tokens_keep: tuple[TokenShare, ...] = ("all",)
     max_tokens: int = 0
     activations: tuple[Activations, ...] = ("dynamic",)
-    ranges: RangeKind = "minmax"
+    ranges: RangeKind = "percentile"
     smoothing: float = 0.5
 
 

@@ -55,7 +55,7 @@ class QuantizeStep:
     calibration_batches: int = 8
     seed: int = 0
     activations: Activations = "dynamic"
-    ranges: RangeKind = "minmax"
+    ranges: RangeKind = "percentile"
     smoothing: float = 0.5
 
     @property

@@ -1,0 +1,214 @@
+import copy
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from autocompress.compression.grids import ends_of, grid_of, quantize_rows
+from autocompress.compression.quantization import QuantizeStep
+from autocompress.compression.quantization import apply as quantize
+from autocompress.compression.quantization_aware import (
+    LearnedModule,
+    LearnedRounding,
+    QuantizationAwareStep,
+    apply,
+    learning,
+)
+from autocompress.models.load import adapter_of
+from autocompress.models.quantized import QuantizedEmbedding, QuantizedLinear
+from autocompress.shape import BITS, nearest_embedding_bits
+from autocompress.training.loop import TrainingDivergedError
+from tests.compression.training_data import batches, context_for
+from tests.conftest import tiny_model
+
+STEP = QuantizationAwareStep(12, 1e-3, seed=0)
+WIDTHS = [bits for bits in BITS if bits != 32]
+
+
+def rounded(model: nn.Module, bits: int, rounding: str = "nearest") -> nn.Module:
+    """Return a student of which the feed-forward linears stay at 8 bits."""
+    step = QuantizeStep((bits,) * 3, (8,) * 3, nearest_embedding_bits(bits), rounding, calibration_batches=2)
+    return quantize(copy.deepcopy(model), step, context_for(model)).eval()
+
+
+def outputs(model: nn.Module) -> torch.Tensor:
+    batch = batches(1)[0]
+    with torch.no_grad():
+        return model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
+
+
+def quantized(model: nn.Module) -> dict[str, nn.Module]:
+    return {name: m for name, m in model.named_modules() if isinstance(m, QuantizedLinear | QuantizedEmbedding)}
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["from floats", "from levels"])
+@pytest.mark.parametrize("bits", WIDTHS)
+def test_training_starts_with_what_was_delivered_bit_by_bit(model, bits, known):
+    student = rounded(model, bits)
+    before, state = outputs(student), copy.deepcopy(student.state_dict())
+    with learning(student, model if known else None):
+        learned = sum(isinstance(m, LearnedModule) for m in student.modules())
+        assert learned == 3 * 6 + 1
+        assert torch.equal(outputs(student), before)
+    assert all(torch.equal(tensor, state[name]) for name, tensor in student.state_dict().items())
+
+
+def test_floats_that_were_not_rounded_to_nearest_start_at_the_level_that_they_were_given():
+    model = tiny_model("bert")
+    student, nearest = rounded(model, 2, "optq"), rounded(model, 2)
+    path = "bert.encoder.layer.1.attention.output.dense"
+    levels, other = (each.get_submodule(path).weight.clone() for each in (student, nearest))
+    assert not torch.equal(levels, other)
+    before = outputs(student)
+    with learning(student, model):
+        assert torch.equal(outputs(student), before)
+        floats, v = model.get_submodule(path).weight, student.get_submodule(path).rounding.weight
+        same = (levels == other) & ((v / student.get_submodule(path).rounding()["scale"][:, :1]).abs() < 1)[:, :1]
+        # Where the nearest level was taken, and no end of the grid cuts, the float itself is behind it.
+        inside = same & (levels > -2) & (levels < 1)
+        assert inside.any()
+        step = student.get_submodule(path).module.scale.repeat_interleave(32, 1)[:, :48].abs()
+        assert ((v - floats).abs()[inside] <= 0.0101 * step[inside]).all()
+
+
+@pytest.mark.parametrize("bits", WIDTHS)
+def test_a_trained_student_computes_what_it_computed_last_while_it_was_trained(model, bits, monkeypatch):
+    student, last = rounded(model, bits), []
+    delivered = LearnedModule.delivered
+
+    def watched(module):
+        if not last:  # All parts still learn when the first is put back.
+            last.append(outputs(student))
+        return delivered(module)
+
+    monkeypatch.setattr(LearnedModule, "delivered", watched)
+    before, shape = outputs(student), adapter_of(student).shape(student)
+    context = replace(context_for(model), unrounded=model)
+    apply(student, STEP, context)
+    student.eval()
+    assert torch.equal(outputs(student), last[0])
+    assert not torch.equal(last[0], before)
+    assert adapter_of(student).shape(student) == shape
+
+
+@pytest.mark.parametrize("bits", [8, 4, 2])
+def test_afterwards_weights_are_integers_and_scales_have_their_form(model, bits):
+    student = rounded(model, bits)
+    before = copy.deepcopy(adapter_of(student).weights(student))
+    apply(student, STEP, replace(context_for(model), unrounded=model))
+    after = adapter_of(student).weights(student)
+    assert {name: (a.shape, a.dtype) for name, a in after.items()} == {
+        name: (a.shape, a.dtype) for name, a in before.items()
+    }
+    low, high = ends_of(bits)
+    for name in (name for name in after if name.endswith("scale")):
+        assert np.array_equal(np.sign(after[name]), np.sign(before[name])), name
+        assert not np.array_equal(after[name], before[name]), name
+    levels = after["layers.0.qkv.weight"]
+    assert levels.dtype == np.int8 and levels.min() >= low and levels.max() <= high
+    assert (levels != before["layers.0.qkv.weight"]).any()
+    assert (after["layers.0.qkv.bias"] != before["layers.0.qkv.bias"]).any()
+    assert (after["head.classifier.weight"] != before["head.classifier.weight"]).any()
+
+
+def test_training_brings_a_two_bit_student_nearer_to_its_teacher():
+    teacher, other = tiny_model("bert"), tiny_model("bert", seed=1)
+    student = rounded(other, 2)
+
+    def distance() -> float:
+        return float((outputs(student).log_softmax(-1) - outputs(teacher).log_softmax(-1)).square().mean())
+
+    before = distance()
+    step = QuantizationAwareStep(30, 3e-3, seed=0, label_weight=0.0)
+    apply(student, step, replace(context_for(teacher), unrounded=other)).eval()
+    assert distance() < 0.5 * before
+
+
+@pytest.mark.parametrize("bits", [8, 4, 3, 2])
+def test_gradients_are_those_of_lsq(bits):
+    """Equation 3 for the step size, times ds/dt = s / rms(v); equation 5 for the floats."""
+    generator = torch.Generator().manual_seed(1)
+    floats = torch.randn(3, 70, generator=generator)
+    grid = grid_of(floats, bits)
+    module = LearnedRounding(grid.levels(floats), grid.scale, bits, floats)
+    with torch.no_grad():
+        module.log_step.copy_(-0.3 + 0.1 * torch.randn(grid.scale.shape, generator=generator))  # Some are cut off now.
+    upstream = torch.randn(3, 70, generator=generator)
+    found = module()
+    spread = found["scale"][:, None] if bits == 8 else found["scale"].repeat_interleave(32, 1)[:, :70]
+    (found["weight"] * spread * upstream).sum().backward()
+
+    v, g = module.weight.detach().double(), upstream.double()
+    rms = v.square().mean().sqrt()
+    scale = grid.scale.double() * torch.exp(module.log_step.detach().double() / rms)
+    s = scale[:, None].expand(3, 70) if bits == 8 else scale.repeat_interleave(32, 1)[:, :70]
+    low, high = (-127, 127) if bits == 8 else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+    ratio = v / s
+    inside = (ratio >= low) & (ratio <= high)
+    assert inside.any() and not inside.all()
+    slope = torch.where(inside, ratio.round() - ratio, ratio.clamp(low, high)) * s / rms * g
+    groups = [slope] if bits == 8 else slope.split(32, dim=1)
+    expected = torch.stack([group.sum(1) for group in groups], 1).reshape(scale.shape)
+    torch.testing.assert_close(module.log_step.grad.double(), expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(module.weight.grad.double(), torch.where(inside, g, 0.0), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("bits", WIDTHS)
+def test_activations_pass_gradients_as_if_they_had_not_been_rounded(bits):
+    linear = nn.Linear(70, 6)
+    levels, scale = quantize_rows(linear.weight.detach(), bits)
+    module = QuantizedLinear(levels, scale, linear.bias.detach(), bits)
+    x, upstream = torch.randn(2, 3, 70, requires_grad=True), torch.randn(2, 3, 6)
+    (module(x) * upstream).sum().backward()
+    each = 1.0
+    if scale is not None:
+        each = (scale[:, None] if bits == 8 else scale.repeat_interleave(32, 1)[:, :70]).double()
+    torch.testing.assert_close(x.grad.double(), upstream.double() @ (levels.double() * each), rtol=1e-4, atol=1e-5)
+
+
+def test_a_weight_of_zeros_stays_and_gives_no_nan():
+    levels, scale = quantize_rows(torch.zeros(2, 40), 4)
+    module = LearnedRounding(levels, scale, 4, torch.zeros(2, 40))
+    sum(tensor.sum() for tensor in module().values()).backward()
+    assert module.weight.grad.isfinite().all() and module.log_step.grad.isfinite().all()
+    assert torch.equal(module()["weight"], levels.float())
+
+
+def test_rows_of_tokens_that_no_document_has_keep_their_levels():
+    model = tiny_model("bert")
+    student = rounded(model, 4)
+    table = adapter_of(student).token_embedding(student)
+    before = table.weight.clone()
+    apply(student, STEP, replace(context_for(model), unrounded=model))
+    assert adapter_of(student).token_embedding(student) is table
+    moved = (table.weight != before).any(1)
+    seen = torch.zeros(60, dtype=torch.bool)
+    seen[torch.cat([batch.input_ids.flatten() for batch in batches(12)])] = True
+    assert moved.any() and not moved[~seen].any()
+
+
+def test_training_that_fails_leaves_quantized_modules():
+    model = tiny_model("bert")
+    student = rounded(model, 4)
+    kept = quantized(student)
+    context = replace(context_for(model), teacher_logits=lambda batch: torch.full((4, 3), torch.nan))
+    with pytest.raises(TrainingDivergedError):
+        apply(student, STEP, context)
+    assert quantized(student) == kept
+    assert not any(isinstance(module, LearnedModule) for module in student.modules())
+
+
+def test_without_steps_nothing_changes():
+    model = tiny_model("bert")
+    student = rounded(model, 4)
+    before = copy.deepcopy(student.state_dict())
+    apply(student, replace(STEP, steps=0), context_for(model))
+    assert all(torch.equal(tensor, before[name]) for name, tensor in student.state_dict().items())
+
+
+def test_the_same_seed_trains_the_same_student():
+    model = tiny_model("bert")
+    first, second = (apply(rounded(model, 2), STEP, context_for(model)).state_dict() for _ in range(2))
+    assert all(torch.equal(first[name], second[name]) for name in first)

@@ -164,7 +164,7 @@ class Search(Section):
         ge=0,
         description="More of these after its weights are rounded to 8 bits or fewer; what makes it worse is undone.",
     )
-    quantization_aware_learning_rate: float = Field(default=3e-4, gt=0, description="Peak of those, after a warm-up.")
+    quantization_aware_learning_rate: float = Field(default=1e-4, gt=0, description="Peak of those, after a warm-up.")
     finalists: Count = Field(default=3, description="Best candidates that are refined, exported and measured.")
     baselines: bool = Field(default=True, description="Whether the obvious alternatives are made and measured too.")
     batch_size: Count = Field(default=32, description="Documents a training step.")

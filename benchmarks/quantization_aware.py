@@ -45,8 +45,8 @@ CELLS: tuple[tuple[Bits, Rounding], ...] = ((2, "nearest"), (2, "optq"), (4, "op
 ALONE, BEFORE, LEVELS, FLOATS = "rounded alone", "distilled, then rounded", "aware, from levels", "aware, from floats"
 WAYS = (ALONE, FLOATS, BEFORE, LEVELS)
 SEEDS = (0, 1, 2)
-STEPS, RATE, FLOAT_RATE = 150, 3e-4, 1e-4
-"""Of training; the rates are the defaults of finalists after rounding, and of a search for floats."""
+STEPS, RATE = 150, 1e-4
+"""Of training; the rate is the default of a search, before rounding and after it."""
 BATCHES, BATCH = 8, 32
 """Calibration batches of OPTQ, and documents in a batch."""
 
@@ -117,7 +117,7 @@ class Trainer:
 
     def _distil(self, seed: int, steps: int) -> nn.Module:
         model = copy.deepcopy(self.tutored.model)
-        return distillation.apply(model, DistillStep(steps, FLOAT_RATE, seed), self.context).eval()
+        return distillation.apply(model, DistillStep(steps, RATE, seed), self.context).eval()
 
 
 def _levels(model: nn.Module) -> torch.Tensor:
@@ -213,7 +213,7 @@ def main() -> None:
     figures = {"teacher": round(float(teacher.mean()), 2), "teacher_nll": nll, "rows": report(found, teacher)}
     details = {
         "runs": [{**asdict(run), "hits": None, "accuracy": round(float(run.right.mean()), 3)} for run in found],
-        "rates": {"aware": RATE, "floats": FLOAT_RATE},
+        "rate": RATE,
     }
     finish("quantization_aware", figures, quick=arguments.quick, details=details)
 

@@ -24,8 +24,8 @@ from autocompress.models.quantized import QuantizedEmbedding, QuantizedLinear, s
 from autocompress.plan import Suggest
 from autocompress.shape import WEIGHT_GROUP, ModelShape
 
-WITHIN = 0.49
-"""How far from its level a float may start, in steps: nearer than half, so that it is rounded to that level."""
+WITHIN = 0.499
+"""How far from its level a float may start, in steps: nearer than half, so that it is surely rounded to that level."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +86,9 @@ def learning(model: nn.Module, unrounded: nn.Module | None = None) -> Iterator[N
 class LearnedRounding(nn.Module):
     """Floats v behind weights of few bits, and the step sizes s of their grid: levels are round(clip(v / s)).
 
-    At the start s is what it was. v is the level itself, or where floats are given the nearest to them that has this
-    level: weights that were nearly rounded the other way are then the first to go there.
+    At the start s is what it was. v is the level itself; where floats are given and were rounded to nearest, v is the
+    float: weights that were nearly rounded the other way are then the first to go there. Where OPTQ, say, chose another
+    level, that choice stands in the middle of its step: at the edge, the first noise of training would undo it.
 
     Gradients are those of LSQ: to v where it is inside the grid; to s, level - v / s inside and the end outside. The
     paper scales the latter by 1 / sqrt(weights of a step * highest level), for relative changes of s and v to be alike
@@ -108,7 +109,7 @@ class LearnedRounding(nn.Module):
         if scale is not None:
             steps = _spread(scale, weight.shape[1])
             if floats is not None:
-                start += (floats.detach() / steps - start).clamp(-WITHIN, WITHIN)
+                start += _inside(floats.detach() / steps, start, *ends_of(bits))
             start *= steps
             self.log_step = nn.Parameter(torch.zeros_like(scale))
         elif floats is not None:
@@ -153,6 +154,12 @@ class LearnedModule(nn.Module):
         for name, tensor in learnt.items():
             self.module.get_buffer(name).copy_(tensor)
         return self.module
+
+
+def _inside(ratio: Tensor, levels: Tensor, low: int, high: int) -> Tensor:
+    """Return how far v / s starts from the level: where the float is, if it is rounded to it and inside the grid."""
+    apart = ratio.clamp(low, high) - levels
+    return torch.where(apart.abs() <= 0.5, apart, 0.0).clamp(-WITHIN, WITHIN)
 
 
 def _spread(scale: Tensor, channels: int) -> Tensor:

@@ -26,6 +26,8 @@ from autocompress.shape import WEIGHT_GROUP, ModelShape
 
 WITHIN = 0.499
 """How far from its level a float may start, in steps: nearer than half, so that it is surely rounded to that level."""
+LEAST = 1e-15
+"""Of a step size. Weights of nothing but zeros have a smaller one, by which gradients cannot be divided twice."""
 
 
 @dataclass(frozen=True)
@@ -105,11 +107,13 @@ class LearnedRounding(nn.Module):
     def __init__(self, weight: Tensor, scale: Tensor | None, bits: int, floats: Tensor | None) -> None:
         super().__init__()
         start = weight.float()
-        self._first_scale, self._ends = scale, None if scale is None else ends_of(bits)
+        self._first_scale: Tensor | None = None
         if scale is not None:
-            steps = _spread(scale, weight.shape[1])
+            self._first_scale = torch.where(scale.abs() < LEAST, LEAST, scale)
+            self._ends = ends_of(bits)
+            steps = _spread(self._first_scale, weight.shape[1])
             if floats is not None:
-                start += _inside(floats.detach() / steps, start, *ends_of(bits))
+                start += _inside(floats.detach() / steps, start, *self._ends)
             start *= steps
             self.log_step = nn.Parameter(torch.zeros_like(scale))
         elif floats is not None:
@@ -120,7 +124,7 @@ class LearnedRounding(nn.Module):
     def forward(self, rows: Tensor | None = None) -> dict[str, Tensor]:
         """Return ``weight`` and ``scale`` as a quantized module holds them, of some rows or of all."""
         weight: Tensor = self.weight if rows is None else self.weight[rows]
-        if self._first_scale is None or self._ends is None:
+        if self._first_scale is None:
             return {"weight": weight.bfloat16()}
         scale = self._first_scale * torch.exp(self.log_step / self._rms)
         scale = scale if rows is None else scale[rows]

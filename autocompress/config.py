@@ -159,6 +159,12 @@ class Search(Section):
     space: Space = Field(default_factory=Space, description="What to choose from.")
     distill_steps: int = Field(default=100, ge=0, description="Training steps of each candidate.")
     refine_steps: int = Field(default=1000, ge=0, description="Training steps of each finalist.")
+    quantization_aware_steps: int = Field(
+        default=150,
+        ge=0,
+        description="More of these after its weights are rounded to 8 bits or fewer; what makes it worse is undone.",
+    )
+    quantization_aware_learning_rate: float = Field(default=1e-4, gt=0, description="Peak of those, after a warm-up.")
     finalists: Count = Field(default=3, description="Best candidates that are refined, exported and measured.")
     baselines: bool = Field(default=True, description="Whether the obvious alternatives are made and measured too.")
     batch_size: Count = Field(default=32, description="Documents a training step.")

@@ -54,6 +54,12 @@ class Grid:
         return [replace(self, scale=scale) for scale in self.scale.chunk(count)]
 
 
+def ends_of(bits: int) -> tuple[int, int]:
+    """Return the lowest and the highest level of 8 bits or fewer."""
+    half = 1 << (bits - 1)
+    return (1 - half if bits == 8 else -half), half - 1
+
+
 def quantize_rows(weight: Tensor, bits: Bits, row_scale_dim: int = 0) -> tuple[Tensor, Tensor | None]:
     """Round the rows of ``weight`` (rows x channels) to the nearest levels.
 
@@ -82,13 +88,13 @@ def grid_of(weight: Tensor, bits: GridBits, *, whole_rows: bool = False) -> Grid
         bits: Of a level.
         whole_rows: One scale a row at every width, as in many papers; nothing stores that below 8 bits.
     """
+    low, high = ends_of(bits)
     if bits == 8:
-        return Grid(-127, 127, weight.abs().amax(1).clamp(min=torch.finfo(weight.dtype).tiny) / 127.0)
+        return Grid(low, high, weight.abs().amax(1).clamp(min=torch.finfo(weight.dtype).tiny) / 127.0)
     group = weight.shape[1] if whole_rows else WEIGHT_GROUP
     groups = nn.functional.pad(weight, (0, -weight.shape[1] % group)).reshape(len(weight), -1, group)
-    half = 1 << (bits - 1)
-    scale = _two_bit_scale(groups) if bits == 2 else _least_squares_scale(groups, -half)
-    return Grid(-half, half - 1, scale[:, 0, 0] if whole_rows else scale[..., 0].contiguous())
+    scale = _two_bit_scale(groups) if bits == 2 else _least_squares_scale(groups, low)
+    return Grid(low, high, scale[:, 0, 0] if whole_rows else scale[..., 0].contiguous())
 
 
 def _least_squares_scale(values: Tensor, low: int) -> Tensor:

@@ -71,6 +71,7 @@ class Space:
         tokens_keep: Shares of the tokens that reach the last layer; see ``shape.TokenShare``.
         max_tokens: Tokens of the longest document; 0: as many as the teacher has positions.
         distill_steps, learning_rate, seed: The short distillation that every candidate gets.
+        quantization_aware_steps: Of training after rounding.
         heads_order, neurons_order: Criteria of importance, keys of ``order.CRITERIA``.
         allocation: Whether layers keep equal shares of their units, or compete for as many.
         repair, repair_batches: Kinds of ``repair``, and the calibration batches that it reads.
@@ -113,6 +114,7 @@ class Space:
     activations: tuple[Activations, ...] = ("dynamic",)
     ranges: RangeKind = "percentile"
     smoothing: float = 0.5
+    quantization_aware_steps: int = 0
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,7 @@ class Context:
             default as they are numbered.
         token_counts: ``token_counts(vocabulary)`` is how often each of the student's tokens occurs in its training
             documents (vocabulary,); by default once.
+        unrounded: The model as it is before its weights are rounded, where it is at hand.
     """
 
     batches: Callable[[int, int], Iterable[Any]]
@@ -138,6 +141,7 @@ class Context:
     documents: Callable[[int, int], Any] = field(default=lambda batches, seed: _unmeasured("calibration documents"))
     token_order: Callable[[int], Sequence[int]] = range
     token_counts: Callable[[int], Tensor] = torch.ones
+    unrounded: nn.Module | None = field(default=None, compare=False)
 
 
 class Method(Protocol):

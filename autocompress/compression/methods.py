@@ -18,6 +18,7 @@ from autocompress.compression import (
     hidden,
     order,
     quantization,
+    quantization_aware,
     repair,
     tokens,
     vocabulary,
@@ -31,9 +32,14 @@ from autocompress.shape import ModelShape
 
 METHODS: dict[str, Method] = {
     module.STEP.method: cast(Method, module)
-    for module in (vocabulary, order, depth, hidden, heads, ffn, factorize, repair, tokens, distillation, quantization)
+    for module in (
+        *(vocabulary, order, depth, hidden, heads, ffn, factorize),
+        *(repair, tokens, distillation, quantization, quantization_aware),
+    )
 }
-"""Method name -> method, in the order that composes: vocabulary, depth, widths, repair, tokens, training, rounding."""
+"""Method name -> method, in the order that composes: vocabulary, depth, widths, repair, tokens, training, rounding,
+training with rounded weights.
+"""
 
 
 def draw(trial: Suggest, shape: ModelShape, space: Space) -> CompressionPlan:

@@ -1,11 +1,35 @@
-"""Modules that hold weights of fewer bits and compute what the engines compute with them."""
+"""Modules that hold weights of fewer bits and compute what the engines compute with them.
+
+Gradients pass rounded activations as if these had not been rounded, ranges being constants.
+"""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from autocompress.shape import WEIGHT_GROUP, Activations, Bits, EmbeddingBits
+
+
+class _StraightThrough(torch.autograd.Function):
+    @staticmethod
+    def forward(_ctx: Any, value: Tensor, rounded: Tensor) -> Tensor:
+        return rounded
+
+    @staticmethod
+    def backward(_ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient, None
+
+
+def straight_through(value: Tensor, rounded: Tensor) -> Tensor:
+    """Return ``rounded``, of which ``value`` (the same shape) gets the gradient.
+
+    Source: the straight-through estimator of Bengio et al. 2013, section 4.
+    """
+    passed: Tensor = _StraightThrough.apply(value, rounded)  # type: ignore[no-untyped-call]
+    return passed
 
 
 def quantize_activations(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -18,11 +42,12 @@ def quantize_activations(x: Tensor) -> tuple[Tensor, Tensor]:
         (levels minus zero point, as floats that hold integers; scale with one value a sequence).
     """
     dims = tuple(range(1, x.dim()))
-    low = x.amin(dims, keepdim=True).clamp(max=0.0)
-    high = x.amax(dims, keepdim=True).clamp(min=0.0)
+    low = x.detach().amin(dims, keepdim=True).clamp(max=0.0)
+    high = x.detach().amax(dims, keepdim=True).clamp(min=0.0)
     scale = ((high - low) / 255.0).clamp(min=torch.finfo(x.dtype).tiny)
     zero = torch.round(-low / scale).clamp(0, 255)
-    return torch.clamp(torch.round(x / scale) + zero, 0, 255) - zero, scale
+    exact = x / scale
+    return straight_through(exact, torch.clamp(torch.round(exact) + zero, 0, 255) - zero), scale
 
 
 def quantize_activation_groups(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -36,8 +61,9 @@ def quantize_activation_groups(x: Tensor) -> tuple[Tensor, Tensor]:
     """
     channels = x.shape[-1]
     grouped = nn.functional.pad(x, (0, -channels % WEIGHT_GROUP)).reshape(*x.shape[:-1], -1, WEIGHT_GROUP)
-    largest = grouped.abs().amax(-1, keepdim=True)
-    levels = torch.round(grouped * torch.where(largest > 0, 127.0 / largest, 0.0))
+    largest = grouped.detach().abs().amax(-1, keepdim=True)
+    exact = grouped * torch.where(largest > 0, 127.0 / largest, 0.0)
+    levels = straight_through(exact, torch.round(exact))
     return levels.flatten(-2)[..., :channels], largest[..., 0] / 127.0
 
 
@@ -66,11 +92,15 @@ class StaticQuantizer(nn.Module):
         """What ``LayerShape`` calls them."""
         return "static" if self.inverse is None else "smoothed"
 
+    def readers(self, weight: Tensor) -> Tensor:
+        """Return weights (outputs x channels) that read what is quantized here: they make up for smoothed channels."""
+        return weight if self.inverse is None else weight / (self.step * self.inverse)
+
     def forward(self, x: Tensor) -> Tensor:
         """Return levels minus zero of ``x`` (... x channels), as floats that hold integers."""
-        steps = torch.round(x / self.step if self.inverse is None else x * self.inverse)
-        zero = self.zero.to(x.dtype)
-        return torch.clamp(steps, -zero, 255.0 - zero)
+        exact, zero = x / self.step if self.inverse is None else x * self.inverse, self.zero.to(x.dtype)
+        low, high = -zero, 255.0 - zero
+        return straight_through(exact.clamp(low, high), torch.round(exact).clamp(low, high))
 
 
 class QuantizedLinear(nn.Module):

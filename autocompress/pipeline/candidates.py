@@ -261,4 +261,5 @@ class Students:
         self._distilled.move_to_end(key)
         while len(self._distilled) > KEPT_STUDENTS:
             self._distilled.popitem(last=False)
-        return apply_plan(self._distilled[key], rest, context)
+        unrounded = self._distilled[key]
+        return apply_plan(unrounded, rest, replace(context, unrounded=unrounded))

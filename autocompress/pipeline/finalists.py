@@ -14,6 +14,9 @@ from torch import nn
 
 from autocompress.compiler.build import Container, build
 from autocompress.compression.distillation import DistillStep
+from autocompress.compression.methods import read_plan
+from autocompress.compression.quantization import QuantizeStep
+from autocompress.compression.quantization_aware import QuantizationAwareStep
 from autocompress.config import RunConfig
 from autocompress.cost import Artifact, Failure, Measurement
 from autocompress.devices.profile import DeviceProfile
@@ -66,11 +69,16 @@ class Made:
 TEACHER = "teacher"
 
 
-def refined(plan: CompressionPlan, steps: int) -> CompressionPlan:
-    """Return ``plan`` with the full recipe's training steps."""
-    return CompressionPlan(
-        tuple(replace(step, steps=steps) if isinstance(step, DistillStep) else step for step in plan.steps)
-    )
+def refined(plan: CompressionPlan, steps: int, aware: QuantizationAwareStep | None = None) -> CompressionPlan:
+    """Return ``plan`` with the full recipe's training: so many steps, and ``aware`` if weights have 8 bits or fewer."""
+    kept = [
+        replace(step, steps=steps) if isinstance(step, DistillStep) else step
+        for step in plan.steps
+        if not isinstance(step, QuantizationAwareStep)
+    ]
+    rounded = [step for step in kept if isinstance(step, QuantizeStep)]
+    few = any(min((*step.attention_bits, *step.ffn_bits, step.embedding_bits)) <= 8 for step in rounded)
+    return CompressionPlan((*kept, aware) if few and aware and aware.steps else tuple(kept))
 
 
 def make(
@@ -97,6 +105,9 @@ def make(
         target: What to compile for; ``None`` is this machine.
         container: What a library is written as.
         finalist: Whether it may be delivered.
+
+    Returns:
+        With the plan as it was carried out: without quantization-aware training, if that did harm.
     """
     task = students.task(plan)
     # What a student has learnt is worth nothing with other tokens, and of near ties another may be kept elsewhere.
@@ -104,18 +115,35 @@ def make(
     key = hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:16]
     weights, note = (workspace.students / f"{key}{suffix}" for suffix in (".safetensors", ".json"))
     if note.is_file() and weights.is_file():
+        told = json.loads(note.read_text())
         student = students.make(refined(plan, 0))
         student.load_state_dict(load_file(weights))
-        validation = float(json.loads(note.read_text())["validation"])
+        plan, validation = read_plan(told["plan"]), float(told["validation"])
     else:
-        student = students.make(plan, stage=f"refine {name}")
-        validation = task.evaluate(predict_with(student), "validation").value
+        plan, student, validation = _trained(plan, students, task, stage=f"refine {name}")
         weights.write_bytes(save({key: tensor.contiguous() for key, tensor in student.state_dict().items()}))
         # The note comes last: where it is, the weights are whole.
         note.write_text(json.dumps({"name": name, "validation": validation, "plan": plan.to_json()}) + "\n")
     stem, tokens = workspace.students / key, config.task.max_tokens
     artifact = export(student, stem, config.device.engine, tokens, target, container)
     return Made(name, plan, student, task, validation, artifact, finalist)
+
+
+def _trained(
+    plan: CompressionPlan, students: Students, task: TextClassification, *, stage: str
+) -> tuple[CompressionPlan, nn.Module, float]:
+    """Return the student of ``plan`` with its metric on validation documents.
+
+    Where quantization-aware training made that worse, it is the student without, and its plan.
+    """
+
+    def one(plan: CompressionPlan) -> tuple[CompressionPlan, nn.Module, float]:
+        student = students.make(plan, stage=stage)
+        return plan, student, task.evaluate(predict_with(student), "validation").value
+
+    without = CompressionPlan(tuple(step for step in plan.steps if not isinstance(step, QuantizationAwareStep)))
+    found = [one(each) for each in dict.fromkeys((plan, without))]
+    return max(found, key=lambda each: each[2])  # Of equals the first.
 
 
 def export(

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from autocompress.compression.methods import draw, read_plan, reshape_plan
+from autocompress.compression.quantization_aware import QuantizationAwareStep
 from autocompress.config import RunConfig
 from autocompress.evaluation.task import predict_with
 from autocompress.pipeline.bench import resumable
@@ -151,12 +152,15 @@ def make_all(
     setting: Setting, students: Students, workspace: Workspace, chosen: Sequence[CompressionPlan]
 ) -> list[Made]:
     """Return the teacher, the alternatives and the finalists, in this order."""
-    config, teacher = setting.config, setting.teacher
+    config, teacher, search = setting.config, setting.teacher, setting.config.search
+    aware = QuantizationAwareStep(
+        search.quantization_aware_steps, search.quantization_aware_learning_rate, seed=search.seed
+    )
 
     def one(name: str, plan: CompressionPlan, *, finalist: bool) -> Made:
         return make(
             name,
-            refined(plan, config.search.refine_steps),
+            refined(plan, search.refine_steps, aware if finalist else None),
             config=config,
             teacher=teacher,
             students=students,

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from statistics import mean
 
+from autocompress.compression.quantization_aware import QuantizationAwareStep
 from autocompress.cost import LIMITS, Cost, Estimate
 from autocompress.models.load import adapter_of
 from autocompress.pipeline.candidates import anchors, space_of
@@ -180,8 +181,9 @@ def _params_key(params: Mapping[str, object]) -> str:
 
 
 def _plan_key(plan: Sequence[Mapping[str, object]]) -> str:
-    """Identify a plan whatever its training steps, which differ between trial and finalist."""
-    return plan_key([{key: value for key, value in step.items() if key != "steps"} for step in plan])
+    """Identify a plan whatever its training, which differs between trial and finalist."""
+    kept = [step for step in plan if step["method"] != QuantizationAwareStep.method]
+    return plan_key([{key: value for key, value in step.items() if key != "steps"} for step in kept])
 
 
 def _baselines(outcome: Outcome) -> list[BaselineRow]:

@@ -82,6 +82,7 @@ class World:
                 "trials": 5,
                 "distill_steps": 4,
                 "refine_steps": 8,
+                "quantization_aware_steps": 4,
                 "finalists": 2,
                 "learning_rate": 1.0e-3,
                 "space": {"align": 16},

@@ -4,8 +4,11 @@ from itertools import product
 import pytest
 import torch
 
+from autocompress.compression.distillation import DistillStep
 from autocompress.compression.method import Space
 from autocompress.compression.methods import reshape_plan
+from autocompress.compression.quantization import QuantizeStep
+from autocompress.compression.quantization_aware import QuantizationAwareStep
 from autocompress.cost import Artifact, Budget, Cost, Estimate, Limit, Measurement
 from autocompress.pipeline.candidates import Chosen, alternatives, anchors, choices, every_plan
 from autocompress.pipeline.feasibility import assess
@@ -79,9 +82,31 @@ def test_refining_changes_the_training_steps_alone():
     _, plan = next(every_plan(TEACHER, SPACE))
     longer = refined(plan, 99)
     assert [step.steps for step in longer.steps if step.method == "distill"] == [99]
-    assert [step for step in longer.steps if step.method != "distill"] == [
-        step for step in plan.steps if step.method != "distill"
+    training = {"distill", "quantization_aware"}
+    assert [step for step in longer.steps if step.method not in training] == [
+        step for step in plan.steps if step.method not in training
     ]
+
+
+AWARE = QuantizationAwareStep(7, 1e-3, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("attention", "ffn", "embedding", "trained"),
+    [(32, 32, 32, False), (16, 16, 16, False), (32, 2, 32, True), (8, 32, 16, True), (16, 16, 4, True)],
+)
+def test_finalists_are_trained_on_where_weights_have_8_bits_or_fewer(attention, ffn, embedding, trained):
+    step = QuantizeStep((attention,) * 2, (ffn,) * 2, embedding)
+    plan = CompressionPlan((DistillStep(1, 1e-3, 0), step))
+    expected = (DistillStep(5, 1e-3, 0), step, *([AWARE] if trained else []))
+    assert refined(plan, 5, AWARE).steps == expected
+    assert refined(plan, 5, replace(AWARE, steps=0)).steps == refined(plan, 5).steps == expected[:2]
+
+
+def test_a_finalist_that_was_trained_on_is_built_again_without_training():
+    plan = refined(CompressionPlan((DistillStep(1, 1e-3, 0), QuantizeStep((4,), (4,), 4))), 5, AWARE)
+    assert refined(plan, 0).steps == (DistillStep(0, 1e-3, 0), QuantizeStep((4,), (4,), 4))
+    assert refined(plan, 5, AWARE) == plan
 
 
 @pytest.mark.parametrize(("latency", "size"), [(0.5, 1.0), (0.3, 0.5), (0.05, 1.0), (0.4, 0.1)])

@@ -1,10 +1,12 @@
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from autocompress.compression.methods import draw
+from autocompress.compression.quantization_aware import QuantizationAwareStep
 from autocompress.config import load_config
 from autocompress.cost import Artifact, Failure, Measurement
 from autocompress.devices.load import load_profile
@@ -19,6 +21,7 @@ from autocompress.plan import CompressionPlan
 
 PARAMS = {"depth": 2, "heads_keep": 0.5, "ffn_keep": 0.5, "attention_bits": 8, "ffn_bits": 4, "embedding_bits": 8,
           "vocabulary_keep": 1.0, "embedding_rank": 0}  # fmt: skip
+AWARE = QuantizationAwareStep(3, 1e-3, seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -34,14 +37,14 @@ def workspace(tmp_path) -> Workspace:
     return made
 
 
-def make(setting, workspace, trained: list, **changes):
+def make(setting, workspace, trained: list, aware: QuantizationAwareStep | None = None, **changes):
     """Make a finalist with nothing in memory, as a resumed process does; each training step is noted."""
     config, teacher = setting
     students = Students(teacher, batch_size=16, seed=0, progress=lambda *event: trained.append(event))
     plan = draw(Chosen({**PARAMS, **changes}), teacher.shape, space_of(config, teacher.shape))
     return finalists.make(
         "candidate 1",
-        plan,
+        finalists.refined(plan, config.search.refine_steps, aware),
         config=config,
         teacher=teacher,
         students=students,
@@ -66,6 +69,31 @@ def test_a_finished_student_is_read_back_equal_and_not_trained_again(setting, wo
     assert same(first.student, again.student)
     assert (again.validation, again.plan, again.artifact) == (first.validation, first.plan, first.artifact)
     assert again.artifact.path.read_bytes() == content
+
+
+def test_a_student_that_was_trained_with_rounded_weights_is_read_back_equal(setting, workspace):
+    steps, again_steps = [], []
+    first = make(setting, workspace, steps, AWARE)
+    assert first.plan.steps[-1] == AWARE
+    assert [event[1:3] for event in steps][-1] == (AWARE.steps, AWARE.steps)
+    again = make(setting, workspace, again_steps, AWARE)
+    assert steps and not again_steps
+    assert same(first.student, again.student)
+    assert (again.plan, again.validation) == (first.plan, first.validation)
+    assert not same(first.student, make(setting, workspace, []).student)
+
+
+def test_training_that_does_harm_on_validation_documents_is_undone(setting, workspace):
+    """At such a rate the student forgets everything; what was read back says so too."""
+    ruinous = replace(AWARE, learning_rate=0.3)
+    plain = make(setting, workspace, [])
+    kept = make(setting, workspace, [], ruinous)
+    assert plain.validation > 0.6  # or there would be nothing to lose
+    assert same(kept.student, plain.student)
+    assert (kept.validation, kept.plan) == (plain.validation, plain.plan)
+    steps = []
+    assert make(setting, workspace, steps, ruinous).plan == plain.plan
+    assert not steps
 
 
 def test_another_plan_is_another_student(setting, workspace):

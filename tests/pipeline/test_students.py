@@ -12,11 +12,13 @@ from autocompress.compression.hidden import HiddenStep
 from autocompress.compression.layer_importance import ORDERS
 from autocompress.compression.methods import draw
 from autocompress.compression.order import OrderStep
+from autocompress.compression.quantization_aware import QuantizationAwareStep
 from autocompress.compression.repair import RepairStep
 from autocompress.compression.vocabulary import VocabularyStep
 from autocompress.config import load_config
 from autocompress.errors import ConfigError, StorageError, UnsupportedError
 from autocompress.models.load import adapter_of
+from autocompress.models.quantized import QuantizedLinear
 from autocompress.pipeline.candidates import RANKING_BATCHES, Chosen, Students, choices, space_of
 from autocompress.pipeline.layer_orders import layer_orders
 from autocompress.pipeline.status import read_events
@@ -182,6 +184,18 @@ def test_a_student_of_fewer_tokens_is_repaired_on_documents_that_it_can_read(set
             for model in (dense, pruned, repaired)
         )
     assert (after - expected).norm() < (before - expected).norm()
+
+
+def test_training_with_rounded_weights_goes_on_from_the_floats_behind_them(setting):
+    """So small a rate moves no weight by half a step, but those that were nearly rounded the other way."""
+    maker, rounded = students(setting), plan(setting, attention_bits=4, ffn_bits=4)
+    aware = QuantizationAwareStep(3, 1e-4, seed=0)
+    before, after = maker.make(rounded), maker.make(CompressionPlan((*rounded.steps, aware)))
+    linears = [module for module in before.modules() if isinstance(module, QuantizedLinear)]
+    assert min(float(module.scale.abs().median()) for module in linears) > 10 * aware.steps * aware.learning_rate
+    others = [module for module in after.modules() if isinstance(module, QuantizedLinear)]
+    moved = [float((a.weight != b.weight).float().mean()) for a, b in zip(linears, others, strict=True)]
+    assert 0 < max(moved) < 0.2
 
 
 def test_a_line_that_a_killed_process_left_unfinished_is_no_event(tmp_path):

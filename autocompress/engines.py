@@ -20,11 +20,22 @@ import numpy.typing as npt
 
 from autocompress.cost import Artifact
 from autocompress.errors import MissingDependencyError, UnsupportedError
+from autocompress.shape import Bits
 
 Ids: TypeAlias = npt.NDArray[np.int64]
 Logits: TypeAlias = npt.NDArray[np.float32]
 Run: TypeAlias = Callable[[Ids, Ids], Logits]
 """(input_ids, attention_mask), both (batch x tokens) int64 -> logits (batch x classes) float32."""
+
+
+STORED_AS: Mapping[str, Mapping[Bits, Bits]] = {"onnxruntime": {3: 4}}
+"""Engine -> widths of linear weights of which it has no product -> the width at which it stores and multiplies these.
+Every level of the narrower width is one of the wider, so that results are the same."""
+
+
+def stored_bits(engine: str, bits: Bits) -> Bits:
+    """Return at how many bits ``engine`` stores linear weights of ``bits``."""
+    return STORED_AS.get(engine, {}).get(bits, bits)
 
 
 def open_onnxruntime(artifact: Artifact, *, threads: int) -> Run:

@@ -41,8 +41,10 @@ class Space(Section):
     ffn_keep: Choices[Ratio] = Field(
         default=(0.25, 0.5, 0.75, 1.0), description="Shares of each layer's feed-forward neurons."
     )
-    attention_bits: Choices[Bits] = Field(default=(32, 8, 4), description="Of attention weights.")
-    ffn_bits: Choices[Bits] = Field(default=(32, 8, 4), description="Of feed-forward weights.")
+    attention_bits: Choices[Bits] = Field(
+        default=(32, 8, 4), description="Of attention weights; ONNX Runtime stores those of 3 bits as 4."
+    )
+    ffn_bits: Choices[Bits] = Field(default=(32, 8, 4), description="Of feed-forward weights, likewise.")
     embedding_bits: Choices[EmbeddingBits] = Field(default=(32, 8, 4), description="Of the token embedding.")
     bits_allocation: Choices[Allocation] = Field(
         default=("uniform",),

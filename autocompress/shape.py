@@ -7,17 +7,17 @@ from itertools import accumulate
 from math import ceil
 from typing import Literal, TypeAlias, get_args
 
-Bits: TypeAlias = Literal[2, 4, 8, 16, 32]
+Bits: TypeAlias = Literal[2, 3, 4, 8, 16, 32]
 """Width of a stored weight. 32: f32 arithmetic. 16: bfloat16 weights, summed in f32; processors that multiply bfloat16
-may round activations to it too. 8: int8 weights times activations quantized to uint8, summed as int32. 4 and
-2: integers in -8..7 and -2..1, in groups of 32 input channels, times activations dynamically quantized to int8 a token
-and group, summed as int32 within the group and in f32 across groups."""
+may round activations to it too. 8: int8 weights times activations quantized to uint8, summed as int32. 4, 3
+and 2: integers in -8..7, -4..3 and -2..1, in groups of 32 input channels, times activations dynamically quantized to
+int8 a token and group, summed as int32 within the group and in f32 across groups."""
 Activations: TypeAlias = Literal["dynamic", "static", "smoothed"]
 """How activations that meet 8-bit weights become uint8: ``dynamic``, over the range of each sequence, as the model
 runs; ``static``, over a range that calibration fixed; ``smoothed``, so too, but each channel is scaled before by a
 number of its own, which its weights make up for."""
 EmbeddingBits: TypeAlias = Literal[4, 8, 16, 32]
-"""Width of the stored token table, whose rows are looked up and scaled to f32: four levels are too few for rows."""
+"""Width of the stored token table, whose rows are looked up and scaled to f32: eight levels are too few for rows."""
 
 TokenShare: TypeAlias = float | Literal["all"]
 """Share of the longest document's tokens that reaches the last layer (``ModelShape.with_schedule``); ``all`` leaves
@@ -26,12 +26,12 @@ every token in every layer."""
 BITS: tuple[Bits, ...] = get_args(Bits)
 EMBEDDING_BITS: tuple[EmbeddingBits, ...] = get_args(EmbeddingBits)
 WEIGHT_GROUP = 32
-"""Input channels that share one scale at 4 and 2 bits."""
+"""Input channels that share one scale at 4 bits and fewer."""
 
 
 def nearest_embedding_bits(bits: Bits) -> EmbeddingBits:
     """Return ``bits``, or the fewest that a token table can have: its width where all weights have ``bits``."""
-    return bits if bits != 2 else 4
+    return 4 if bits == 2 or bits == 3 else bits
 
 
 @dataclass(frozen=True)

@@ -148,8 +148,8 @@ def ours_f16(product: Product, machine: Machine) -> Contender:
     return of_kernel(written, inputs, (product.rows, product.columns), "float32", operations=product.operations)
 
 
-def ours_grouped(product: Product, machine: Machine, bits: Literal[4, 2]) -> Contender:
-    """Return the compiler's integer product with 4- or 2-bit weights, all scales one; x is quantized already."""
+def ours_grouped(product: Product, machine: Machine, bits: Literal[4, 3, 2]) -> Contender:
+    """Return the compiler's integer product with weights of 4, 3 or 2 bits, all scales one; x is quantized already."""
     (q, _), (_, weight) = product.integers(8), product.integers(bits)
     tile, dot = machine.nibble_tile(product.rows, product.columns), machine.nibbles
     size = {"rows": product.rows, "depth": product.depth, "columns": product.columns, "activation": None}

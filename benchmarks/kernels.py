@@ -30,10 +30,10 @@ from benchmarks.contenders import Contender, Product
 from benchmarks.record import finish, print_table
 
 PRODUCTS = (Product(64, 1536, 384), Product(64, 384, 1536), Product(128, 3072, 768), Product(1, 384, 384))
-PEAKS = {"f32": "peak f32", "f16": "peak f32", "int8": "peak int8", "int4": "peak int8", "int2": "peak int8"}
-"""What a product is held against. 4- and 2-bit weights are multiplied as integers too; 16-bit products exceed the f32
-peak where the processor has them."""
-WEIGHT_BYTES = {"f32": 4.0, "f16": 2.0, "int8": 1.0, "int4": 0.5, "int2": 0.25}
+PEAKS = {"f32": "peak f32", "f16": "peak f32"} | dict.fromkeys(("int8", "int4", "int3", "int2"), "peak int8")
+"""What a product is held against. Weights of 4 bits and fewer are multiplied as integers too; 16-bit products exceed
+the f32 peak where the processor has them."""
+WEIGHT_BYTES = {"f32": 4.0, "f16": 2.0, "int8": 1.0, "int4": 0.5, "int3": 0.375, "int2": 0.25}
 ATTEMPTS = 5
 """Tries at a sample that did not wait for a processor."""
 
@@ -47,6 +47,7 @@ def entries(product: Product, machine: Machine) -> dict[str, Contender]:
         "f16": contenders.ours_f16(product, machine),
         "int8": contenders.ours_i8(product, machine),
         "int4": contenders.ours_grouped(product, machine, 4),
+        "int3": contenders.ours_grouped(product, machine, 3),
         "int2": contenders.ours_grouped(product, machine, 2),
         "torch f32": contenders.torch_f32(product),
         "onnxruntime f32": contenders.onnxruntime_f32(product),
@@ -70,7 +71,7 @@ def check(product: Product, entry: str, contender: Contender) -> None:
     x, weight = product.integers(8) if "int8" in entry else product.floats()
     if entry == "f16":
         x, weight = round_bf16(x), round_bf16(weight)
-    if entry in ("int4", "int2"):
+    if entry in ("int4", "int3", "int2"):
         x, weight = product.integers(8)[0].astype(np.int32) - 128, product.integers(int(entry[-1]))[1]
     expected = x.astype(np.float64) @ weight.astype(np.float64)
     # Sums of 8-bit products above 2^24 are rounded once, on their way to f32.

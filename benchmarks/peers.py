@@ -7,7 +7,7 @@ import logging
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -30,21 +30,24 @@ from autocompress.shape import WEIGHT_GROUP, Bits
 
 CALIBRATION_INPUTS = 16
 PRODUCTS = ("MatMul", "Gemm")
+INPUTS = ("input_ids", "attention_mask")
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A classifier at one length, and the folder that its artifacts are written to.
+    """A classifier at one length, or of any, and the folder that its artifacts are written to.
 
     Attributes:
         model: A transformers classifier, in eval mode.
-        tokens: Of the one sequence that is run.
+        tokens: Of the one sequence that is run; the most, where documents tell their own lengths.
         folder: Empty at first.
+        documents: Ids and mask (1 x tokens) of each calibration document; without any, random ones of one length.
     """
 
     model: nn.Module
     tokens: int
     folder: Path
+    documents: Sequence[tuple[Ids, Ids]] = ()
 
     def inputs(self, number: int, *, padded: bool = False) -> Iterator[tuple[Ids, Ids]]:
         """Yield ids (1 x tokens) and their mask, every second one padded from its middle on if so asked."""
@@ -57,6 +60,13 @@ class Subject:
                 mask[:, self.tokens // 2 :] = 0
             yield ids, mask
 
+    def calibration(self, *, padded: bool = False) -> list[dict[str, Ids]]:
+        """Return what tools that measure activations are given; all of one length if ``padded``."""
+        found = self.documents or list(self.inputs(CALIBRATION_INPUTS))
+        if padded:
+            found = [[np.pad(each, ((0, 0), (0, self.tokens - each.shape[1]))) for each in pair] for pair in found]
+        return [dict(zip(INPUTS, pair, strict=True)) for pair in found]
+
     @cached_property
     def traced(self) -> tuple[nn.Module, tuple[torch.Tensor, torch.Tensor]]:
         """The classifier as exporters want it, and what it is traced with."""
@@ -65,13 +75,14 @@ class Subject:
 
     @cached_property
     def exported(self) -> Path:
-        """The model as ``torch.onnx`` writes it, for exactly this length.
+        """The model as ``torch.onnx`` writes it, for exactly this length or, with documents, for any.
 
         The exporter is the one that traces: the newer one needs ``onnxscript``, which AutoCompress does not install.
         """
         path, (module, example) = self.folder / "exported.onnx", self.traced
-        names = {"input_names": ["input_ids", "attention_mask"], "output_names": ["logits"]}
-        torch.onnx.export(module, example, str(path), opset_version=17, dynamo=False, **names)
+        names = {"input_names": list(INPUTS), "output_names": ["logits"]}
+        free = {"dynamic_axes": dict.fromkeys(INPUTS, {1: "tokens"})} if self.documents else {}
+        torch.onnx.export(module, example, str(path), opset_version=17, dynamo=False, **names, **free)
         return path
 
     @cached_property
@@ -162,23 +173,33 @@ def round_dynamic(subject: Subject) -> Artifact:
     return Artifact(path, "onnxruntime", subject.tokens)
 
 
-def round_static(subject: Subject, *, operators: tuple[str, ...] | None) -> Artifact:
-    """Round weights (a channel) and activations to int8 with fixed scales, in QDQ form; all operators if ``None``."""
-    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+def round_static(subject: Subject, *, operators: tuple[str, ...] | None, ranges: str = "MinMax") -> Artifact:
+    """Round weights (a channel) and activations to int8 with fixed scales, in QDQ form; all operators if ``None``.
 
-    class Random(CalibrationDataReader):  # type: ignore[misc]
+    ``ranges`` is how activations are calibrated: ``MinMax``, ``Percentile``, ``Entropy``; all but the first demand
+    documents of one length.
+    """
+    from onnxruntime.quantization import (
+        CalibrationDataReader,
+        CalibrationMethod,
+        QuantFormat,
+        QuantType,
+        quantize_static,
+    )
+
+    class Documents(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
-            self.inputs = subject.inputs(CALIBRATION_INPUTS)
+            self.inputs = iter(subject.calibration(padded=ranges != "MinMax"))
 
         def get_next(self) -> dict[str, Ids] | None:
-            found = next(self.inputs, None)
-            return found and dict(zip(("input_ids", "attention_mask"), found, strict=True))
+            return next(self.inputs, None)
 
-    path = subject.folder / f"static-{'all' if operators is None else 'products'}.onnx"
+    path = subject.folder / f"static-{'all' if operators is None else 'products'}-{ranges}.onnx"
     quantize_static(
         str(subject.prepared),
         str(path),
-        Random(),
+        Documents(),
+        calibrate_method=CalibrationMethod[ranges],
         quant_format=QuantFormat.QDQ,
         op_types_to_quantize=operators,
         per_channel=True,
@@ -188,42 +209,42 @@ def round_static(subject: Subject, *, operators: tuple[str, ...] | None) -> Arti
     return Artifact(path, "onnxruntime", subject.tokens)
 
 
-def round_blocks(subject: Subject) -> Artifact:
+def round_blocks(subject: Subject, *, symmetric: bool = True) -> Artifact:
     """Round the exported weights to int4 in blocks, multiplied in int8 (accuracy level 4)."""
     import onnx
     from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
-    path, model = subject.folder / "blocks.onnx", onnx.load(subject.exported)
-    quantizer = MatMulNBitsQuantizer(model, bits=4, block_size=WEIGHT_GROUP, is_symmetric=True, accuracy_level=4)
+    path, model = subject.folder / f"blocks-{symmetric}.onnx", onnx.load(subject.exported)
+    options = {"bits": 4, "block_size": WEIGHT_GROUP, "is_symmetric": symmetric, "accuracy_level": 4}
+    quantizer = MatMulNBitsQuantizer(model, **options)
     quantizer.process()
     quantizer.model.save_model_to_file(str(path), False)
     return Artifact(path, "onnxruntime", subject.tokens)
 
 
-def convert(subject: Subject, *, source: str, bits: Bits) -> Artifact:
+def convert(subject: Subject, *, source: str, bits: Bits, fitted: str = "") -> Artifact:
     """Convert the model from ``source``, onnx or torch, for OpenVINO, and let NNCF round it."""
     import openvino
 
     model = subject.read_from_onnx if source == "onnx" else subject.read_from_torch
-    path = subject.folder / f"openvino-{source}-{bits}.xml"
-    rounded = model if bits == 32 else round_nncf(model.clone(), subject, bits)
+    path = subject.folder / f"openvino-{source}-{bits}{fitted}.xml"
+    rounded = model if bits == 32 else round_nncf(model.clone(), subject, bits, fitted=fitted)
     openvino.save_model(rounded, path, compress_to_fp16=False)
     return Artifact(path.with_suffix(".bin"), "openvino-f32" if bits == 32 else "openvino", subject.tokens)
 
 
-def round_nncf(model: Any, subject: Subject, bits: Bits) -> Any:
-    """Return ``model`` after NNCF's post-training quantization (8), or with INT4_SYM weights in groups (4)."""
+def round_nncf(model: Any, subject: Subject, bits: Bits, *, fitted: str = "") -> Any:
+    """Return ``model`` after NNCF's post-training quantization (8), or with INT4_SYM weights in groups (4).
+
+    These are rounded to nearest, or ``fitted`` to documents: ``awq`` (activation-aware), ``scale_estimation``.
+    """
     os.environ.setdefault("NNCF_CI", "1")  # It would report each use to its makers.
     import nncf
 
+    documents = subject.calibration()
+    data = nncf.Dataset(documents)
     if bits == 8:
-        data = nncf.Dataset(
-            [
-                dict(zip(("input_ids", "attention_mask"), pair, strict=True))
-                for pair in subject.inputs(CALIBRATION_INPUTS)
-            ]
-        )
-        return nncf.quantize(model, data, model_type=nncf.ModelType.TRANSFORMER, subset_size=CALIBRATION_INPUTS)
+        return nncf.quantize(model, data, model_type=nncf.ModelType.TRANSFORMER, subset_size=len(documents))
     # Where channels are no multiple of a group, smaller groups: else NNCF would leave that weight as it is.
     adjust = nncf.AdvancedCompressionParameters(group_size_fallback_mode=nncf.GroupSizeFallbackMode.ADJUST)
     return nncf.compress_weights(
@@ -232,6 +253,7 @@ def round_nncf(model: Any, subject: Subject, bits: Bits) -> Any:
         group_size=WEIGHT_GROUP,
         ratio=1.0,
         advanced_parameters=adjust,
+        **({"dataset": data, fitted: True} if fitted else {}),
     )
 
 

@@ -69,7 +69,7 @@ def score(tutored: Tutored, setting: Setting, *, documents: int) -> Scored:
 
 
 def rounded(tutored: Tutored, setting: Setting) -> nn.Module:
-    """Return the student; 3 bits too, which only torch computes with."""
+    """Return the student."""
     depth, bits = len(adapter_of(tutored.model).layers(tutored.model)), setting.bits
     linears = (bits if setting.rounding == "nearest" else 32,) * depth
     step = QuantizeStep(linears, linears, TABLE_BITS[bits])

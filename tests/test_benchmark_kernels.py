@@ -15,7 +15,7 @@ SMALL = Product(rows=3, columns=37, depth=41)
 
 
 @pytest.mark.parametrize(
-    "entry", ["f32", "f16", "int8", "int4", "int2", "torch f32", "onnxruntime f32", "onnxruntime int8"]
+    "entry", ["f32", "f16", "int8", "int4", "int3", "int2", "torch f32", "onnxruntime f32", "onnxruntime int8"]
 )
 def test_every_contender_computes_the_product(entry):
     make = {
@@ -23,6 +23,7 @@ def test_every_contender_computes_the_product(entry):
         "int8": lambda: contenders.ours_i8(SMALL, HOST),
         "f16": lambda: contenders.ours_f16(SMALL, HOST),
         "int4": lambda: contenders.ours_grouped(SMALL, HOST, 4),
+        "int3": lambda: contenders.ours_grouped(SMALL, HOST, 3),
         "int2": lambda: contenders.ours_grouped(SMALL, HOST, 2),
         "torch f32": lambda: contenders.torch_f32(SMALL),
         "onnxruntime f32": lambda: contenders.onnxruntime_f32(SMALL),

@@ -81,7 +81,7 @@ def test_a_limit_is_read_in_milliseconds_bytes_or_teachers(run_file: Path, key: 
         ("search.hours=0", "greater than 0"),
         ("search.trials=many", "valid integer"),
         ("search.trials=0", "greater than 0"),
-        ("search.space.ffn_bits=[8,5]", "2, 4, 8, 16 or 32"),
+        ("search.space.ffn_bits=[8,5]", "2, 3, 4, 8, 16 or 32"),
         ("search.space.embedding_bits=[8,2]", "4, 8, 16 or 32"),
         ("search.space.depth=[]", "at least 1 item"),
         ("search.space.depth=[2,2]", "each choice once"),

@@ -1,6 +1,8 @@
 """What every predictor in ``latency_models/`` keeps."""
 
 import json
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +11,14 @@ import pytest
 from autocompress.cost import LIMITS
 from autocompress.devices.load import list_profiles, load_profile
 from autocompress.engines import ENGINES
+from autocompress.errors import OutOfRangeError
 from autocompress.predictors.families import fit_from_dict
 from autocompress.predictors.fit import fit
 from autocompress.predictors.intervals import COVERAGE
 from autocompress.predictors.predictor import FittedPredictor
+from autocompress.predictors.sampling import COMMON_BITS
 from autocompress.predictors.store import file_name, load
+from autocompress.shape import BITS
 from benchmarks.hat import FEATURES, LABEL
 
 FOLDER = Path(__file__).parents[1] / "latency_models"
@@ -78,6 +83,16 @@ def test_it_is_what_a_fit_to_its_samples_gives(predictor: FittedPredictor) -> No
     for sample in predictor.samples:
         stored, fresh = (one.predict(sample.shape, sample.tokens).figures() for one in (predictor, again))
         assert fresh == pytest.approx(stored, rel=1e-3)
+
+
+def test_it_refuses_widths_that_none_of_its_samples_has(predictor: FittedPredictor) -> None:
+    shape, tokens = predictor.samples[0].shape, predictor.samples[0].tokens
+    measured = {layer.ffn_bits for sample in predictor.samples for layer in sample.shape.layers}
+    assert set(COMMON_BITS) <= measured < set(BITS)
+    for bits in BITS:
+        asked = replace(shape, layers=tuple(replace(layer, ffn_bits=bits) for layer in shape.layers))
+        with nullcontext() if bits in measured else pytest.raises(OutOfRangeError, match=f"_{bits} = "):
+            predictor.predict(asked, tokens)
 
 
 @pytest.mark.parametrize("path", FOREIGN, ids=lambda path: path.stem)

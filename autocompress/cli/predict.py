@@ -35,7 +35,7 @@ def run(
             help="Share of the tokens that reaches the last layer, which passes on the first; all leaves every token.",
         ),
     ] = "all",
-    bits: Annotated[int, typer.Option(help="Bits of all weights: 32, 16, 8, 4 or 2 (4 for the token table).")] = 32,
+    bits: Annotated[int, typer.Option(help="Bits of all weights: 32, 16, 8, 4, 3 or 2 (4 for the token table).")] = 32,
     activations: Annotated[
         str, typer.Option(parser=reading, metavar=READINGS, help="How 8-bit weights read them.")
     ] = "dynamic",
@@ -44,6 +44,7 @@ def run(
     tokens: Tokens = 64,
 ) -> None:
     """See ``HELP``."""
+    from autocompress.engines import stored_bits
     from autocompress.pipeline.prediction import activation_bytes, best_predictor, shape_of, shrink
     from autocompress.predictors.predictor import FittedPredictor
     from autocompress.report.units import TITLES, figure
@@ -71,6 +72,9 @@ def run(
         ]
         show(["part", "median latency", "share"], cells, title="Of which")
     say(cost.source)
+    width = shape.layers[0].ffn_bits
+    if (stored := stored_bits(engine, width)) != width:
+        say(f"{engine} has no product of {width}-bit weights: it stores and multiplies them as {stored}-bit ones.")
     if engine == "tvm":
         held = figure("activation_bytes", activation_bytes(shape, tokens))
         say(f"Of the memory, {held} are activations, as they are planned when the model is compiled.")

@@ -28,7 +28,7 @@ def run(
     tokens: Tokens = 64,
     samples: Annotated[
         Optional[int],  # noqa: UP045 - typer reads the annotation
-        typer.Option(min=9, help="Shapes to measure; default 24 or, with --minutes, as many as these allow."),
+        typer.Option(min=12, help="Shapes to measure; default 24 or, with --minutes, as many as these allow."),
     ] = None,
     minutes: Annotated[
         Optional[float],  # noqa: UP045 - typer reads the annotation
@@ -39,7 +39,7 @@ def run(
     ] = 0.0,
     bits: Annotated[
         Optional[list[int]],  # noqa: UP045 - typer reads the annotation
-        typer.Option(help="Measure weights of 16 or 2 bits too; may be given twice. 32, 8 and 4 are always measured."),
+        typer.Option(help="Measure weights of 16, 3 or 2 bits too; may be repeated. 32, 8 and 4 are always measured."),
     ] = None,
     activations: Annotated[
         Optional[list[str]],  # noqa: UP045 - typer reads the annotation

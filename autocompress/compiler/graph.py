@@ -18,14 +18,14 @@ from autocompress.shape import WEIGHT_GROUP, Activations, Bits, EmbeddingBits, L
 V = TypeVar("V")
 Array: TypeAlias = npt.NDArray[np.generic]
 Weights: TypeAlias = Mapping[str, Array]
-"""Tensor name -> array, for every name of ``weight_specs``. Linear weights are (inputs x outputs); i4 values are int8
-arrays in -8..7, i2 values int8 arrays in -2..1, bf16 values float32 arrays that ``round_bf16`` leaves as they are."""
+"""Tensor name -> array, for every name of ``weight_specs``. Linear weights are (inputs x outputs); i4, i3 and i2
+values are int8 arrays in -8..7, -4..3 and -2..1, bf16 values float32 arrays that ``round_bf16`` leaves as they are."""
 Activation: TypeAlias = Literal["gelu", "relu", "tanh"]
 
-Stored: TypeAlias = Literal["f32", "bf16", "u8", "i8", "i4", "i2"]
+Stored: TypeAlias = Literal["f32", "bf16", "u8", "i8", "i4", "i3", "i2"]
 
-_BYTES: dict[Stored, float] = {"f32": 4.0, "bf16": 2.0, "u8": 1.0, "i8": 1.0, "i4": 0.5, "i2": 0.25}
-_STORED: dict[Bits, Stored] = {32: "f32", 16: "bf16", 8: "i8", 4: "i4", 2: "i2"}
+_BYTES: dict[Stored, float] = {"f32": 4.0, "bf16": 2.0, "u8": 1.0, "i8": 1.0, "i4": 0.5, "i3": 0.375, "i2": 0.25}
+_STORED: dict[Bits, Stored] = {32: "f32", 16: "bf16", 8: "i8", 4: "i4", 3: "i3", 2: "i2"}
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class TensorSpec:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes as packed (two i4 or four i2 values in a byte)."""
+        """Bytes as packed (two i4 or four i2 values in a byte, eight i3 values in three)."""
         return int(-(-prod(self.dimensions) * _BYTES[self.dtype] // 1))
 
 
@@ -142,7 +142,7 @@ def linear_specs(
 
 
 def groups(channels: int) -> int:
-    """Return how many groups of a scale each ``channels`` input channels make at 4 and 2 bits."""
+    """Return how many groups of a scale each ``channels`` input channels make at 4 bits and fewer."""
     return -(-channels // WEIGHT_GROUP)
 
 
@@ -204,7 +204,7 @@ def random_weights(shape: ModelShape, seed: int = 0) -> dict[str, Array]:
     return {name: draw(name, spec) for name, spec in weight_specs(shape).items()}
 
 
-_LEVELS: dict[Stored, tuple[int, int]] = {"i8": (-127, 127), "i4": (-8, 7), "i2": (-2, 1)}
+_LEVELS: dict[Stored, tuple[int, int]] = {"i8": (-127, 127), "i4": (-8, 7), "i3": (-4, 3), "i2": (-2, 1)}
 """Least and largest level of each integer type."""
 
 

@@ -16,6 +16,7 @@ from autocompress.compiler.packing import (
     dot_panels,
     grouped_panels,
     half_panels,
+    lines_of,
     nibble_rows,
     panels,
     row_panels,
@@ -94,7 +95,7 @@ class Lowering:
         x = self._settled(x)
         if reads != "dynamic":
             return self._product_i8(self._quantized_static(x, name, reads), x.rows, name, activation)
-        if bits in (4, 2):
+        if bits <= 4:
             return self._linear_grouped(x, name, bits, activation)
         product = {32: self._linear_f32, 16: self._linear_f16, 8: self._linear_i8}[bits]
         return product(x, name, activation)
@@ -163,8 +164,8 @@ class Lowering:
         tile = self.tiles(f"gemm_grouped_{bits}", x.rows, depth, columns)
         dot = self.machine.nibbles
         count, scale = tile.panels(columns), f"{name}.scale"
-        packed = (count, groups(depth) * WEIGHT_GROUP // dot.group // (8 // bits), tile.panel * dot.group)
-        steps = (count, groups(depth), tile.panel)
+        lines = lines_of(groups(depth) * WEIGHT_GROUP // dot.group, bits)
+        packed, steps = (count, lines, tile.panel * dot.group), (count, groups(depth), tile.panel)
         inputs = [
             *self._quantized_groups(x, bits),
             self._constant(

@@ -82,7 +82,7 @@ class Machine:
         return Tile(most, min(widest, vectors) * self.lanes, self.lanes, self._ahead(rows, most))
 
     def nibble_tile(self, rows: int, columns: int) -> Tile:
-        """Return the register tile of a product of 4-bit weights.
+        """Return the register tile of a product of weights of 4 bits and fewer.
 
         Every vector of it takes two registers: the integer sum of a group, and the total. Tall tiles share an unpacked
         weight among most rows; few rows leave registers for more columns.

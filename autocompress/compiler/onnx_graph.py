@@ -11,6 +11,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from autocompress.compiler.graph import Activation, Array, Weights, bf16_bits, emit, groups
+from autocompress.engines import stored_bits
 from autocompress.shape import WEIGHT_GROUP, Activations, Bits, EmbeddingBits, ModelShape
 
 OPSET = 21
@@ -136,11 +137,13 @@ class OnnxGraph:
         return self._node("MatMulIntegerToFloat", inputs, domain=CONTRIB)[0]
 
     def _product_groups(self, x: str, name: str, bits: Bits) -> str:
-        """Multiply activations that are quantized to int8 by 4- or 2-bit weights: what accuracy level 4 asks for.
+        """Multiply activations that are quantized to int8 by weights in groups: what accuracy level 4 asks for.
 
-        ONNX Runtime 1.32 does both as integers with AVX-512, at 2 bits in twice the time of 4. Where it has no kernel
-        for a processor it makes floats of the weights at every run and leaves activations as they are.
+        ONNX Runtime 1.32 does 4 and 2 bits as integers with AVX-512, 2 in twice the time of 4. Where it has no kernel
+        for a processor it makes floats of the weights at every run and leaves activations as they are. It refuses 3
+        bits, whose levels are stored as those of 4.
         """
+        bits = stored_bits("onnxruntime", bits)
         inputs, outputs = self.weights[f"{name}.weight"].shape
         packed = self._constant(f"{name}.weight", _pack_blocks(self.weights[f"{name}.weight"], bits))
         scale = self._constant(f"{name}.scale", self.weights[f"{name}.scale"].T.reshape(-1))

@@ -2,12 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 import numpy as np
 
 from autocompress.compiler.dots import HalfDot
 from autocompress.compiler.graph import Array, groups
 from autocompress.errors import UnsupportedError
 from autocompress.shape import WEIGHT_GROUP
+
+
+@dataclass(frozen=True)
+class Field:
+    """Some bits of a weight: ``byte >> shift & mask`` of the byte in ``line``; a weight is all its fields, or-ed."""
+
+    line: int
+    shift: int
+    mask: int
+
+
+FIELDS: Mapping[int, tuple[tuple[Field, ...], ...]] = {
+    4: ((Field(0, 0, 15),), (Field(0, 4, 15),)),
+    3: (
+        (Field(0, 0, 7),),
+        (Field(0, 3, 7),),
+        (Field(1, 0, 7),),
+        (Field(1, 3, 7),),
+        (Field(1, 6, 3), Field(0, 4, 4)),
+        (Field(2, 0, 7),),
+        (Field(2, 3, 7),),
+        (Field(2, 6, 3), Field(0, 5, 4)),
+    ),
+    2: tuple((Field(0, shift, 3),) for shift in (0, 2, 4, 6)),
+}
+"""Bits -> where those of each weight lie that share their bytes. Of eight weights of 3 bits six lie whole in three
+bytes, and two in what these have left: that takes 17 shifts, masks and ors, planes of 2 and of 1 bits 35."""
+
+
+def lines_of(steps: int, bits: int) -> int:
+    """Return how many bytes hold ``steps`` weights of ``bits``, a multiple of those that share theirs."""
+    return steps * bits // 8
 
 
 def offset_of(bits: int) -> int:
@@ -45,20 +80,22 @@ def column_sums(values: Array, panel: int) -> Array:
 
 
 def grouped_panels(values: Array, panel: int, group: int, bits: int) -> Array:
-    """Pack (depth x columns) values of 4 or 2 bits into (panels x padded depth / group / share x panel * group) bytes.
+    """Pack (depth x columns) values of 4, 3 or 2 bits into (panels x padded depth / group * bits / 8 x panel * group).
 
-    ``group`` neighbours along the depth lie together, as one dot product reads them; ``share`` = 8 / bits such steps
-    share their bytes, the first in the lowest bits. The depth is padded to whole scale groups.
+    ``group`` neighbours along the depth lie together, as one dot product reads them; such steps share bytes as
+    ``FIELDS`` has it. The depth is padded to whole scale groups.
     """
-    (depth, columns), share, offset = values.shape, 8 // bits, offset_of(bits)
+    (depth, columns), fields, offset = values.shape, FIELDS[bits], offset_of(bits)
     padded_depth, count = groups(depth) * WEIGHT_GROUP, -(-columns // panel)
     padded = np.full((padded_depth, count * panel), offset, np.uint8)
     padded[:depth, :columns] = (values.astype(np.int16) + offset).astype(np.uint8)
-    split = padded.reshape(-1, share, group, count, panel).transpose(3, 0, 1, 4, 2)
-    steps = split.reshape(count, -1, share, panel * group)
-    shifts = bits * np.arange(share, dtype=np.uint8)
-    packed: Array = np.bitwise_or.reduce(steps << shifts[:, None], axis=2)
-    return packed
+    split = padded.reshape(-1, len(fields), group, count, panel).transpose(3, 0, 1, 4, 2)
+    steps = split.reshape(count, -1, len(fields), panel * group)
+    packed = np.zeros((*steps.shape[:2], lines_of(len(fields), bits), panel * group), np.uint8)
+    for step, parts in enumerate(fields):
+        for part in parts:
+            packed[:, :, part.line] |= (steps[:, :, step] & part.mask) << part.shift
+    return packed.reshape(count, -1, panel * group)
 
 
 def nibble_rows(values: Array) -> Array:

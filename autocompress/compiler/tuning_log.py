@@ -46,9 +46,13 @@ TRACED = "gemm_f32_traced"
 
 @cache
 def kernel_code() -> str:
-    """Return a short hash of the code that writes kernels: what was timed of other code says nothing of this one."""
+    """Return a short hash of the code that writes kernels: what was timed of other code says nothing of this one.
+
+    Weights are unpacked as ``packing`` lays them out.
+    """
     here = Path(__file__).parent
-    files = sorted(file for room in ("schedules", "intrinsics") for file in (here / room).glob("*.py"))
+    rooms = sorted(file for room in ("schedules", "intrinsics") for file in (here / room).glob("*.py"))
+    files = [here / "packing.py", *rooms]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
 
 

@@ -1,7 +1,7 @@
 """The levels that few bits have, and the scales that a weight is stored with: fixed before any rounding is chosen.
 
 8 bits: levels -127..127, one scale an output channel. 4, 3 and 2 bits: levels -8..7, -4..3 and -2..1, one scale a group
-of 32 input channels, which may be negative. No engine stores 3 bits; they are for studies.
+of 32 input channels, which may be negative.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def quantize_rows(weight: Tensor, bits: Bits, row_scale_dim: int = 0) -> tuple[T
 
     Args:
         weight: Floats.
-        bits: 16: no scale. 8: one scale a row. 4 and 2: one scale a row and group of 32 channels.
+        bits: 16: no scale. 8: one scale a row. 4, 3 and 2: one scale a row and group of 32 channels.
         row_scale_dim: At 8 bits, 0 gives scales of shape (rows,), 1 of (rows x 1).
 
     Returns:

@@ -67,6 +67,7 @@ class Space:
         bits_allocation: Whether all layers have equal bits, or share as many bytes as they would take then.
         sensitivity: Of the layers that are left, at all bits of both parts; only ``global`` bits read it, and are equal
             without.
+        stored_as: Widths that the engine stores as others (``engines.STORED_AS``): what bytes to share.
         tokens_keep: Shares of the tokens that reach the last layer; see ``shape.TokenShare``.
         max_tokens: Tokens of the longest document; 0: as many as the teacher has positions.
         distill_steps, learning_rate, seed: The short distillation that every candidate gets.
@@ -106,6 +107,7 @@ class Space:
     embedding_rank: tuple[int, ...] = (0,)
     bits_allocation: tuple[Allocation, ...] = ("uniform",)
     sensitivity: tuple[LayerSensitivity, ...] = ()
+    stored_as: Mapping[Bits, Bits] = field(default_factory=dict)
     tokens_keep: tuple[TokenShare, ...] = ("all",)
     max_tokens: int = 0
     activations: tuple[Activations, ...] = ("dynamic",)

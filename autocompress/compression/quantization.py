@@ -5,6 +5,7 @@
 model runs or fixed by calibration (``activation_ranges``).
 4 bits: symmetric, one scale a group of 32 input channels, chosen for the least squared error among clipped ranges;
 activations of linear maps are quantized to int8, one scale a token and group, as the model runs.
+3 bits: the same with levels -4..3, not for the token table.
 2 bits: the same with levels -2..1, not for the token table; the scale is searched over wider ranges and both signs.
 
 Scales are those of rounding to nearest (``grids``); which level a linear weight gets, ``rounding`` says. The token
@@ -81,7 +82,7 @@ def suggest(trial: Suggest, shape: ModelShape, space: Space) -> QuantizeStep:
     depth = len(shape.layers)
     shared = (attention,) * depth, (ffn,) * depth
     if trial.suggest_categorical("bits_allocation", space.bits_allocation) == "global" and space.sensitivity:
-        shared = share_bits(shape, space.sensitivity, attention, ffn)
+        shared = share_bits(shape, space.sensitivity, attention, ffn, space.stored_as)
     activations: Activations = trial.suggest_categorical("activations", space.activations)
     step = QuantizeStep(*shared, embedding)
     if rounding != "nearest" and min(shared[0] + shared[1]) <= 8:

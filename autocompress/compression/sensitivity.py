@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from torch import nn
 
@@ -20,8 +21,8 @@ from autocompress.models.adapter import LayerModules
 from autocompress.models.load import adapter_of
 from autocompress.shape import Bits, LayerShape, ModelShape
 
-STORED_BITS: Mapping[Bits, float] = {32: 32.0, 16: 16.0, 8: 8.0, 4: 5.0, 2: 3.0}
-"""Of one weight with its share of the scale: at 4 and 2 bits one f32 serves 32 of them."""
+STORED_BITS: Mapping[Bits, float] = {32: 32.0, 16: 16.0, 8: 8.0, 4: 5.0, 3: 4.0, 2: 3.0}
+"""Of one weight with its share of the scale: at 4 bits and fewer one f32 serves 32 of them."""
 
 
 def sensitivities(
@@ -63,13 +64,18 @@ class _Part:
 
     weights: int
     nats: Mapping[Bits, float]
+    stored_as: Mapping[Bits, Bits]
 
     def stored(self, bits: Bits) -> float:
-        return self.weights * STORED_BITS[bits]
+        return self.weights * STORED_BITS[self.stored_as.get(bits, bits)]
 
 
 def share_bits(
-    shape: ModelShape, sensitivity: Sequence[LayerSensitivity], attention: Bits, ffn: Bits
+    shape: ModelShape,
+    sensitivity: Sequence[LayerSensitivity],
+    attention: Bits,
+    ffn: Bits,
+    stored_as: Mapping[Bits, Bits] = MappingProxyType({}),
 ) -> tuple[tuple[Bits, ...], tuple[Bits, ...]]:
     """Return the bits of each layer's attention and feed-forward weights, in no more bytes than equal widths take.
 
@@ -82,10 +88,11 @@ def share_bits(
         sensitivity: Of its layers, at all widths that either part may have.
         attention: Bits of every attention weight that bound the bytes.
         ffn: The same of every feed-forward weight.
+        stored_as: Widths that the engine stores as others (``engines.STORED_AS``).
     """
     pairs = list(zip(shape.layers, sensitivity, strict=True))
-    parts = [_Part(_attention_weights(layer, shape.hidden), each.attention) for layer, each in pairs]
-    parts += [_Part(2 * shape.hidden * layer.ffn, each.ffn) for layer, each in pairs]
+    parts = [_Part(_attention_weights(layer, shape.hidden), each.attention, stored_as) for layer, each in pairs]
+    parts += [_Part(2 * shape.hidden * layer.ffn, each.ffn, stored_as) for layer, each in pairs]
     equal = [attention] * len(pairs) + [ffn] * len(pairs)
     room = sum(part.stored(bits) for part, bits in zip(parts, equal, strict=True))
     chosen: list[Bits] = [max(part.nats) for part in parts]
@@ -94,7 +101,12 @@ def share_bits(
         return room - sum(part.stored(bits) for part, bits in zip(parts, chosen, strict=True))
 
     while free() < 0:
-        steps = [(part, at, bits) for at, part in enumerate(parts) for bits in part.nats if bits < chosen[at]]
+        steps = [
+            (part, at, bits)
+            for at, part in enumerate(parts)
+            for bits in part.nats
+            if part.stored(bits) < part.stored(chosen[at])
+        ]
         part, at, bits = min(steps, key=lambda step: _price(step[0], chosen[step[1]], step[2]))
         chosen[at] = bits
     while True:

@@ -19,8 +19,8 @@ Run: TypeAlias = Callable[[Ids, Ids], Logits]
 """(input_ids, attention_mask), both (1 x tokens) int64 -> logits (1 x classes)."""
 
 
-SWAPS = 1 / 16
-"""Share of the inputs on which students with fewer tokens and fewer bits may choose otherwise."""
+FLIPS = 1 / 16
+"""Share of the inputs on which what is rounded to the other side may move a logit of a quantized student further."""
 BF16_ERROR = 2**-8 / sqrt(3) * sqrt(3 / (8 * log(2)))
 """Relative error of a value that is rounded to bfloat16, root mean square."""
 
@@ -56,16 +56,18 @@ def allow_bf16(tolerance: Tolerance, shape: ModelShape) -> Tolerance:
     return replace(tolerance, max_abs_logit=tolerance.max_abs_logit + 2 * BF16_ERROR * sqrt(maps))
 
 
-def allow_swaps(tolerance: Tolerance, shape: ModelShape) -> Tolerance:
-    """Return ``tolerance``, with the share of inputs on which an artifact may choose other tokens than its student.
+def allow_flips(tolerance: Tolerance, shape: ModelShape) -> Tolerance:
+    """Return ``tolerance``, with the share of inputs on which rounding may have decided otherwise than in the student.
 
-    Where layers select tokens and activations are quantized, rounding at the edge of a step decides now and then which
-    of two nearly equal tokens goes on, and then everything after it differs. Of 400 sentences (MiniLM on SST-2, half of
-    32 tokens left) 3 to 4 differed by more than 4 % of the spread, and 0 to 1 where none were selected.
+    Where activations are quantized, a value at the edge of a step falls to either side by its last bit, and what
+    follows differs; where layers also select tokens, it decides now and then which of two nearly equal ones goes on. Of
+    400 documents, 2 differed by more than 2 % of the spread (MiniLM on Reuters, three layers of int8, ONNX Runtime),
+    and 1 where noise of one f32 rounding (2e-7) was added to the student's own norms; of 400 sentences, 3 to 4 by more
+    than 4 % (SST-2, half of 32 tokens left). What computes something else differs on most of them.
     """
+    narrowest = min(min(layer.attention_bits, layer.ffn_bits) for layer in shape.layers)
     selects = any(layer.most_tokens > 1 for layer in shape.layers)
-    quantized = any(min(layer.attention_bits, layer.ffn_bits) < 32 for layer in shape.layers)
-    return replace(tolerance, excused=SWAPS) if selects and quantized else tolerance
+    return replace(tolerance, excused=FLIPS) if narrowest < (32 if selects else 16) else tolerance
 
 
 @dataclass(frozen=True)

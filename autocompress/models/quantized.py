@@ -77,14 +77,15 @@ class QuantizedLinear(nn.Module):
     """``x @ weight.T + bias`` with weights of fewer bits than f32.
 
     Up to 8 bits the activations are quantized as well, per sequence or over a fixed range at 8 bits, per token and
-    group of 32 channels at 4 and 2 bits, and the products are sums of integers: at 4 and 2 bits within a group, whose
-    sums are then scaled and added. At 16 bits the arithmetic is that of f32.
+    group of 32 channels below, and the products are sums of integers: below 8 bits within a group, whose sums are then
+    scaled and added. At 16 bits the arithmetic is that of f32.
 
     Args:
-        weight: (outputs x inputs) bfloat16 at 16 bits, else int8: -127..127 at 8 bits, -8..7 at 4, -2..1 at 2.
-        scale: (outputs,) at 8 bits; (outputs x groups) at 4 and 2, a group being 32 input channels; none at 16.
+        weight: (outputs x inputs) bfloat16 at 16 bits, else int8: -127..127 at 8 bits, -8..7 at 4, -4..3 at 3, -2..1
+            at 2.
+        scale: (outputs,) at 8 bits; (outputs x groups) below, a group being 32 input channels; none at 16.
         bias: (outputs,).
-        bits: 16, 8, 4 or 2.
+        bits: 16, 8, 4, 3 or 2.
         quantizer: Of the activations at 8 bits; ``None``: over the range of each sequence.
     """
 

@@ -28,6 +28,7 @@ from autocompress.compression.sensitivity import sensitivities
 from autocompress.compression.sublayers import Documents, documents_of
 from autocompress.compression.vocabulary import VocabularyStep
 from autocompress.config import RunConfig
+from autocompress.engines import STORED_AS
 from autocompress.evaluation.task import Batch, TextClassification
 from autocompress.pipeline.alignment import align_of
 from autocompress.pipeline.progress import Progress, quiet
@@ -90,6 +91,7 @@ def space_of(
         activations=chosen.activations,
         ranges=chosen.ranges,
         smoothing=chosen.smoothing,
+        stored_as=STORED_AS.get(config.device.engine, {}),
         vocabulary_keep=chosen.vocabulary_keep,
         embedding_rank=chosen.embedding_rank,
         tokens_keep=chosen.tokens_keep,

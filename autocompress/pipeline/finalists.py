@@ -20,7 +20,7 @@ from autocompress.devices.profile import DeviceProfile
 from autocompress.engines import open_artifact
 from autocompress.errors import DeviceError
 from autocompress.evaluation.task import Score, TextClassification, predict_with
-from autocompress.export.parity import Parity, Tolerance, allow_bf16, allow_swaps, compare
+from autocompress.export.parity import Parity, Tolerance, allow_bf16, allow_flips, compare
 from autocompress.models.load import adapter_of
 from autocompress.pipeline.bench import refuse_mixing
 from autocompress.pipeline.candidates import Students
@@ -184,5 +184,5 @@ def parity(made: Made, artifact: Artifact, config: RunConfig, artifact_score: Sc
         open_artifact(artifact, threads=EVALUATION_THREADS),
         [(batch.input_ids.numpy(), batch.attention_mask.numpy()) for batch in batches],
         scores=(student_score.value, artifact_score.value),
-        tolerance=allow_swaps(allow_bf16(tolerance, shape), shape),
+        tolerance=allow_flips(allow_bf16(tolerance, shape), shape),
     )

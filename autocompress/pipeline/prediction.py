@@ -48,7 +48,7 @@ def shrink(
 ) -> ModelShape:
     """Return ``shape`` with so many layers, shares of heads, neurons and channels (0 to 1), and bits of all weights.
 
-    At 2 bits the token table has the fewest that it can have.
+    At 3 and 2 bits the token table has the fewest that it can have.
 
     Raises:
         UnsupportedError: There are fewer layers, or no such bits.

@@ -107,7 +107,7 @@ def profile_device(
     for index, foreseen in enumerate(shapes):
         if index >= needed and deadline.sampling_is_over:
             break
-        placeholder = is_block(foreseen, teacher)
+        placeholder = is_block(foreseen, teacher) and foreseen not in cornered
         shape = _most_telling(pool, campaigns, tokens) or foreseen if placeholder else foreseen
         drawn = not placeholder and foreseen not in cornered
         for turn, campaign in enumerate(campaigns):

@@ -59,10 +59,19 @@ MEMORY: tuple[str, ...] = (
 """Columns that explain resident memory: bytes of weights by kind, bytes of activations and workspace about as
 they are planned (``activations.layer_slots``)."""
 KERNELS: tuple[str, ...] = tuple(f"kernels_{bits}" for bits in BITS)
-SIZE: tuple[str, ...] = ("constant", "layers", "selections", "fixed_ranges", "weight_bytes", "position_bytes", *KERNELS)
-"""Columns that explain bytes on disk: weights as packed, the position table (a compiled library keeps only the rows
-it needs), what the container adds to each layer and to maps of fixed ranges, and linear maps that differ (a library
-holds code for each)."""
+SIZE: tuple[str, ...] = (
+    "constant",
+    "layers",
+    "selections",
+    "fixed_ranges",
+    "weight_bytes",
+    "linear_bytes_3",
+    "position_bytes",
+    *KERNELS,
+)
+"""Columns that explain bytes on disk: weights as packed, what an engine may add that stores those of 3 bits wider
+(``engines.STORED_AS``), the position table (a compiled library keeps only the rows it needs), what the container adds
+to each layer and to maps of fixed ranges, and linear maps that differ (a library holds code for each)."""
 HARDWARE: tuple[str, ...] = (
     *(f"padded_macs_{bits}" for bits in BITS),
     "dot_macs",

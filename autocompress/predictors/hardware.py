@@ -16,6 +16,7 @@ _FAMILIES: dict[Bits, str] = {
     16: "gemm_f16",
     8: "gemm_i8",
     4: "gemm_grouped_4",
+    3: "gemm_grouped_3",
     2: "gemm_grouped_2",
 }
 
@@ -70,7 +71,7 @@ class Hardware:
         return (machine.dot if bits == 8 else machine.nibbles).group >= 4
 
     def _together(self, bits: Bits) -> int:
-        if bits in (4, 2):
+        if bits <= 4:
             return WEIGHT_GROUP
         return {32: 1, 16: self.machine.half.group, 8: self.machine.dot.group}[bits]
 

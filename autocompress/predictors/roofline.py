@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from autocompress.cost import Cost, Estimate
+from autocompress.engines import stored_bits
 from autocompress.errors import UnsupportedError
 from autocompress.predictors.cost_table import CostTable
 from autocompress.predictors.features import FEATURES, features
@@ -21,7 +22,7 @@ SIZE_FACTORS = (0.98, 1.02)
 TAIL = 1.15
 """95th percentile over median on a quiet device."""
 
-KERNELS_PER_LAYER: dict[Bits, int] = {32: 16, 16: 16, 8: 36, 4: 16, 2: 16}
+KERNELS_PER_LAYER: dict[Bits, int] = {32: 16, 16: 16, 8: 36, 4: 16, 3: 16, 2: 16}
 """Kernel launches of one layer by bits: at 8 bits each of four linear maps quantizes, multiplies and scales."""
 FIXED_KERNELS = {"static": 16, "smoothed": 20}
 """The same at 8 bits where ranges of activations are fixed: products are scaled and get their bias at once."""
@@ -68,6 +69,7 @@ class Efficiency:
         bandwidth: Share of the memory bandwidth.
         kernel_us: Time to start one kernel, in microseconds at 1 GHz.
         int4: Share of the int8 peak in matrix products with 4-bit weights.
+        int3: Share of the int8 peak in matrix products with 3-bit weights.
         int2: Share of the int8 peak in matrix products with 2-bit weights.
         process_bytes: Resident memory of a process with the engine but no model.
         bf16_growth: Memory of 16-bit linear weights over their stored bytes: 2 where loading casts them to f32.
@@ -77,6 +79,7 @@ class Efficiency:
     f32: float
     int8: float
     int4: float
+    int3: float
     int2: float
     bandwidth: float
     kernel_us: float
@@ -90,6 +93,7 @@ EFFICIENCY: dict[str, Efficiency] = {
         f32=0.7,
         int8=0.6,
         int4=0.2,
+        int3=0.2,
         int2=0.1,
         bandwidth=0.6,
         kernel_us=4.0,
@@ -101,6 +105,7 @@ EFFICIENCY: dict[str, Efficiency] = {
         f32=0.5,
         int8=0.4,
         int4=0.3,
+        int3=0.3,
         int2=0.3,
         bandwidth=0.6,
         kernel_us=2.0,
@@ -144,7 +149,7 @@ class Roofline:
             latency_p50_ms=_between(latency_ms, LATENCY_FACTORS),
             latency_p95_ms=_between(latency_ms * TAIL, LATENCY_FACTORS),
             peak_memory_bytes=_between(self._memory_bytes(row), MEMORY_FACTORS),
-            size_bytes=_between(row["weight_bytes"] + row["position_bytes"] + 2.7e3 * row["layers"], SIZE_FACTORS),
+            size_bytes=_between(self._size_bytes(row), SIZE_FACTORS),
             calibrated=False,
             source=f"{self.device}, {self.engine}, roofline: {LABEL}",
         )
@@ -157,7 +162,7 @@ class Roofline:
         peak, engine = self.peak, EFFICIENCY[self.engine]
         hz = min(self.threads, peak.cores) * peak.ghz * 1e9
         f32_macs = row["gemm_macs_32"] + row["gemm_macs_16"] + row["attention_macs"]
-        shares: dict[Bits, float] = {8: engine.int8, 4: engine.int4, 2: engine.int2}
+        shares: dict[Bits, float] = {8: engine.int8, 4: engine.int4, 3: engine.int3, 2: engine.int2}
         int8_macs = sum(row[f"gemm_macs_{bits}"] / share for bits, share in shares.items())
         arithmetic_s = 2 * f32_macs / (hz * peak.f32_flops_per_cycle * engine.f32) + 2 * int8_macs / (
             hz * peak.int8_ops_per_cycle
@@ -175,7 +180,14 @@ class Roofline:
 
     def _linear_bytes(self, row: Mapping[str, float]) -> float:
         growth: dict[Bits, float] = {16: EFFICIENCY[self.engine].bf16_growth}
-        return sum(growth.get(bits, 1.0) * row[f"linear_bytes_{bits}"] for bits in BITS)
+        return sum(growth.get(bits, self._stored_growth(bits)) * row[f"linear_bytes_{bits}"] for bits in BITS)
+
+    def _size_bytes(self, row: Mapping[str, float]) -> float:
+        wider = sum((self._stored_growth(bits) - 1) * row[f"linear_bytes_{bits}"] for bits in BITS)
+        return row["weight_bytes"] + wider + row["position_bytes"] + 2.7e3 * row["layers"]
+
+    def _stored_growth(self, bits: Bits) -> float:
+        return stored_bits(self.engine, bits) / bits
 
     def _memory_bytes(self, row: Mapping[str, float]) -> float:
         engine = EFFICIENCY[self.engine]

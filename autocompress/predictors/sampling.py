@@ -87,6 +87,7 @@ def candidates(teacher: ModelShape, count: int, seed: int, variety: Variety = US
 def corners(teacher: ModelShape, variety: Variety = USUAL) -> tuple[ModelShape, ...]:
     """Return the teacher and the narrowest shape of its depth at each width, and the smallest at the ends of the bits.
 
+    The smallest is a ``block``, so that no share of the vocabulary takes fewer bytes than were measured.
     Of the least hidden width, if it is below the teacher's, both the teacher and the smallest come at these ends too;
     and so do all of these with the token schedules at the ends, if there are any. Where ranges of activations may be
     fixed, the teacher and the smallest come so at 8 bits.
@@ -94,7 +95,8 @@ def corners(teacher: ModelShape, variety: Variety = USUAL) -> tuple[ModelShape, 
     tell what a layer costs however little it computes, twice, so that no fit hangs on one sample.
     """
     layers = tuple(replace(layer, heads=1, ffn=min(variety.align, layer.ffn)) for layer in teacher.layers)
-    narrow, smallest = replace(teacher, layers=layers), replace(teacher, layers=layers[:1])
+    narrow = replace(teacher, layers=layers)
+    smallest = block(narrow)
     widths = sorted(variety.bits, reverse=True)
     wide, small = ([_at(shape, width) for width in widths] for shape in (teacher, narrow))
     ends, least = (widths[-1], widths[0]), min(variety.hidden, default=teacher.hidden)

@@ -10,7 +10,7 @@ from autocompress.predictors.hardware import Hardware
 from autocompress.shape import Activations, Bits, LayerShape, ModelShape
 
 Counts: TypeAlias = Iterator[tuple[str, float]]
-"""(name, what is to be added to it); all of them multiples of 1/4, so that sums are exact in any order."""
+"""(name, what is to be added to it); all of them multiples of 1/8, so that sums are exact in any order."""
 
 
 def frame_work(frame: ModelShape, tokens: int, hardware: Hardware) -> Counts:
@@ -85,4 +85,4 @@ def _bytes(name: str, spec: TensorSpec, embedding_bits: int) -> Counts:
         yield f"linear_bytes_{_STORED_BITS[spec.dtype]}", spec.size_bytes
 
 
-_STORED_BITS: dict[Stored, Bits] = {"f32": 32, "bf16": 16, "i8": 8, "i4": 4, "i2": 2}
+_STORED_BITS: dict[Stored, Bits] = {"f32": 32, "bf16": 16, "i8": 8, "i4": 4, "i3": 3, "i2": 2}

@@ -62,7 +62,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 2) 
         (["serch", "first.yaml"], "serch"),
         (["status", "data"], "run.yaml"),
         (["report", "runs/none"], "run.yaml"),
-        (["predict", "--bits", "7"], "2, 4, 8, 16, 32"),
+        (["predict", "--bits", "7"], "2, 3, 4, 8, 16, 32"),
         (["predict", "--device", "toaster"], "toaster"),
         (["predict", "--tokens-keep", "3"], "no share above 0 up to 1"),
         (["predict", "--tokens-keep", "most"], "no share above 0 up to 1"),

@@ -133,6 +133,10 @@ def test_the_package_runs_without_autocompress_as_it_does_with_it(world):
             ["6 layers x 192", "tokens left 1-58"],
         ),
         (
+            ["predict", "--device", "raspberry-pi-4", "--bits", "3"],
+            ["bits 3/3/4", "stores and multiplies them as 4-bit"],
+        ),
+        (
             ["predict", "--device", "raspberry-pi-4", "--engine", "tvm"],
             ["estimated, not calibrated", "are activations"],
         ),

@@ -14,7 +14,7 @@ from autocompress.boards.remote_timer import KEEPS
 from autocompress.devices.load import read_profile
 from tests.boards.agents import agent, wait_until
 
-SETTINGS = ("--tokens", "8", "--samples", "9")
+SETTINGS = ("--tokens", "8", "--samples", "12")
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_a_profiling_of_a_board_that_is_killed_goes_on_where_it_was(user, tmp_pa
         assert "mtriple" in read_profile(tmp_path / "home/device_profiles/my-board.yaml").tvm_target
         command = ("profile", "my-board", "--engine", engine, *SETTINGS)
         with user(*command) as profiling:
-            wait_until(lambda: len(samples(tmp_path)) >= 3, timeout_s=120)
+            wait_until(lambda: len(samples(tmp_path)) >= 3, timeout_s=600)
             started.server().send_signal(signal.SIGKILL)
             wait_until(lambda: len(samples(tmp_path)) >= 5, timeout_s=120)
             profiling.kill()

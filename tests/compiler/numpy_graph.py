@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.special import erf
 
-from autocompress.compiler.graph import emit
+from autocompress.compiler.graph import emit, round_bf16
 from autocompress.shape import WEIGHT_GROUP
 
 
@@ -38,7 +38,7 @@ class NumpyGraph:
             q, scale, zero = quantize(x.astype(np.float32))
             sums = (q.astype(np.int64) - zero) @ weight.astype(np.int64)
             y = sums * (float(scale) * self.weights[f"{name}.scale"].astype(np.float64))
-        elif bits in (4, 2):
+        elif bits <= 4:
             width = weight.shape[0]
             q, scale = quantize_groups(x.astype(np.float32))
             # In float64 it is no matter whether the integers are scaled before they are summed or after.
@@ -125,6 +125,14 @@ def quantize_groups(x):
     inverse = np.divide(np.float32(127), largest, out=np.zeros_like(largest), where=largest > 0)
     levels = np.rint(split * inverse[..., None]).astype(np.int32)
     return levels.reshape(x.shape)[..., :width], largest / np.float32(127)
+
+
+NARROW = {
+    "uint16": lambda x: round_bf16(x.astype(np.float32)).astype(np.float64),
+    "float16": lambda x: x.astype(np.float16).astype(np.float64),
+    "float32": lambda x: x,
+}
+"""How a processor stores what it multiplies 16-bit weights with (``HalfDot.stored``) -> what becomes of it there."""
 
 
 def reference(shape, weights, input_ids, attention_mask, narrow=lambda x: x):

@@ -37,7 +37,7 @@ MACHINES = {
     "arm": Machine(4, 32, sdot(), nibble_sdot(), fmla()),
 }
 MACHINE = MACHINES["avx512"]
-FAMILIES = {32: "gemm_f32", 16: "gemm_f16", 8: "gemm_i8", 4: "gemm_grouped", 2: "gemm_grouped"}
+FAMILIES = {32: "gemm_f32", 16: "gemm_f16", 8: "gemm_i8", 4: "gemm_grouped", 3: "gemm_grouped", 2: "gemm_grouped"}
 
 
 def product(machine, bits, rows, depth=384, columns=1536):

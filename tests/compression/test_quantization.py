@@ -79,7 +79,7 @@ def test_activations_of_a_group_fill_its_own_range_and_half_levels_round_to_even
     assert not levels[0, 1].any()
 
 
-@pytest.mark.parametrize("bits", [4, 2])
+@pytest.mark.parametrize("bits", [4, 3, 2])
 @pytest.mark.parametrize("inputs", [20, 32, 70])
 def test_products_in_groups_are_integer_sums(bits, inputs):
     linear = nn.Linear(inputs, 6)
@@ -109,7 +109,7 @@ def test_shape_and_weights_of_a_student_are_those_that_the_compiler_asks_for(bit
     weights, specs = adapter.weights(student), weight_specs(foreseen)
     assert {name: array.shape for name, array in weights.items()} == {n: spec.dimensions for n, spec in specs.items()}
     for name, spec in specs.items():
-        integers = spec.dtype in ("i8", "i4", "i2")
+        integers = spec.dtype in ("i8", "i4", "i3", "i2")
         assert weights[name].dtype == (np.int8 if integers else np.uint8 if spec.dtype == "u8" else np.float32), name
         if spec.dtype == "bf16":
             assert np.array_equal(round_bf16(weights[name]), weights[name]), name
@@ -121,7 +121,7 @@ def test_rounding_reads_the_batches_that_the_step_names_and_leaves_the_same_grid
     context = replace(
         context_for(model), batches=lambda count, seed: asked.append((count, seed)) or batches(count, seed)
     )
-    nearest = QuantizeStep((4,) * 3, (8, 2, 4), 8)
+    nearest = QuantizeStep((4,) * 3, (8, 2, 3), 8)
     student = apply(copy.deepcopy(model), replace(nearest, rounding=rounding, calibration_batches=3, seed=7), context)
     other = apply(copy.deepcopy(model), nearest, context)
     assert asked == [(3, 7)]
@@ -230,4 +230,4 @@ def test_the_engine_computes_what_the_student_computes(model, bits, activations,
         expected = model(input_ids=torch.tensor(ids), attention_mask=torch.tensor(mask)).logits.numpy()
     run = open_artifact(Artifact(path, "onnxruntime", 6), threads=1)
     spread = np.ptp(expected)
-    np.testing.assert_allclose(run(ids, mask), expected, atol={16: 1e-4, 8: 2e-2, 4: 1e-2, 2: 1e-2}[bits] * spread)
+    np.testing.assert_allclose(run(ids, mask), expected, atol={16: 1e-4, 8: 2e-2}.get(bits, 1e-2) * spread)

@@ -217,9 +217,9 @@ def test_all_corners_are_measured_however_few_samples_are_asked_for(host):
 
 def test_widths_are_the_common_ones_and_those_asked_for():
     assert widths(()) == (4, 8, 32)
-    assert widths([16, 8, 16]) == (4, 8, 16, 32)
-    with pytest.raises(UnsupportedError, match="Weights of 3, 7 bits"):
-        widths([7, 16, 3])
+    assert widths([16, 8, 16, 3]) == (3, 4, 8, 16, 32)
+    with pytest.raises(UnsupportedError, match="Weights of 5, 7 bits"):
+        widths([7, 16, 5])
 
 
 def test_a_profiling_that_was_interrupted_takes_only_what_is_missing(host, monkeypatch):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from autocompress.compiler.graph import weight_specs
+from autocompress.engines import stored_bits
 from autocompress.predictors.features import FEATURES, features
 from autocompress.predictors.fit import fit
 from autocompress.predictors.predictor import FittedPredictor, Sample
@@ -20,6 +23,7 @@ TRUTH_MS = {
     "gemm_macs_16": 1e-8,
     "gemm_macs_8": 5e-9,
     "gemm_macs_4": 7e-9,
+    "gemm_macs_3": 75e-10,
     "gemm_macs_2": 8e-9,
     "quantized_elements_8": 1e-6,
     "quantized_elements_4": 2e-6,
@@ -37,6 +41,19 @@ def true_ms(shape: ModelShape, tokens: int = TOKENS) -> float:
 
 def true_bytes(shape: ModelShape) -> int:
     return sum(spec.size_bytes for spec in weight_specs(shape).values())
+
+
+def as_stored(shape: ModelShape, engine: str = "onnxruntime") -> ModelShape:
+    """The shape at the widths at which an engine stores its weights."""
+    layers = [
+        replace(
+            layer,
+            attention_bits=stored_bits(engine, layer.attention_bits),
+            ffn_bits=stored_bits(engine, layer.ffn_bits),
+        )
+        for layer in shape.layers
+    ]
+    return replace(shape, layers=tuple(layers))
 
 
 def sample(shape: ModelShape, factor: float = 1.0, tokens: int = TOKENS) -> Sample:

@@ -9,7 +9,9 @@ from autocompress.predictors.features import FEATURES, features
 from autocompress.predictors.fit import COMPOSED
 from autocompress.predictors.intervals import FEWEST_SAMPLES
 from autocompress.predictors.predictor import FIGURES
-from tests.predictors.synthetic import fitted, samples
+from autocompress.predictors.sampling import Variety, candidates, sample_shapes
+from autocompress.shape import BITS
+from tests.predictors.synthetic import TEACHER, TOKENS, as_stored, fitted, sample, samples, true_bytes
 
 
 def test_a_fit_keeps_its_samples_their_ranges_and_where_they_come_from():
@@ -45,3 +47,23 @@ def test_the_families_that_were_compared_are_recorded():
     figure = fitted(samples(40)).figures["latency_p50_ms"]
     assert figure.family in [score.family for score in figure.scores]
     assert [score.family for score in figure.scores] == list(COMPOSED)
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "tvm"])
+def test_sizes_are_foreseen_whether_an_engine_stores_three_bits_or_four_for_them(engine):
+    def stored(shape):
+        return 2000 + 2500 * len(shape.layers) + true_bytes(as_stored(shape, engine))
+
+    variety = Variety(bits=BITS)
+    shapes = sample_shapes(TEACHER, 40, 0, variety)
+    predictor = fitted([replace(sample(shape), size_bytes=stored(shape)) for shape in shapes])
+    fresh = [
+        shape
+        for shape in candidates(TEACHER, 60, 7, variety)
+        if any(3 in (layer.attention_bits, layer.ffn_bits) for layer in shape.layers)
+    ]
+    assert len(fresh) > 10
+    known = predictor.predict_many(fresh, TOKENS)
+    foreseen = known.figures["size_bytes"][:, 0][known.known]
+    actual = [stored(shape) for shape, inside in zip(fresh, known.known, strict=True) if inside]
+    assert foreseen == pytest.approx(actual, rel=0.005)

@@ -9,7 +9,7 @@ from autocompress.predictors.features import columns, features
 from autocompress.predictors.roofline import EFFICIENCY, LABEL, LATENCY_FACTORS, Peak, Roofline
 from autocompress.predictors.sampling import Variety, corners
 from autocompress.shape import BITS
-from tests.predictors.synthetic import TEACHER, TOKENS, true_bytes
+from tests.predictors.synthetic import TEACHER, TOKENS, as_stored, true_bytes
 
 BOARD = Roofline("my-board", "onnxruntime", 4, Peak(4, 1.5, 16, 32, 4.0))
 
@@ -68,11 +68,11 @@ def test_four_bits_gain_from_fast_int8_but_less_than_eight(engine):
 
 
 @pytest.mark.parametrize("engine", EFFICIENCY)
-def test_sixteen_bits_cost_the_arithmetic_of_floats_and_two_bits_that_of_integers(engine):
+def test_sixteen_bits_cost_the_arithmetic_of_floats_and_fewer_than_eight_that_of_integers(engine):
     board = replace(with_peak(bandwidth_gb_s=1000.0), engine=engine)
-    wide, half, int8, int4, int2 = corners(TEACHER, Variety(bits=BITS))[:5]
+    wide, half, int8, int4, int3, int2 = corners(TEACHER, Variety(bits=BITS))[:6]
     assert latency(board, half) == pytest.approx(latency(board, wide))
-    assert latency(board, int8) < latency(board, int4) <= latency(board, int2)
+    assert latency(board, int8) < latency(board, int4) <= latency(board, int3) <= latency(board, int2)
 
 
 def test_fixed_ranges_start_fewer_kernels():
@@ -82,7 +82,7 @@ def test_fixed_ranges_start_fewer_kernels():
     assert latency(BOARD, shapes[0]) > latency(BOARD, shapes[1]) > latency(BOARD, shapes[2])
 
 
-def test_onnxruntime_holds_sixteen_bit_weights_as_floats_and_tvm_as_they_are():
+def test_onnxruntime_holds_weights_of_sixteen_and_three_bits_wider_and_tvm_as_they_are():
     def without_activations(engine, shape):
         held = float(columns(features(shape, TOKENS), ("activation_bytes",))[0])
         return replace(BOARD, engine=engine).predict(shape, TOKENS).peak_memory_bytes.value - 2 * held
@@ -95,13 +95,16 @@ def test_onnxruntime_holds_sixteen_bit_weights_as_floats_and_tvm_as_they_are():
     assert weights("onnxruntime", 16) == pytest.approx(weights("onnxruntime", 32))
     stored = 4 * 2 * 128 * 512 * len(TEACHER.layers)
     assert weights("tvm", 32) - weights("tvm", 16) == pytest.approx(1.1 * stored / 2)
+    # Three bits are four in ONNX Runtime.
+    assert weights("onnxruntime", 3) == pytest.approx(weights("onnxruntime", 4))
+    assert weights("tvm", 4) - weights("tvm", 3) == pytest.approx(1.1 * stored / 32)
 
 
 def test_size_is_known_and_memory_holds_the_weights_and_the_process():
     for shape in corners(TEACHER, Variety(bits=BITS)):
-        cost = BOARD.predict(shape, TOKENS)
-        assert cost.size_bytes.low <= true_bytes(shape) + 2500 * len(shape.layers) <= cost.size_bytes.high
-        assert cost.peak_memory_bytes.value > EFFICIENCY["onnxruntime"].process_bytes + true_bytes(shape) / 2
+        cost, stored = BOARD.predict(shape, TOKENS), as_stored(shape)
+        assert cost.size_bytes.low <= true_bytes(stored) + 2500 * len(shape.layers) <= cost.size_bytes.high
+        assert cost.peak_memory_bytes.value > EFFICIENCY["onnxruntime"].process_bytes + true_bytes(stored) / 2
 
 
 def test_an_unknown_engine_is_refused():

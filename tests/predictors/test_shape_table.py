@@ -37,7 +37,7 @@ def test_choices_become_the_shapes_that_they_describe():
     rng = np.random.default_rng(0)
     size = (200, len(TEACHER.layers))
     kept, heads, ffn = rng.random(size) < 0.7, rng.integers(1, 4, size), 8 * rng.integers(1, 9, size)
-    attention, feed_forward = rng.choice([2, 4, 8, 16, 32], size), rng.choice([4, 32], size)
+    attention, feed_forward = rng.choice([2, 3, 4, 8, 16, 32], size), rng.choice([4, 32], size)
     tables = rng.choice([4, 8, 32], size[0])
     table = ShapeTable.of_choices(
         TEACHER,

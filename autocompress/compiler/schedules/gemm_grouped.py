@@ -1,8 +1,11 @@
-"""Quantization of activations a row and group, and their product with weights that stay at 4 or 2 bits in memory."""
+"""Quantization of activations a row and group, and their product with weights that stay at 4, 3 or 2 bits in memory."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 
 from tvm import tirx
 from tvm.script.ir_builder import tirx as ir
@@ -11,7 +14,7 @@ from autocompress.compiler.dots import Dot
 from autocompress.compiler.graph import Activation, groups
 from autocompress.compiler.intrinsics.dot import accumulate_nibbles
 from autocompress.compiler.machine import Tile, tile_rows
-from autocompress.compiler.packing import offset_of
+from autocompress.compiler.packing import FIELDS, Field, lines_of, offset_of
 from autocompress.compiler.schedules.gemm_f32 import Epilogue, finished
 from autocompress.compiler.schedules.vectors import (
     Buffer,
@@ -152,13 +155,13 @@ def gemm_grouped(
     The int32 sums within a group are exact; y = activation(sum over groups of scale * W scale * sums, in f32, + bias).
     """
     count, height = tile.panels(columns), tile_rows(rows, tile.rows)
-    steps = groups(depth) * WEIGHT_GROUP // dot.group // (8 // bits)
+    lines = lines_of(groups(depth) * WEIGHT_GROUP // dot.group, bits)
 
     def write() -> None:
         q = argument("q", (rows, groups(depth) * WEIGHT_GROUP), dot.stored)
         scale = argument("scale", (rows, groups(depth)))
         excess = argument("excess", (rows, groups(depth)), "int32")
-        w = argument("w", (count, steps, tile.panel * dot.group), "uint8")
+        w = argument("w", (count, lines, tile.panel * dot.group), "uint8")
         w_scale = argument("w_scale", (count, groups(depth), tile.panel))
         bias = argument("bias", (count, tile.panel))
         epilogue = Epilogue(argument("y", (rows, columns)), bias, columns, activation, tile)
@@ -195,34 +198,35 @@ class _Block:
 
     def sums(self, group: Expr) -> list[list[Register]]:
         """Return the sums within one group of channels, one list a row."""
-        dot, share = self.dot, 8 // self.bits
+        dot, fields = self.dot, FIELDS[self.bits]
         sums = [
             [Register(self.excess[self.row + index, group], dtype="int32", lanes=dot.lanes) for _ in self.starts]
             for index in range(self.height)
         ]
-        steps = WEIGHT_GROUP // dot.group
-        for first in range(0, steps, share):
-            line = group * (steps // share) + first // share
+        steps, size = WEIGHT_GROUP // dot.group, dot.lanes * dot.group
+        for first in range(0, steps, len(fields)):
+            start_line = group * lines_of(steps, self.bits) + lines_of(first, self.bits)
+            lines = [start_line + line for line in range(lines_of(len(fields), self.bits))]
             if self.ahead:
-                ask_for_next(self.w, self.panel, self.row, line, rows=int(self.q.shape[0]), height=self.height)
+                for line in lines:
+                    ask_for_next(self.w, self.panel, self.row, line, rows=int(self.q.shape[0]), height=self.height)
             for at, start in enumerate(self.starts):
-                size = dot.lanes * dot.group
-                packed = load(self.w, self.panel, line, start=start * dot.group, lanes=size)
-                for part in range(share):
+                packed = [load(self.w, self.panel, line, start=start * dot.group, lanes=size) for line in lines]
+                for step, parts in enumerate(fields, first):
                     b = Register(tirx.const(0, "uint8"), dtype="uint8", lanes=size)
-                    b.set(self._unpacked(packed, part * self.bits, size))
-                    channel = group * WEIGHT_GROUP + (first + part) * dot.group
-                    self._add(sums, at, channel, b)
+                    b.set(reduce(or_, (_bits(packed, part, size) for part in parts)))
+                    self._add(sums, at, group * WEIGHT_GROUP + step * dot.group, b)
         return sums
-
-    def _unpacked(self, packed: Expr, shift: int, size: int) -> Expr:
-        moved = packed >> splat(tirx.const(shift, "uint8"), size) if shift else packed
-        if shift + self.bits == 8:
-            return moved
-        return moved & splat(tirx.const((1 << self.bits) - 1, "uint8"), size)
 
     def _add(self, sums: list[list[Register]], at: int, channel: Expr, b: Register) -> None:
         for index in range(self.height):
             a = load(self.q, self.row + index, start=channel, lanes=self.dot.group)
             total = sums[index][at]
             total.set(accumulate_nibbles(self.dot, total.get(), a, b.get()))
+
+
+def _bits(packed: Sequence[Expr], part: Field, size: int) -> Expr:
+    """Return some bits of ``size`` weights, out of the lines of bytes that these share."""
+    byte = packed[part.line]
+    moved = byte >> splat(tirx.const(part.shift, "uint8"), size) if part.shift else byte
+    return moved if part.mask == 0xFF >> part.shift else moved & splat(tirx.const(part.mask, "uint8"), size)

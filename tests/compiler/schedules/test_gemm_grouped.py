@@ -3,7 +3,7 @@ import pytest
 
 from autocompress.compiler.dots import nibble_maddubs, nibble_vnni, nibble_widening, pmaddwd, widening
 from autocompress.compiler.machine import Tile
-from autocompress.compiler.packing import grouped_panels, panels, row_panels
+from autocompress.compiler.packing import FIELDS, grouped_panels, lines_of, panels, row_panels
 from autocompress.compiler.schedules.gemm_grouped import gemm_grouped, quantize_groups
 from autocompress.compiler.target import Target, machine_of
 from tests.compiler import numpy_graph
@@ -53,7 +53,7 @@ def product(dot, q, weight, bits=4, *, scale=None, w_scale=None, bias=None, acti
 
 
 @pytest.mark.parametrize("dot", runnable_dots(), ids=lambda dot: f"{dot.name}{dot.lanes}")
-@pytest.mark.parametrize("bits", [4, 2])
+@pytest.mark.parametrize("bits", [4, 3, 2])
 @pytest.mark.parametrize(("rows", "depth", "columns"), [(1, 3, 5), (7, 37, 41), (13, 64, 33), (6, 70, 64)])
 def test_integer_sums_are_exact(dot, bits, rows, depth, columns):
     rng = np.random.default_rng(rows)
@@ -98,7 +98,7 @@ def quantized(x, dot=HOST.nibbles, lanes=HOST.lanes, bits=4):
 
 
 @pytest.mark.parametrize("lanes", [4, 8, 16])
-@pytest.mark.parametrize(("width", "bits"), [(3, 4), (32, 2), (39, 4), (96, 2), (127, 4)])
+@pytest.mark.parametrize(("width", "bits"), [(3, 4), (32, 2), (39, 4), (64, 3), (96, 2), (127, 4)])
 def test_activations_are_quantized_bit_for_bit_a_row_and_group(width, bits, lanes):
     x = np.random.default_rng(width).standard_normal((5, width), np.float32)
     q, scale, excess = quantized(x, nibble_widening(widening(lanes)), lanes, bits)
@@ -125,8 +125,19 @@ def test_a_group_of_zeros_stays_zero():
     assert (int(q[1, 40]), excess.tolist()) == (-127, [[0, 0], [0, 8 * 127]])
 
 
-@pytest.mark.parametrize("bits", [4, 2])
+@pytest.mark.parametrize("bits", [4, 3, 2])
 def test_weights_take_as_many_bits_as_they_are_said_to(bits):
     weight = np.zeros((64, 96), np.int8)
     for dot in runnable_dots():
         assert grouped_panels(weight, dot.lanes, dot.group, bits).nbytes == weight.size * bits / 8
+
+
+@pytest.mark.parametrize("bits", FIELDS)
+def test_every_bit_of_the_shared_bytes_is_a_bit_of_one_weight(bits):
+    lines = [0] * lines_of(len(FIELDS[bits]), bits)
+    for fields in FIELDS[bits]:
+        assert sum(field.mask for field in fields) == 2**bits - 1
+        for field in fields:
+            assert not lines[field.line] & field.mask << field.shift
+            lines[field.line] |= field.mask << field.shift
+    assert set(lines) == {0xFF}

@@ -80,14 +80,19 @@ def test_a_plan_shares_bits_among_the_layers_that_are_left():
     model = tiny_model("bert")
     shape = adapter_of(model).shape(model)
     space = Space(depth=(2,), attention_bits=(4, 8, 2), ffn_bits=(4, 8, 2), bits_allocation=("global",))
-    uniform = draw(FirstChoice(), shape, space).steps[-1]
+
+    def drawn(space):
+        (step,) = (step for step in draw(FirstChoice(), shape, space).steps if step.method == "quantize")
+        return step
+
+    uniform = drawn(space)
     assert uniform.attention_bits == uniform.ffn_bits == (4, 4)
     flat = {8: 0.0, 4: 0.0, 2: 0.0}
     tender = replace(LayerSensitivity(flat, flat), attention={8: 0.0, 4: 1.0, 2: 4.0})
 
     def shared(at):
         layers = tuple(tender if layer == at else LayerSensitivity(flat, flat) for layer in range(3))
-        return draw(FirstChoice(), shape, replace(space, sensitivity=layers)).steps[-1]
+        return drawn(replace(space, sensitivity=layers))
 
     assert shared(0).attention_bits[0] == 8
     assert shared(2).attention_bits[1] == 8

@@ -162,7 +162,7 @@ class Search(Section):
     quantization_aware_steps: int = Field(
         default=150,
         ge=0,
-        description="More of these after its weights are rounded to 8 bits or fewer; what makes it worse is undone.",
+        description="More of these after its weights are rounded to 4 bits or fewer; what makes it worse is undone.",
     )
     quantization_aware_learning_rate: float = Field(default=1e-4, gt=0, description="Peak of those, after a warm-up.")
     finalists: Count = Field(default=3, description="Best candidates that are refined, exported and measured.")

@@ -67,17 +67,19 @@ class Made:
 
 
 TEACHER = "teacher"
+FEW_BITS = 4
+"""From here on down rounding loses what training can win back (decision 0012)."""
 
 
 def refined(plan: CompressionPlan, steps: int, aware: QuantizationAwareStep | None = None) -> CompressionPlan:
-    """Return ``plan`` with the full recipe's training: so many steps, and ``aware`` if weights have 8 bits or fewer."""
+    """Return ``plan`` with the full recipe's training: so many steps, and ``aware`` where weights have ``FEW_BITS``."""
     kept = [
         replace(step, steps=steps) if isinstance(step, DistillStep) else step
         for step in plan.steps
         if not isinstance(step, QuantizationAwareStep)
     ]
     rounded = [step for step in kept if isinstance(step, QuantizeStep)]
-    few = any(min((*step.attention_bits, *step.ffn_bits, step.embedding_bits)) <= 8 for step in rounded)
+    few = any(min((*step.attention_bits, *step.ffn_bits, step.embedding_bits)) <= FEW_BITS for step in rounded)
     return CompressionPlan((*kept, aware) if few and aware and aware.steps else tuple(kept))
 
 

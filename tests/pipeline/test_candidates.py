@@ -93,9 +93,16 @@ AWARE = QuantizationAwareStep(7, 1e-3, seed=0)
 
 @pytest.mark.parametrize(
     ("attention", "ffn", "embedding", "trained"),
-    [(32, 32, 32, False), (16, 16, 16, False), (32, 2, 32, True), (8, 32, 16, True), (16, 16, 4, True)],
+    [
+        (32, 32, 32, False),
+        (16, 16, 16, False),
+        (32, 2, 32, True),
+        (8, 8, 8, False),
+        (3, 32, 16, True),
+        (16, 16, 4, True),
+    ],
 )
-def test_finalists_are_trained_on_where_weights_have_8_bits_or_fewer(attention, ffn, embedding, trained):
+def test_finalists_are_trained_on_where_weights_have_4_bits_or_fewer(attention, ffn, embedding, trained):
     step = QuantizeStep((attention,) * 2, (ffn,) * 2, embedding)
     plan = CompressionPlan((DistillStep(1, 1e-3, 0), step))
     expected = (DistillStep(5, 1e-3, 0), step, *([AWARE] if trained else []))

@@ -21,7 +21,6 @@ tells what is missing.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import time
 from collections.abc import Mapping
@@ -37,6 +36,7 @@ from autocompress.pipeline.teacher import cache_folder
 from autocompress.plan import Rounding
 from benchmarks.decoder_attention import Attended, attention_errors
 from benchmarks.decoder_rows import Scales, Scored, Setting, Subject, documents, load, score
+from benchmarks.kept import Kept
 from benchmarks.l2p import spread
 from benchmarks.record import finish, print_table
 
@@ -92,20 +92,15 @@ class Records:
     """What is known, kept as lines of JSON in a file if there is one; ``end_s`` is when nothing new is started."""
 
     def __init__(self, path: Path | None, *, end_s: float = math.inf) -> None:
-        self._path, self._end_s = path, end_s
-        lines = [json.loads(line) for line in path.read_text().splitlines()] if path and path.exists() else []
-        self._known = {_key(each): each for each in map(_read, lines)}
+        self._kept, self._end_s = Kept(path, _read, _key), end_s
 
     def get(self, setting: Setting, where: int) -> Attended | Scored | None:
         """Return what came of a setting in a layer, or on so many test documents."""
-        return self._known.get((setting, where))
+        return self._kept.get((setting, where))
 
     def add(self, each: Attended | Scored) -> None:
         """Keep it."""
-        self._known[_key(each)] = each
-        if self._path:
-            with self._path.open("a") as file:
-                file.write(json.dumps(asdict(each)) + "\n")
+        self._kept.add(each)
 
     def late(self) -> bool:
         """Whether time is over."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -34,6 +33,7 @@ from autocompress.models.load import adapter_of, load_shape
 from autocompress.pipeline.teacher import training_batches
 from autocompress.plan import RangeKind
 from autocompress.shape import Activations, ModelShape
+from benchmarks.kept import Kept, reader
 from benchmarks.l2p import spread
 from benchmarks.record import finish, print_table
 from benchmarks.teachers import Tutored, load, logits
@@ -185,19 +185,14 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="TREC-6 alone, extremes alone, one draw, few rounds")
     parser.add_argument("--records", type=Path, help="keep scores in this file, and go on with what it holds")
     arguments = parser.parse_args()
-    path: Path | None = arguments.records
-    lines = [json.loads(line) for line in path.read_text().splitlines()] if path and path.exists() else []
-    found = {(setting := Setting(**line.pop("setting"))): Scored(setting, **line) for line in lines}
+    kept = Kept(arguments.records, reader(Scored, Setting), lambda each: each.setting)
     wanted = settings(quick=arguments.quick)
     with tempfile.TemporaryDirectory() as cache:
         options = {"teachers": arguments.teachers, "data": arguments.data, "cache": Path(cache)}
         for name in dict.fromkeys(setting.task for setting in wanted):
-            left = [setting for setting in wanted if setting.task == name and setting not in found]
+            left = [setting for setting in wanted if setting.task == name and not kept.get(setting)]
             for each in scores(load(name, **options), left) if left else ():
-                found[each.setting] = each
-                if path:
-                    with path.open("a") as file:
-                        file.write(json.dumps(asdict(each)) + "\n")
+                kept.add(each)
     shape = load_shape(arguments.teachers / f"minilm-l6-{TASKS[0]}")
     lengths, rounds = (LENGTHS[:1], 10) if arguments.quick else (LENGTHS, ROUNDS)
     timed = [row for tokens in lengths for row in times(shape, tokens=tokens, rounds=rounds)]
@@ -208,7 +203,7 @@ def main() -> None:
             for row in timed
         ],
     )
-    scored = [found[setting] for setting in wanted]
+    scored = [each for setting in wanted if (each := kept.get(setting))]
     figures = {"rows": report(scored), "times": timed}
     finish("fixed_ranges", figures, quick=arguments.quick, details={"scores": [asdict(each) for each in scored]})
 

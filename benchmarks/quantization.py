@@ -10,7 +10,6 @@ it go on where it stopped.
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -22,6 +21,7 @@ import torch
 
 from autocompress.compression.adaround import ITERATIONS
 from autocompress.plan import Rounding
+from benchmarks.kept import Kept, reader
 from benchmarks.l2p import spread
 from benchmarks.quantization_rows import Scored, Setting, score
 from benchmarks.record import finish, print_table
@@ -104,19 +104,15 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="TREC-6 at 2 bits alone, one draw, 20 iterations of aespa")
     parser.add_argument("--records", type=Path, help="keep scores in this file, and go on with what it holds")
     arguments = parser.parse_args()
-    path: Path | None = arguments.records
-    lines = [json.loads(line) for line in path.read_text().splitlines()] if path and path.exists() else []
-    known = {(setting := Setting(**line.pop("setting"))): Scored(setting, **line) for line in lines}
-    found, wanted = [], settings(quick=arguments.quick)
+    kept = Kept(arguments.records, reader(Scored, Setting), lambda each: each.setting)
+    wanted = settings(quick=arguments.quick)
     with tempfile.TemporaryDirectory() as cache:
         options = {"teachers": arguments.teachers, "data": arguments.data, "cache": Path(cache)}
         tutored = {name: load(name, **options) for name in dict.fromkeys(setting.task for setting in wanted)}
-        for setting in wanted:
-            each = known.get(setting) or score(tutored[setting.task], setting, documents=HELD_OUT)
-            found.append(each)
-            if path and setting not in known:
-                with path.open("a") as file:
-                    file.write(json.dumps(asdict(each)) + "\n")
+        found = [
+            kept.get(setting) or kept.add(score(tutored[setting.task], setting, documents=HELD_OUT))
+            for setting in wanted
+        ]
     rows = report(found)
     finish("quantization", {"rows": rows}, quick=arguments.quick, details={"scores": [asdict(each) for each in found]})
 

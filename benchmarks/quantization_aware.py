@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from itertools import product
@@ -35,6 +34,7 @@ from autocompress.models.quantized import QuantizedLinear
 from autocompress.pipeline.teacher import training_batches
 from autocompress.plan import Rounding
 from autocompress.shape import Bits
+from benchmarks.kept import Kept, reader
 from benchmarks.l2p import spread
 from benchmarks.record import finish, print_table
 from benchmarks.recovery import score
@@ -132,12 +132,12 @@ def settings(*, quick: bool, steps: int) -> list[Setting]:
 
 
 def runs(
-    known: Mapping[Setting, Trained], wanted: Sequence[Setting], make: Trainer, *, until_s: float
+    kept: Kept[Setting, Trained], wanted: Sequence[Setting], make: Trainer, *, until_s: float
 ) -> Iterator[Trained]:
     """Yield what is known as it is, and make the rest, until ``until_s`` on the monotonic clock."""
     for setting in wanted:
-        if setting in known:
-            yield known[setting]
+        if done := kept.get(setting):
+            yield done
         elif time.monotonic() < until_s:
             yield make(setting)
 
@@ -195,21 +195,14 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no run after so long")
     arguments = parser.parse_args()
     until_s = time.monotonic() + 60 * arguments.minutes
-    path: Path | None = arguments.records
-    lines = [json.loads(line) for line in path.read_text().splitlines()] if path and path.exists() else []
-    known = {(setting := Setting(**line.pop("setting"))): Trained(setting, **line) for line in lines}
-    found: list[Trained] = []
+    kept = Kept(arguments.records, reader(Trained, Setting), lambda run: run.setting)
     with tempfile.TemporaryDirectory() as cache_folder:
         tutored = load(TASK, teachers=arguments.teachers, data=arguments.data, cache=Path(cache_folder))
     hits, nll = score(tutored.model, tutored)
     teacher = 100.0 * (np.frombuffer(hits.encode(), np.uint8) == ord("1"))
     print(f"the teacher: {teacher.mean():.2f} % right, nll {nll:.3f}", flush=True)
     wanted = settings(quick=arguments.quick, steps=arguments.steps)
-    for run in runs(known, wanted, Trainer(tutored), until_s=until_s):
-        found.append(run)
-        if path and run.setting not in known:
-            with path.open("a") as file:
-                file.write(json.dumps(asdict(run)) + "\n")
+    found = [kept.add(run) for run in runs(kept, wanted, Trainer(tutored), until_s=until_s)]
     figures = {"teacher": round(float(teacher.mean()), 2), "teacher_nll": nll, "rows": report(found, teacher)}
     details = {
         "runs": [{**asdict(run), "hits": None, "accuracy": round(float(run.right.mean()), 3)} for run in found],

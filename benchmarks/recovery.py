@@ -9,7 +9,6 @@ trained first, then the next; ``--minutes`` ends it between two runs, and the ta
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,6 +26,7 @@ from torch.nn import functional
 from autocompress.compression import distillation
 from autocompress.compression.depth import uniform
 from autocompress.compression.distillation import DistillStep, TeacherLogits
+from benchmarks.kept import Kept
 from benchmarks.l2p import spread
 from benchmarks.pruning_rows import OURS, RECIPES, Pruner, Recipe
 from benchmarks.record import finish, print_table
@@ -106,7 +106,7 @@ def recover(pruner: Pruner, teacher: TeacherLogits, *, cut: str, start: str, ste
 
 
 def runs(
-    known: Mapping[tuple, Recovered],
+    kept: Kept[tuple, Recovered],
     tasks: Sequence[Tutored],
     *,
     cuts: Sequence[str],
@@ -117,7 +117,7 @@ def runs(
     """Yield each run, those that are known as they are: all cells of one seed before the next seed.
 
     Args:
-        known: By ``Recovered.key``.
+        kept: By ``Recovered.key``.
         tasks: With their teachers.
         cuts: Keys of ``CUTS``.
         seeds: Of documents, their order, and dropout.
@@ -133,7 +133,7 @@ def runs(
     for seed, (index, tutored) in product(seeds, enumerate(tasks)):
         pruner = Pruner(tutored, BATCHES, BATCHES, seed)
         for cut, start in product(cuts, STARTS):
-            done = known.get((tutored.name, cut, start, seed, steps))
+            done = kept.get((tutored.name, cut, start, seed, steps))
             if done:
                 yield done
             elif time.monotonic() < until_s:
@@ -199,20 +199,14 @@ def main() -> None:
     tasks, cuts, seeds, steps = TASKS, tuple(CUTS), SEEDS, STEPS
     if arguments.quick:
         tasks, cuts, seeds, steps = tasks[1:], cuts[1:], seeds[:1], 20
-    path: Path | None = arguments.records
-    lines = path.read_text().splitlines() if path and path.exists() else []
-    known = {run.key: run for run in (Recovered(**json.loads(line)) for line in lines)}
-    found: list[Recovered] = []
+    kept = Kept(arguments.records, lambda line: Recovered(**line), lambda run: run.key)
     with tempfile.TemporaryDirectory() as cache:
         tutored = [load(name, teachers=arguments.teachers, data=arguments.data, cache=Path(cache)) for name in tasks]
         teachers = {each.name: score(each.model, each) for each in tutored}
         accuracy = {name: round(hits.count("1") / len(hits), 4) for name, (hits, _) in teachers.items()}
         print(f"accuracy of the teachers: {accuracy}", flush=True)
-        for run in runs(known, tutored, cuts=cuts, seeds=seeds, steps=steps, until_s=until_s):
-            found.append(run)
-            if path and run.key not in known:
-                with path.open("a") as file:
-                    file.write(json.dumps(asdict(run)) + "\n")
+        made = runs(kept, tutored, cuts=cuts, seeds=seeds, steps=steps, until_s=until_s)
+        found = [kept.add(run) for run in made]
     figures = {"teachers": accuracy, "rows": report(found)}
     details = {"runs": [_brief(run) for run in found], "steps": steps, "rate": RATE, "batches": BATCHES}
     finish("recovery", figures, quick=arguments.quick, details=details)

@@ -105,9 +105,9 @@ def test_activations_may_be_rounded_in_maps_of_sixteen_bits_only():
 class Rounding(NumpyGraph):
     """What an engine computes that multiplies bfloat16 by bfloat16."""
 
-    def linear(self, x, name, bits, activation=None):
+    def linear(self, x, name, bits, activation=None, **options):
         x = round_bf16(x.astype(np.float32)) if bits == 16 else x
-        return super().linear(x, name, bits, activation)
+        return super().linear(x, name, bits, activation, **options)
 
 
 def test_an_engine_that_rounds_activations_passes_where_only_that_is_allowed():

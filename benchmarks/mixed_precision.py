@@ -98,7 +98,8 @@ def main() -> None:
             for row in found
         ],
     )
-    finish("mixed_precision", {"rows": found}, quick=arguments.quick, details={})
+    details = {"calibration_batches": batches, "batch_size": BATCH}
+    finish("mixed_precision", {"rows": found}, quick=arguments.quick, details=details)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,8 @@ import copy
 import tempfile
 from collections.abc import Iterator, Sequence
 from functools import partial
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -181,7 +183,9 @@ def main() -> None:
         ],
     )
     figures = {"rows": found, "least_lost": {str(bits): best(found, bits) for bits in (8, 4)}}
-    finish("peer_accuracy", figures, quick=arguments.quick, details={})
+    peers = {name: version(name) for name in ("openvino", "nncf", "onnx-ir") if find_spec(name.replace("-", "_"))}
+    details = {"calibration_batches": batches, "batch_size": BATCH, "versions_of_peers": peers}
+    finish("peer_accuracy", figures, quick=arguments.quick, details=details)
 
 
 if __name__ == "__main__":

@@ -86,29 +86,27 @@ def fix_range(inputs: LayerInputs, path: str, weights: Sequence[Tensor], fixing:
     Raises:
         ConfigError: Some of it is no number; or ``smoothing`` is outside 0 to 1.
     """
-    low, high = channel_extremes(x[real] for x, real in inputs.of(path))
+    parts = [x[real] for x, real in inputs.of(path)]  # Kept: each pass over the documents runs the layer.
+    low, high = channel_extremes(parts)
     check_finite(low, high)
-    plain = _fixed(inputs, path, low, high, None, fixing.kind)
+    plain = _fixed(parts, low, high, None, fixing.kind)
     if fixing.smoothing is None:
         return plain
     largest = torch.maximum(low.abs(), high.abs())
     # A channel that calibration did not see move has no magnitude to be smoothed by.
     scales = torch.where(largest > 0, smoothing_scales(largest, weights, fixing.smoothing), 1.0)
-    smoothed = _fixed(inputs, path, low, high, scales, fixing.kind)
+    smoothed = _fixed(parts, low, high, scales, fixing.kind)
     ways = smoothed, replace(plain, scales=torch.ones_like(scales))
-    errors = output_errors(ways, torch.cat(list(weights)), (x[real] for x, real in inputs.of(path)))
+    errors = output_errors(ways, torch.cat(list(weights)), parts)
     return ways[int(errors.argmin())]
 
 
-def _fixed(
-    inputs: LayerInputs, path: str, low: Tensor, high: Tensor, scales: Tensor | None, kind: RangeKind
-) -> FixedRange:
+def _fixed(parts: Sequence[Tensor], low: Tensor, high: Tensor, scales: Tensor | None, kind: RangeKind) -> FixedRange:
     if scales is not None:
         low, high = low / scales, high / scales
     ends = min(0.0, float(low.min())), max(0.0, float(high.max()))
     if kind != "minmax" and ends[0] < ends[1]:
-        parts = (x[real] if scales is None else x[real] / scales for x, real in inputs.of(path))
-        counts = histogram(parts, *ends)
+        counts = histogram((part if scales is None else part / scales for part in parts), *ends)
         ends = (percentile_range if kind == "percentile" else least_squares_range)(counts, *ends)
     return FixedRange(*levels_of(*ends), scales)
 

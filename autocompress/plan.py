@@ -21,10 +21,10 @@ Allocation: TypeAlias = Literal["uniform", "global"]
 RepairKind: TypeAlias = Literal["none", "mask_tuning", "least_squares"]
 """How weights make up for what was removed (``compression.repair``)."""
 Rounding: TypeAlias = Literal["nearest", "optq", "aespa", "descent"]
-"""How levels are chosen for weights of 8 bits and fewer (``compression.rounding``)."""
+"""How levels are chosen for weights of 8 bits and fewer (``compression.rounding.levels``)."""
 
 RangeKind: TypeAlias = Literal["minmax", "percentile", "mse"]
-"""How the range of static activations is chosen (``compression.activation_ranges``)."""
+"""How the range of static activations is chosen (``compression.activations.ranges``)."""
 
 
 class Step(Protocol):

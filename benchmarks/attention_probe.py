@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
-from autocompress.compression.attention_maps import AttentionMap
+from autocompress.compression.activations.attention_maps import AttentionMap
 
 PROBED = "probed"
 Operand = Literal["query", "key", "value", "probabilities"]

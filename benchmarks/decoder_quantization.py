@@ -31,7 +31,7 @@ from typing import Any
 
 import torch
 
-from autocompress.compression.adaround import ITERATIONS
+from autocompress.compression.rounding.adaround import ITERATIONS
 from autocompress.pipeline.teacher import cache_folder
 from autocompress.plan import Rounding
 from benchmarks.decoder_attention import Attended, attention_errors

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerBase
 
-from autocompress.compression.grids import GridBits, grid_of
-from autocompress.compression.objective import Objective, second_moment
-from autocompress.compression.rotary import RotaryAttention, rotary_objectives
-from autocompress.compression.rounding import levels_of
+from autocompress.compression.rounding.grids import GridBits, grid_of
+from autocompress.compression.rounding.levels import levels_of
+from autocompress.compression.rounding.objective import Objective, second_moment
+from autocompress.compression.rounding.rotary import RotaryAttention, rotary_objectives
 from autocompress.evaluation.sources import fetch
 from autocompress.plan import Rounding
 
@@ -124,8 +124,8 @@ def nats(model: LlamaForCausalLM, documents: Tensor) -> tuple[float, ...]:
 def round_decoder(model: LlamaForCausalLM, setting: Setting, documents: Tensor) -> None:
     """Round the linears of the first layers in place, to floats that stand for levels.
 
-    As ``rounding.round_layers``: front to back, each linear for the floats that reach it behind those that are rounded
-    already. Here activations are floats, and stay so. Token table, head and norms are not rounded.
+    As ``rounding.levels.round_layers``: front to back, each linear for the floats that reach it behind those that are
+    rounded already. Here activations are floats, and stay so. Token table, head and norms are not rounded.
     """
     decoder = model.model
     standing = [decoder.embed_tokens(part) for part in documents.split(BATCH)]

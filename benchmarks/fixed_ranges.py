@@ -25,9 +25,9 @@ import torch
 
 from autocompress.compiler.build import BUILDERS, build
 from autocompress.compiler.graph import random_weights
-from autocompress.compression.layer_importance import divergence
 from autocompress.compression.method import Context
 from autocompress.compression.quantization import QuantizeStep, apply, reshape
+from autocompress.compression.ranking.layer_importance import divergence
 from autocompress.engines import open_artifact
 from autocompress.models.load import adapter_of, load_shape
 from autocompress.pipeline.teacher import training_batches

@@ -23,8 +23,8 @@ from torch.nn import functional
 
 from autocompress.compression import distillation
 from autocompress.compression.distillation import DistillStep, TeacherLogits
-from autocompress.compression.importance import l2p
 from autocompress.compression.method import Context
+from autocompress.compression.ranking.importance import l2p
 from autocompress.models.load import adapter_of
 from autocompress.pipeline.teacher import training_batches
 from benchmarks.record import finish, print_table

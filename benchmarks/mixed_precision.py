@@ -19,7 +19,7 @@ import torch
 
 from autocompress.compression.method import Context
 from autocompress.compression.quantization import QuantizeStep, apply
-from autocompress.compression.sensitivity import STORED_BITS, sensitivities, share_bits
+from autocompress.compression.rounding.sensitivity import STORED_BITS, sensitivities, share_bits
 from autocompress.models.load import adapter_of
 from autocompress.pipeline.teacher import training_batches
 from autocompress.plan import Rounding

@@ -25,8 +25,8 @@ from autocompress.compiler.graph import weight_specs
 from autocompress.compression.depth import DepthStep, select
 from autocompress.compression.factorize import FactorizeStep
 from autocompress.compression.hidden import HiddenStep
-from autocompress.compression.layer_importance import ORDERS
-from autocompress.compression.mask_search import encoder_macs
+from autocompress.compression.ranking.layer_importance import ORDERS
+from autocompress.compression.ranking.mask_search import encoder_macs
 from autocompress.compression.repair import RepairStep
 from autocompress.compression.vocabulary import VocabularyStep, kept_of
 from autocompress.evaluation.task import TextClassification, predict_with

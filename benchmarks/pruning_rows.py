@@ -13,15 +13,15 @@ from torch import nn
 from autocompress.compression import depth
 from autocompress.compression.depth import DepthStep
 from autocompress.compression.ffn import FfnStep
-from autocompress.compression.fisher import mask_gradients
 from autocompress.compression.heads import HeadStep
-from autocompress.compression.importance import LayerRanking, reorder
-from autocompress.compression.mask_search import Keep, encoder_macs, mask_search, rearrange, share_out
 from autocompress.compression.method import Context
 from autocompress.compression.methods import apply_plan
 from autocompress.compression.order import Rankings
+from autocompress.compression.ranking.fisher import mask_gradients
+from autocompress.compression.ranking.importance import LayerRanking, reorder
+from autocompress.compression.ranking.mask_search import Keep, encoder_macs, mask_search, rearrange, share_out
 from autocompress.compression.repair import RepairStep
-from autocompress.compression.sublayers import Documents, documents_of
+from autocompress.compression.repairs.sublayers import Documents, documents_of
 from autocompress.evaluation.task import Batch
 from autocompress.models.load import adapter_of
 from autocompress.pipeline.teacher import training_batches

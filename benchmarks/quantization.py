@@ -20,7 +20,7 @@ from statistics import median
 
 import torch
 
-from autocompress.compression.adaround import ITERATIONS
+from autocompress.compression.rounding.adaround import ITERATIONS
 from autocompress.plan import Rounding
 from benchmarks.kept import Kept, reader
 from benchmarks.l2p import spread

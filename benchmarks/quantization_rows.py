@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from autocompress.compression.aespa import attention
-from autocompress.compression.layer_inputs import LayerInputs
 from autocompress.compression.method import Context
 from autocompress.compression.quantization import QuantizeStep, apply
-from autocompress.compression.rounding import round_layers
+from autocompress.compression.rounding.aespa import attention
+from autocompress.compression.rounding.layer_inputs import LayerInputs
+from autocompress.compression.rounding.levels import round_layers
 from autocompress.evaluation.task import Batch
 from autocompress.models.adapter import LayerModules
 from autocompress.models.load import adapter_of

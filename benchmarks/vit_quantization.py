@@ -23,8 +23,8 @@ from statistics import mean
 import torch
 from torch import Tensor, nn
 
-from autocompress.compression.attention_maps import AttentionMap, AttentionQuantizer, squared_error
-from autocompress.compression.attention_quantizers import ATTENTION_QUANTIZERS
+from autocompress.compression.activations.attention_maps import AttentionMap, AttentionQuantizer, squared_error
+from autocompress.compression.activations.attention_quantizers import ATTENTION_QUANTIZERS
 from benchmarks.attention_probe import maps_of, operands, without_values
 from benchmarks.l2p import spread
 from benchmarks.record import finish, print_table

@@ -11,14 +11,14 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from autocompress.compression import tangent
-from autocompress.compression.affine import Affine, fit_channels, fit_tensor
-from autocompress.compression.attention_maps import AttentionMap, AttentionQuantizer
-from autocompress.compression.attention_quantizers import ATTENTION_QUANTIZERS
-from autocompress.compression.folding import reparameterize
-from autocompress.compression.logarithm import Logarithm, fit_log_sqrt2
-from autocompress.compression.mosf import SHARED
-from autocompress.compression.norm_sites import NormSite, norm_sites
+from autocompress.compression.activations import tangent
+from autocompress.compression.activations.affine import Affine, fit_channels, fit_tensor
+from autocompress.compression.activations.attention_maps import AttentionMap, AttentionQuantizer
+from autocompress.compression.activations.attention_quantizers import ATTENTION_QUANTIZERS
+from autocompress.compression.activations.folding import reparameterize
+from autocompress.compression.activations.logarithm import Logarithm, fit_log_sqrt2
+from autocompress.compression.activations.mosf import SHARED
+from autocompress.compression.activations.norm_sites import NormSite, norm_sites
 from benchmarks.attention_probe import Operand, attentions, maps_of, operands, without_values
 
 OUTER_BITS = 8

@@ -8,10 +8,10 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from autocompress.compression.grids import grid_of
-from autocompress.compression.objective import Objective, second_moment
-from autocompress.compression.rotary import rotary_objectives
-from autocompress.compression.rounding import levels_of
+from autocompress.compression.rounding.grids import grid_of
+from autocompress.compression.rounding.levels import levels_of
+from autocompress.compression.rounding.objective import Objective, second_moment
+from autocompress.compression.rounding.rotary import rotary_objectives
 from benchmarks.decoder_attention import attention_errors
 from benchmarks.decoder_quantization import FLOATS, ROUNDINGS, Extent, Records, extent, measure, report, settings
 from benchmarks.decoder_rows import (

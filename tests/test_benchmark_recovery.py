@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from autocompress.compression.importance import LayerRanking, Ranking
-from autocompress.compression.mask_search import Keep, encoder_macs
+from autocompress.compression.ranking.importance import LayerRanking, Ranking
+from autocompress.compression.ranking.mask_search import Keep, encoder_macs
 from benchmarks.pruning_rows import ALIGN, TOKENS, Pruner, Recipe
 from benchmarks.recovery import BASE, CUTS, STARTS, Recovered, gain, report, runs
 from tests.conftest import tiny_model

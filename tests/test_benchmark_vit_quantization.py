@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from autocompress.compression.attention_maps import AttentionMap
-from autocompress.compression.logarithm import fit_log_sqrt2
+from autocompress.compression.activations.attention_maps import AttentionMap
+from autocompress.compression.activations.logarithm import fit_log_sqrt2
 from benchmarks.attention_probe import attentions, maps_of, operands
 from benchmarks.vit_model import DEVIATION, MEAN, SMALL, Pictures, read_pictures, train
 from benchmarks.vit_quantization import SENTENCES, TOKENS, Scored, documents, report_vit

@@ -1,7 +1,7 @@
 """Student depth: whole layers are removed.
 
 Which ones stay follows from a map of their places, or from an order of importance that was measured on the teacher
-(``layer_importance``).
+(``ranking.layer_importance``).
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ MAPS: dict[LayerSelection, Callable[[int, int], tuple[int, ...]]] = {
     "distilbert": distilbert,
     "dynabert": dynabert,
 }
-"""Selections that only ask how many layers there are; the others are those of ``layer_importance.ORDERS``."""
+"""Selections that only ask how many layers there are; the others are those of ``ranking.layer_importance.ORDERS``."""
 
 
 def select(

@@ -10,8 +10,8 @@ from typing import ClassVar
 
 from torch import nn
 
-from autocompress.compression.mask_search import check_keep, share_out
 from autocompress.compression.method import Context, Space
+from autocompress.compression.ranking.mask_search import check_keep, share_out
 from autocompress.models.load import adapter_of
 from autocompress.plan import Suggest
 from autocompress.shape import ModelShape

@@ -56,7 +56,7 @@ class Space:
     Attributes:
         depth: Numbers of layers.
         depth_selection: Ways to choose the layers that stay.
-        layer_orders: Of each way that is measured, all layers, the first to go first (``layer_importance``).
+        layer_orders: Of each way that is measured, all layers, the first to go first (``ranking.layer_importance``).
         hidden_keep: Shares of the hidden channels, 0 to 1.
         heads_keep: Shares of each layer's heads, 0 to 1.
         ffn_keep: Shares of each layer's feed-forward neurons, 0 to 1.

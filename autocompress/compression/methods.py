@@ -24,9 +24,9 @@ from autocompress.compression import (
     vocabulary,
 )
 from autocompress.compression.depth import DepthStep
-from autocompress.compression.lineage import number_layers
 from autocompress.compression.method import Context, Method, Space
 from autocompress.compression.order import OrderStep
+from autocompress.compression.repairs.lineage import number_layers
 from autocompress.plan import CompressionPlan, Step, Suggest
 from autocompress.shape import ModelShape
 

@@ -11,10 +11,10 @@ from typing import Any, ClassVar, TypeAlias, get_args
 
 from torch import nn
 
-from autocompress.compression.fisher import block_fisher, fisher, taylor
-from autocompress.compression.importance import LayerRanking, activation, combined, l2p, magnitude, reorder
 from autocompress.compression.method import Context, Space
-from autocompress.compression.obs import kron_obs, obs
+from autocompress.compression.ranking.fisher import block_fisher, fisher, taylor
+from autocompress.compression.ranking.importance import LayerRanking, activation, combined, l2p, magnitude, reorder
+from autocompress.compression.ranking.obs import kron_obs, obs
 from autocompress.errors import ConfigError
 from autocompress.plan import Criterion, HeadCriterion, Suggest
 from autocompress.shape import ModelShape

@@ -2,14 +2,14 @@
 
 16 bits: bfloat16, half to even; activations stay floats.
 8 bits: symmetric, one scale an output channel; activations are quantized to uint8, over ranges that are found as the
-model runs or fixed by calibration (``activation_ranges``).
+model runs or fixed by calibration (``activations.ranges``).
 4 bits: symmetric, one scale a group of 32 input channels, chosen for the least squared error among clipped ranges;
 activations of linear maps are quantized to int8, one scale a token and group, as the model runs.
 3 bits: the same with levels -4..3, not for the token table.
 2 bits: the same with levels -2..1, not for the token table; the scale is searched over wider ranges and both signs.
 
-Scales are those of rounding to nearest (``grids``); which level a linear weight gets, ``rounding`` says. The token
-table is rounded to nearest.
+Scales are those of rounding to nearest (``rounding.grids``); ``rounding.levels`` says which level a linear weight gets.
+The token table is rounded to nearest.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from typing import ClassVar
 
 from torch import nn
 
-from autocompress.compression.activation_ranges import Fixing, check_finite
-from autocompress.compression.grids import quantize_rows
+from autocompress.compression.activations.ranges import Fixing, check_finite
 from autocompress.compression.method import Context, Space
-from autocompress.compression.rounding import round_layers, round_to_nearest
-from autocompress.compression.sensitivity import share_bits
+from autocompress.compression.rounding.grids import quantize_rows
+from autocompress.compression.rounding.levels import round_layers, round_to_nearest
+from autocompress.compression.rounding.sensitivity import share_bits
 from autocompress.errors import ConfigError
 from autocompress.models.load import adapter_of
 from autocompress.models.quantized import QuantizedEmbedding
@@ -73,7 +73,7 @@ def suggest(trial: Suggest, shape: ModelShape, space: Space) -> QuantizeStep:
     """Choose the bits of attention, feed-forward and embedding, and how they are reached.
 
     They are the same in every layer or, with the allocation ``global``, layers share the bytes that these would take
-    (``sensitivity``). Where no data are read, the step does not say how many.
+    (``rounding.sensitivity``). Where no data are read, the step does not say how many.
     """
     attention: Bits = trial.suggest_categorical("attention_bits", space.attention_bits)
     ffn: Bits = trial.suggest_categorical("ffn_bits", space.ffn_bits)

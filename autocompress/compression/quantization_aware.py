@@ -18,8 +18,8 @@ from torch.func import functional_call
 
 from autocompress.compression import distillation
 from autocompress.compression.distillation import DistillStep
-from autocompress.compression.grids import ends_of
 from autocompress.compression.method import Context, Space
+from autocompress.compression.rounding.grids import ends_of
 from autocompress.models.quantized import QuantizedEmbedding, QuantizedLinear, quantizer_of, straight_through
 from autocompress.plan import Suggest
 from autocompress.shape import WEIGHT_GROUP, ModelShape

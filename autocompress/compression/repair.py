@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from autocompress.compression.captures import OutputLinear, output_linears
-from autocompress.compression.least_squares import least_squares
-from autocompress.compression.lineage import teacher_layers
-from autocompress.compression.mask_tuning import unit_scales
 from autocompress.compression.method import Context, Space
-from autocompress.compression.sublayers import Documents, Reading, Walk
+from autocompress.compression.repairs.least_squares import least_squares
+from autocompress.compression.repairs.lineage import teacher_layers
+from autocompress.compression.repairs.mask_tuning import unit_scales
+from autocompress.compression.repairs.sublayers import Documents, Reading, Walk
 from autocompress.models.load import adapter_of
 from autocompress.plan import RepairKind, Suggest
 from autocompress.shape import ModelShape

@@ -15,7 +15,6 @@ from typing import TypeVar
 from torch import nn
 
 from autocompress.compression import factorize
-from autocompress.compression.channel_importance import channel_scores, order_hidden
 from autocompress.compression.depth import MAPS, DepthStep, select, uniform
 from autocompress.compression.distillation import DistillStep, TeacherLogits
 from autocompress.compression.factorize import FactorizeStep
@@ -24,8 +23,9 @@ from autocompress.compression.method import Context, LayerImportance, Space
 from autocompress.compression.methods import apply_plan, draw
 from autocompress.compression.order import Rankings
 from autocompress.compression.quantization import QuantizeStep
-from autocompress.compression.sensitivity import sensitivities
-from autocompress.compression.sublayers import Documents, documents_of
+from autocompress.compression.ranking.channel_importance import channel_scores, order_hidden
+from autocompress.compression.repairs.sublayers import Documents, documents_of
+from autocompress.compression.rounding.sensitivity import sensitivities
 from autocompress.compression.vocabulary import VocabularyStep
 from autocompress.config import RunConfig
 from autocompress.engines import STORED_AS

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from autocompress.compression.depth import MAPS
-from autocompress.compression.layer_importance import ORDERS
+from autocompress.compression.ranking.layer_importance import ORDERS
 from autocompress.config import RunConfig
 from autocompress.pipeline.progress import Progress, quiet
 from autocompress.pipeline.teacher import Teacher, cache_folder, training_batches

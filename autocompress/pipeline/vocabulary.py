@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from autocompress.compression.token_importance import attention_received, extrapolate
+from autocompress.compression.ranking.token_importance import attention_received, extrapolate
 from autocompress.compression.vocabulary import VocabularyStep, kept_of, kept_tokens, order_tokens
 from autocompress.errors import ConfigError
 from autocompress.evaluation.task import Ids, TextClassification

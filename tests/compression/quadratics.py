@@ -2,9 +2,9 @@
 
 import torch
 
-from autocompress.compression.grids import grid_of
-from autocompress.compression.objective import Objective, second_moment
-from autocompress.compression.optq import compensated
+from autocompress.compression.rounding.grids import grid_of
+from autocompress.compression.rounding.objective import Objective, second_moment
+from autocompress.compression.rounding.optq import compensated
 
 
 def correlated(rows=400, inputs=70, seed=0):

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from autocompress.compression.depth import MAPS, DepthStep, apply, dynabert, reshape, select, suggest, uniform
-from autocompress.compression.layer_importance import ORDERS
 from autocompress.compression.method import Space
+from autocompress.compression.ranking.layer_importance import ORDERS
 from autocompress.errors import ConfigError, UnsupportedError
 from autocompress.models.load import adapter_of
 from autocompress.plan import LayerSelection

@@ -5,13 +5,13 @@ import torch
 from safetensors.torch import load, save
 from torch.nn import functional
 
-from autocompress.compression.channel_importance import channel_scores, order_hidden
 from autocompress.compression.hidden import HiddenStep, apply, reshape, suggest
 from autocompress.compression.method import Space
+from autocompress.compression.ranking.channel_importance import channel_scores, order_hidden
 from autocompress.errors import ConfigError, UnsupportedError
 from autocompress.models.load import adapter_of
 from autocompress.shape import LayerShape, ModelShape
-from tests.compression.test_layer_importance import logits, padded
+from tests.compression.ranking.test_layer_importance import logits, padded
 from tests.compression.training_data import context_for
 from tests.conftest import tiny_model
 

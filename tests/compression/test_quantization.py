@@ -9,10 +9,10 @@ from torch import nn
 
 from autocompress.compiler.graph import round_bf16, weight_specs
 from autocompress.compiler.onnx_graph import write_onnx
-from autocompress.compression.grids import quantize_rows
 from autocompress.compression.method import Space
 from autocompress.compression.methods import read_plan
 from autocompress.compression.quantization import QuantizeStep, apply, reshape, suggest
+from autocompress.compression.rounding.grids import quantize_rows
 from autocompress.cost import Artifact
 from autocompress.engines import open_artifact
 from autocompress.errors import ConfigError

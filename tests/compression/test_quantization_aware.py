@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import nn
 
-from autocompress.compression.grids import ends_of, grid_of, quantize_rows
 from autocompress.compression.quantization import QuantizeStep
 from autocompress.compression.quantization import apply as quantize
 from autocompress.compression.quantization_aware import (
@@ -18,6 +17,7 @@ from autocompress.compression.quantization_aware import (
     apply,
     learning,
 )
+from autocompress.compression.rounding.grids import ends_of, grid_of, quantize_rows
 from autocompress.models.load import adapter_of
 from autocompress.models.quantized import QuantizedEmbedding, QuantizedLinear, StaticQuantizer
 from autocompress.shape import BITS, nearest_embedding_bits

@@ -3,19 +3,19 @@ import copy
 import pytest
 import torch
 
-from autocompress.compression import mask_tuning
 from autocompress.compression.captures import output_linears, unit_inputs
 from autocompress.compression.depth import DepthStep
 from autocompress.compression.ffn import FfnStep
 from autocompress.compression.heads import HeadStep
-from autocompress.compression.least_squares import least_squares
-from autocompress.compression.lineage import number_layers, teacher_layers
-from autocompress.compression.mask_tuning import unit_scales
 from autocompress.compression.methods import apply_plan
-from autocompress.compression.obs import damped, remove
 from autocompress.compression.order import OrderStep
+from autocompress.compression.ranking.obs import damped, remove
 from autocompress.compression.repair import RepairStep, apply
-from autocompress.compression.sublayers import documents_of
+from autocompress.compression.repairs import mask_tuning
+from autocompress.compression.repairs.least_squares import least_squares
+from autocompress.compression.repairs.lineage import number_layers, teacher_layers
+from autocompress.compression.repairs.mask_tuning import unit_scales
+from autocompress.compression.repairs.sublayers import documents_of
 from autocompress.errors import UnsupportedError
 from autocompress.models.load import adapter_of
 from autocompress.plan import CompressionPlan

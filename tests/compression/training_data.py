@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from autocompress.compression.distillation import TeacherLogits
 from autocompress.compression.method import Context
 from autocompress.compression.order import Rankings
-from autocompress.compression.sublayers import documents_of
+from autocompress.compression.repairs.sublayers import documents_of
 
 
 @dataclass(frozen=True)

@@ -4,15 +4,15 @@ import pytest
 import torch
 
 from autocompress.compression import hidden
-from autocompress.compression.channel_importance import channel_scores
 from autocompress.compression.depth import DepthStep
 from autocompress.compression.ffn import FfnStep
 from autocompress.compression.heads import HeadStep
 from autocompress.compression.hidden import HiddenStep
-from autocompress.compression.layer_importance import ORDERS
 from autocompress.compression.methods import draw
 from autocompress.compression.order import OrderStep
 from autocompress.compression.quantization_aware import QuantizationAwareStep
+from autocompress.compression.ranking.channel_importance import channel_scores
+from autocompress.compression.ranking.layer_importance import ORDERS
 from autocompress.compression.repair import RepairStep
 from autocompress.compression.vocabulary import VocabularyStep
 from autocompress.config import load_config

@@ -1,0 +1,1 @@
+"""What repair reads of a model and solves for it."""

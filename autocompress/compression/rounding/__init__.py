@@ -1,0 +1,1 @@
+"""Grids, and which level of them each weight gets."""

@@ -1,0 +1,47 @@
+"""OPTQ: weights are rounded column by column, and those that are left make up for each error.
+
+Source: OPTQ, also called GPTQ (Frantar et al. 2023, algorithm 1), with scales fixed beforehand (static groups) and
+columns in order of falling curvature (act-order).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from autocompress.compression.rounding.grids import Grid
+
+BLOCK = 128
+"""Columns after which the errors reach all columns behind them; the result does not depend on it."""
+
+
+def compensated(weight: Tensor, hessian: Tensor, grid: Grid, *, block: int = BLOCK) -> Tensor:
+    """Return weights (rows x inputs, float64) whose nearest levels are OPTQ's.
+
+    Each column is left as it stood when it was rounded: with what earlier columns handed on, and not rounded itself.
+    AdaRound starts from that; ``grid.levels`` of it is OPTQ's answer.
+
+    With U the upper Cholesky factor of H^-1, a column's error (w - q) / U_ii times row i of U is taken from the columns
+    behind it, which is the least-squares answer of those to it.
+
+    Args:
+        weight: (rows x inputs).
+        hessian: H = 2 E[x x^T] (inputs x inputs), float64, positive definite, see ``obs.damped``.
+        grid: Of ``weight``.
+        block: See ``BLOCK``.
+    """
+    order = torch.argsort(hessian.diagonal(), descending=True, stable=True)
+    values = weight.double()[:, order]
+    scales = grid.scales(weight.shape[1]).double().expand(weight.shape)[:, order]
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(hessian[order][:, order]))
+    factor = torch.linalg.cholesky(inverse, upper=True)
+    for start in range(0, len(order), block):
+        stop = min(start + block, len(order))
+        errors = torch.empty_like(values[:, start:stop])
+        for i in range(start, stop):
+            column, scale = values[:, i], scales[:, i]
+            rounded = torch.round(column / scale).clamp(grid.low, grid.high) * scale
+            errors[:, i - start] = (column - rounded) / factor[i, i]
+            values[:, i + 1 : stop].addr_(errors[:, i - start], factor[i, i + 1 : stop], alpha=-1.0)
+        values[:, stop:].addmm_(errors, factor[start:stop, stop:], alpha=-1.0)
+    return values[:, torch.argsort(order)]

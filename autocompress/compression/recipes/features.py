@@ -1,0 +1,60 @@
+"""What a model computes on its way to the logits, token by token: hidden states, queries, keys and values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+from torch import Tensor, nn
+
+from autocompress.models.load import adapter_of
+from autocompress.training.loop import LabelledBatch, logits_of
+
+FeatureKind: TypeAlias = Literal["hidden", "query", "key", "value"]
+
+
+@dataclass(frozen=True, order=True)
+class Feature:
+    """One of them, (documents x tokens x channels).
+
+    Attributes:
+        kind: ``hidden``: what a layer hands on; the others: what its attention is made of, all heads side by side.
+        layer: From 1, for the first; ``hidden`` of 0 are the embeddings, as the first layer reads them.
+    """
+
+    kind: FeatureKind
+    layer: int
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What came of a batch: logits (documents x classes) and the features that were asked for."""
+
+    logits: Tensor
+    features: Mapping[Feature, Tensor]
+
+
+def observe(model: nn.Module, batch: LabelledBatch, wanted: Iterable[Feature]) -> Outputs:
+    """Run ``model`` on ``batch``; gradients flow through everything returned, if they are switched on."""
+    found: dict[Feature, Tensor] = {}
+    handles = [_watch(model, feature, found) for feature in dict.fromkeys(wanted)]
+    try:
+        logits = logits_of(model, batch.input_ids, batch.attention_mask)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return Outputs(logits, found)
+
+
+def _watch(model: nn.Module, feature: Feature, found: dict[Feature, Tensor]) -> Any:
+    """Hook the module that computes ``feature``: a linear or a norm, which is called in whatever way its layer runs."""
+    layers = adapter_of(model).layers(model)
+    if feature.layer == 0:
+        # Queries, keys and values of the first layer read the embeddings as they are: layers are post-norm.
+        first = layers[0].get(layers[0].query)
+        return first.register_forward_pre_hook(lambda _module, inputs: found.update({feature: inputs[0]}))
+    layer = layers[feature.layer - 1]
+    path = layer.ffn_norm if feature.kind == "hidden" else str(getattr(layer, feature.kind))
+    hook: Callable[..., None] = lambda _module, _inputs, output: found.update({feature: output})  # noqa: E731
+    return layer.get(path).register_forward_hook(hook)

@@ -18,8 +18,9 @@ from autocompress.shape import WEIGHT_GROUP, Activations, Bits, EmbeddingBits, L
 V = TypeVar("V")
 Array: TypeAlias = npt.NDArray[np.generic]
 Weights: TypeAlias = Mapping[str, Array]
-"""Tensor name -> array, for every name of ``weight_specs``. Linear weights are (inputs x outputs), scales and zero points
-of groups (groups x outputs); i4, i3 and i2 values are int8 arrays in -8..7, -4..3 and -2..1, bf16 values float32 arrays that ``round_bf16`` leaves as they are."""
+"""Tensor name -> array, for every name of ``weight_specs``. Linear weights are (inputs x outputs), scales and zero
+points of groups (groups x outputs); i4, i3 and i2 values are int8 arrays in -8..7, -4..3 and -2..1, bf16 values float32
+arrays that ``round_bf16`` leaves as they are."""
 Activation: TypeAlias = Literal["gelu", "relu", "tanh"]
 
 Stored: TypeAlias = Literal["f32", "bf16", "u8", "i8", "i4", "i3", "i2"]
@@ -66,9 +67,10 @@ class Graph(Protocol[V]):
         """Return ``activation(x @ {name}.weight + {name}.bias)`` at the arithmetic that ``bits`` stands for.
 
         Weights in the groups of ``grid`` are (levels - {name}.zero_points) * {name}.scale, where there are zero points.
-        ``reads`` counts at 8 bits alone, where weights are in no groups. Levels of activations are then clip(round(a) + {name}.zero, 0, 255), half to
-        even, with a = x / {name}.step if they are ``static``, and x * {name}.inverse, one a channel, if ``smoothed``;
-        sums of their products, less the zero point, are multiplied by f32({name}.step * {name}.scale).
+        ``reads`` counts at 8 bits alone, where weights are in no groups. Levels of activations are then clip(round(a) +
+        {name}.zero, 0, 255), half to even, with a = x / {name}.step if they are ``static``, and x * {name}.inverse, one
+        a channel, if ``smoothed``; sums of their products, less the zero point, are multiplied by f32({name}.step *
+        {name}.scale).
         """
 
     def attention(self, qkv: V, heads: int, head_width: int) -> V:

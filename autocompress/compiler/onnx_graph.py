@@ -147,9 +147,9 @@ class OnnxGraph:
     def _product_groups(self, x: str, name: str, bits: Bits, grid: WeightGrid) -> str:
         """Multiply activations that are quantized to int8 by weights in groups: what accuracy level 4 asks for.
 
-        ONNX Runtime 1.32 does 8, 4 and 2 bits as integers with AVX-512, 2 in twice the time of 4. Where it has no kernel
-        for a processor it makes floats of the weights at every run and leaves activations as they are. It refuses 3
-        bits, whose levels are stored as those of 4.
+        ONNX Runtime 1.32 does 8, 4 and 2 bits as integers with AVX-512, 2 in twice the time of 4, in groups of 32 to
+        128. Where it has no kernel for a processor it makes floats of the weights at every run and leaves activations
+        as they are. It refuses 3 bits, whose levels and zero points are stored as those of 4.
         """
         bits = stored_bits("onnxruntime", bits)
         inputs, outputs = self.weights[f"{name}.weight"].shape

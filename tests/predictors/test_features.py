@@ -20,7 +20,7 @@ from autocompress.predictors.features import (
 )
 from autocompress.predictors.hardware import NOMINAL
 from autocompress.predictors.roofline import EFFICIENCY
-from autocompress.shape import BITS, EMBEDDING_BITS, LayerShape, ModelShape
+from autocompress.shape import BITS, EMBEDDING_BITS, LayerShape, ModelShape, WeightGrid
 
 SHAPE = ModelShape(
     "bert",
@@ -144,6 +144,19 @@ def test_the_columns_count_what_the_encoder_graph_does(shape, tokens):
             assert row[name] == total, name
 
 
+def test_grids_of_weights_are_told_apart_and_take_the_bytes_of_their_scales_and_zero_points():
+    four = replace(SHAPE, layers=(LayerShape(4, 32, 256, 4, 4),), hidden=128, embedding=128)
+    usual, coarse, zeros = (features(four.with_grid(WeightGrid(*grid)), 40) for grid in ((), (128,), (32, True)))
+    weights, macs = 128 * 128 * 4 + 2 * 128 * 256, 40 * (128 * 128 * 4 + 2 * 128 * 256)
+    names = ("coarse_macs", "zero_points", "zero_point_sums")
+    assert columns(usual, names).tolist() == [0, 0, 0]
+    assert columns(coarse, names).tolist() == [0.75 * macs, 0, 0]
+    assert columns(zeros, names).tolist() == [0, weights / 32, macs / 32]
+    stored = [float(columns(row, ("weight_bytes",))[0]) for row in (usual, coarse, zeros)]
+    # f32 scales, of which three in four are saved, or half a byte a group more.
+    assert np.diff(stored).tolist() == [-0.75 * 4 * weights / 32, 0.75 * 4 * weights / 32 + weights / 32 / 2]
+
+
 def test_ways_to_read_activations_are_told_apart_and_what_is_multiplied_is_the_same():
     kinds = ("dynamic", "static", "smoothed")
     eight = replace(SHAPE, layers=(LayerShape(3, 16, 96, 8, 8),))
@@ -152,6 +165,10 @@ def test_ways_to_read_activations_are_told_apart_and_what_is_multiplied_is_the_s
     read = 40 * (48 + 48 + 48 + 96)
     assert [columns(row, names).tolist() for row in rows] == [[read, 0, 0, 0], [0, read, 0, 4], [0, 0, read, 4]]
     assert len({columns(row, ("gemm_macs_8", "dequantized_elements", "kernels_8")).tobytes() for row in rows}) == 1
+    (token,) = (features(eight.with_activations(kind), 40) for kind in ("token",))
+    counted = ("gemm_macs_8", "token_macs", "token_elements", "fixed_ranges", "dequantized_elements")
+    macs = 40 * (48 * 144 + 48 * 48 + 2 * 48 * 96)
+    assert columns(token, counted).tolist() == [macs, macs, read, 0, 0]
     # A step and a zero point for each of four maps, then one number a channel.
     assert np.diff([float(columns(row, ("weight_bytes",))[0]) for row in rows]).tolist() == [4 * 5, 4 * 240]
 

@@ -98,7 +98,7 @@ def round_to_nearest(
 def levels_of(
     weight: Tensor, grid: Grid, objective: Objective, rounding: Calibrated, *, iterations: int = ITERATIONS
 ) -> Tensor:
-    """Return the levels (rows x inputs) of a weight, int8; those of inputs that are always 0 are 0.
+    """Return the levels (rows x inputs) of a weight, int8; those of inputs that are always 0 stand for 0.
 
     Args:
         weight: (rows x inputs).

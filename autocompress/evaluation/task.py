@@ -26,8 +26,8 @@ Predict: TypeAlias = Callable[[Ids, Ids], Logits]
 what ``predict_with`` makes of a torch module."""
 
 WINDOW = 4
-"""Batches among whose documents a shuffled epoch is sorted by length: short texts (SST-2, TREC-6) are then padded by 29 %,
-by shuffling alone by 93 and 104 %."""
+"""Batches among whose documents a shuffled epoch is sorted by length: short texts (SST-2, TREC-6) are then padded by
+29 %, by shuffling alone by 93 and 104 %."""
 _MAX_TOKENS_UNSET = 10**9
 """Tokenizers that state no limit have a far larger one."""
 

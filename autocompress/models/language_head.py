@@ -80,7 +80,7 @@ def token_rows(model: nn.Module) -> Tensor:
     if isinstance(words, nn.Embedding):
         return words.weight
     table: Any = getattr(words, "table", words)
-    rows: Tensor = words(torch.arange(table.num_embeddings))
+    rows: Tensor = words(torch.arange(table.num_embeddings, device=table.weight.device))
     return rows
 
 

@@ -146,12 +146,11 @@ def cut(texts: Sequence[str], tokenizer: Any, *, max_tokens: int) -> tuple[str, 
 
 
 def _cut(text: str, encoding: Any, room: int) -> list[str]:
-    """Cut one text where the next word has no room left."""
+    """Cut one text where the next word has no room left; what stands before a word stays with it, as it was read."""
     words = [encoding.word_to_tokens(word) for word in sorted({word for word in encoding.word_ids if word is not None})]
     places, first = [0], 0
     for start, end in words:
         if end - first > room and start > first:
-            places.append(encoding.offsets[start][0])
+            places.append(encoding.offsets[start - 1][1])
             first = start
-    pieces = [text[begin:end].strip() for begin, end in zip(places, [*places[1:], len(text)], strict=True)]
-    return [piece for piece in pieces if piece]
+    return [text[begin:end] for begin, end in zip(places, [*places[1:], len(text)], strict=True)]

@@ -161,7 +161,9 @@ def _digest(text: str, tensors: Mapping[str, np.ndarray[Any, Any]]) -> str:
 def _read(path: Path) -> Split | None:
     """Return what is kept at ``path``; ``None`` if nothing is, or if it is damaged."""
     try:
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        count, *rows = (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
+        if count != {"documents": len(rows)}:
+            return None
         return Split(tuple(str(row["text"]) for row in rows), tuple(int(row["label"]) for row in rows))
     except (OSError, ValueError, TypeError, KeyError):
         return None
@@ -174,6 +176,7 @@ def _write(path: Path, split: Split) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with draft.open("w", encoding="utf-8") as file:
+            file.write(json.dumps({"documents": len(split)}) + "\n")
             file.writelines(json.dumps({"text": text, "label": label}) + "\n" for text, label in rows)
         draft.replace(path)
     except OSError as error:

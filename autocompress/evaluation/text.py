@@ -16,6 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 from autocompress.errors import SourceError, UnsupportedError
 from autocompress.evaluation.sources import fetch
 from autocompress.evaluation.tables import decode
+from autocompress.evaluation.task import grouped
 from autocompress.evaluation.wheels import Download
 
 _AT_ONCE = 1024
@@ -88,9 +89,9 @@ class Corpus:
         return TextBatch(input_ids, pad_sequence(ones, batch_first=True), indices)
 
     def batches(self, *, batch_size: int, seed: int) -> list[TextBatch]:
-        """Return all documents, each once, in an order that the seed decides; the last batch may have fewer."""
-        order = torch.from_numpy(np.random.default_rng(seed).permutation(len(self)))
-        return [self.gather(indices) for indices in torch.split(order, batch_size)]
+        """Return all documents, each once, shuffled as those that a task trains on; one batch may have fewer."""
+        lengths = np.array([len(ids) for ids in self._ids])
+        return [self.gather(torch.tensor(places)) for places in grouped(lengths, batch_size, seed)]
 
 
 def load_text(spec: TextSpec, *, cache: Path, download: Download | None = None) -> tuple[str, ...]:

@@ -92,7 +92,7 @@ def test_batches_hold_each_document_once_padded_to_the_longest():
     tokenizer = whole("WordPiece")
     corpus = Corpus([*TEXTS, "river"], tokenizer, max_tokens=8)
     batches = corpus.batches(batch_size=2, seed=3)
-    assert [len(batch.indices) for batch in batches] == [2, 2, 1]
+    assert sorted(len(batch.indices) for batch in batches) == [1, 2, 2]
     assert sorted(torch.cat([batch.indices for batch in batches]).tolist()) == [0, 1, 2, 3, 4]
     for batch in batches:
         for ids, mask, index in zip(batch.input_ids, batch.attention_mask, batch.indices, strict=True):

@@ -34,6 +34,15 @@ def _check_source(value: str) -> str:
 
 
 Source = Annotated[str, AfterValidator(_check_source)]
+
+
+def _check_text_source(value: str) -> str:
+    if value.startswith("hub:"):
+        raise ValueError("Text is read from a local folder or file, or from wheel:NAME==VERSION/path/inside.")
+    return value
+
+
+TextSource = Annotated[Source, AfterValidator(_check_text_source)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")]
 Engine = Literal["onnxruntime", "tvm"]
 
@@ -76,11 +85,26 @@ class Data(Section):
     skip_rows: int = Field(default=0, ge=0, description="Rows to leave out after the header row.")
 
 
+class Text(Section):
+    """Text without labels, of the kind that the task's documents are of."""
+
+    source: TextSource = Field(description="A local file, a local folder of .txt files, or wheel:NAME==VERSION/path.")
+    sha256: Sha256 | None = Field(
+        default=None, description="64 hexadecimal digits: of the wheel, or of a source that is one file."
+    )
+    unit: Literal["line", "paragraph"] = Field(
+        default="line", description="What is a document: each line, or each run of lines up to an empty one."
+    )
+
+
 class Task(Section):
     """What the model is for, and how well it does it."""
 
     kind: Literal["text-classification"] = Field(default="text-classification", description="Kind of task.")
     data: Data = Field(description="Labelled text.")
+    text: Text | None = Field(
+        default=None, description="Text without labels to learn from; by default the training documents serve."
+    )
     metric: Literal["accuracy", "macro_f1"] = Field(default="accuracy", description="What counts as good.")
     max_tokens: Count = Field(default=64, description="Longest sequence, in tokens; latency is measured at it.")
     validation_fraction: float = Field(

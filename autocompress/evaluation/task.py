@@ -125,7 +125,7 @@ class TextClassification:
         encoded, labels = self._splits[split]
         chosen = list(range(len(encoded))) if limit is None else stratified_order(labels, seed=0)[:limit]
         lengths = np.array([len(encoded[index]) for index in chosen])
-        groups = _group(lengths, batch_size, seed)
+        groups = grouped(lengths, batch_size, seed)
         return [self._collate([chosen[position] for position in group], encoded, labels, tokens) for group in groups]
 
     def evaluate(
@@ -190,7 +190,7 @@ def predict_with(model: nn.Module) -> Predict:
     return predict
 
 
-def _group(lengths: npt.NDArray[np.int64], batch_size: int, seed: int | None) -> list[list[int]]:
+def grouped(lengths: npt.NDArray[np.int64], batch_size: int, seed: int | None) -> list[list[int]]:
     """Return the positions of each batch: sorted by length without a seed, else shuffled.
 
     Shuffled documents are sorted among ``WINDOW`` batches only. Over all of them batches would be of one class where

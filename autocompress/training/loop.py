@@ -20,8 +20,8 @@ class TrainingDivergedError(AutoCompressError):
     """The loss or its gradient is no longer a number."""
 
 
-class LabelledBatch(Protocol):
-    """What the losses read of a batch; all int64 tensors."""
+class TokenBatch(Protocol):
+    """What a model reads of a batch; int64 tensors."""
 
     @property
     def input_ids(self) -> Tensor:
@@ -31,9 +31,13 @@ class LabelledBatch(Protocol):
     def attention_mask(self) -> Tensor:
         """1 for tokens, 0 for padding (documents x tokens)."""
 
+
+class LabelledBatch(TokenBatch, Protocol):
+    """What the losses read of a batch."""
+
     @property
     def labels(self) -> Tensor:
-        """Classes (documents,)."""
+        """Classes (documents,), int64."""
 
 
 class TrainingBatch(LabelledBatch, Protocol):

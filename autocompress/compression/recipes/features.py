@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from autocompress.models.load import adapter_of
-from autocompress.training.loop import LabelledBatch, logits_of
+from autocompress.training.loop import TokenBatch, logits_of
 
 FeatureKind: TypeAlias = Literal["hidden", "query", "key", "value"]
 
@@ -36,7 +36,7 @@ class Outputs:
     features: Mapping[Feature, Tensor]
 
 
-def observe(model: nn.Module, batch: LabelledBatch, wanted: Iterable[Feature]) -> Outputs:
+def observe(model: nn.Module, batch: TokenBatch, wanted: Iterable[Feature]) -> Outputs:
     """Run ``model`` on ``batch``; gradients flow through everything returned, if they are switched on."""
     found: dict[Feature, Tensor] = {}
     handles = [_watch(model, feature, found) for feature in dict.fromkeys(wanted)]

@@ -9,6 +9,8 @@ from typing import Any, NoReturn, Protocol
 import torch
 from torch import Tensor, nn
 
+from autocompress.compression.recipes.lessons import Answering, Lesson
+from autocompress.compression.recipes.recipe import Corpus
 from autocompress.compression.recipes.teacher import TeacherOutputs
 from autocompress.errors import UnsupportedError
 from autocompress.plan import (
@@ -127,6 +129,8 @@ class Context:
         token_counts: ``token_counts(vocabulary)`` is how often each of the student's tokens occurs in its training
             documents (vocabulary,); by default once.
         unrounded: The model as it is before its weights are rounded, where it is at hand.
+        varied: Training documents with words replaced (``recipes.augmentation``), as a lesson.
+        text: Unlabelled text with tokens to guess.
     """
 
     batches: Callable[[int, int], Iterable[Any]]
@@ -137,6 +141,17 @@ class Context:
     token_order: Callable[[int], Sequence[int]] = range
     token_counts: Callable[[int], Tensor] = torch.ones
     unrounded: nn.Module | None = field(default=None, compare=False)
+    varied: Callable[[], Lesson] = field(default=lambda: _unmeasured("data augmentation"))
+    text: Callable[[], Lesson] = field(default=lambda: _unmeasured("text with tokens to guess"))
+
+    def lesson(self, corpus: Corpus) -> Lesson:
+        """Return what a phase of a recipe reads.
+
+        Raises:
+            UnsupportedError: It is not at hand.
+        """
+        lessons = {"task": lambda: Answering(self.batches, self.teacher), "augmented": self.varied, "text": self.text}
+        return lessons[corpus]()
 
 
 class Method(Protocol):

@@ -14,6 +14,7 @@ from torch.nn import functional
 from autocompress.compression.method import Context
 from autocompress.compression.recipes.features import Outputs, observe
 from autocompress.compression.recipes.integration import integrated
+from autocompress.compression.recipes.lessons import Lesson
 from autocompress.compression.recipes.losses import soft_targets
 from autocompress.compression.recipes.recipe import Phase, Recipe
 from autocompress.compression.recipes.terms import TERMS, Pair, Reads, Seen
@@ -28,14 +29,20 @@ NOTHING = Outputs(torch.empty(0), {})
 
 
 class Trainee(nn.Module):
-    """What is fitted: a student, the map of its hidden channels, and its teacher, if that learns too.
+    """What is fitted: a student, what it needs to be compared, and its teacher, if that learns too.
 
     The teacher comes first: task layers that both share go by its rate. It reads without dropout.
+
+    Args:
+        student: Is delivered.
+        widen: The map of its hidden channels to the teacher's.
+        teacher: A copy of the teacher that learns.
     """
 
     def __init__(self, student: nn.Module, widen: nn.Linear | None, teacher: nn.Module | None) -> None:
         super().__init__()
         self.teacher, self.student, self.widen = teacher, student, widen
+        self.head: nn.Module | None = None
 
     def train(self, mode: bool = True) -> Self:
         """Switch all but the teacher to training."""
@@ -62,6 +69,7 @@ def fit(
 
     Raises:
         TrainingDivergedError: A loss is no number.
+        UnsupportedError: A phase reads documents that are not at hand.
     """
     tutor, counts = context.teacher, recipe.steps(steps)
     shape, teacher_shape = (adapter_of(model).shape(model) for model in (student, tutor.model))
@@ -72,11 +80,16 @@ def fit(
     with takes if recipe.integrates else nullcontext():
         trainee = Trainee(student, _widening(student, recipe, pair, context, first), learner)
         for number, (phase, count) in enumerate(zip(recipe.phases, counts, strict=True)):
-            with _every_token(student, shape) if reads_of(phase, pair) else nullcontext():
+            if count == 0:
+                continue
+            lesson = context.lesson(phase.corpus)
+            trainee.head = lesson.head(student)
+            whole = phase.corpus == "text" or reads_of(phase, pair)
+            with _every_token(student, shape) if whole else nullcontext():
                 train(
                     trainee,
-                    context.batches(count, seed + number),
-                    phase_loss(phase, recipe, pair, context),
+                    lesson.batches(count, seed + number),
+                    phase_loss(phase, recipe, pair, lesson),
                     steps=count,
                     learning_rate=learning_rate,
                     seed=seed,
@@ -87,25 +100,23 @@ def fit(
     return student
 
 
-def phase_loss(phase: Phase, recipe: Recipe, pair: Pair, context: Context) -> Callable[[nn.Module, Any], Tensor]:
+def phase_loss(phase: Phase, recipe: Recipe, pair: Pair, lesson: Lesson) -> Callable[[nn.Module, Any], Tensor]:
     """Return the weighted sum of a phase's losses, and, where the teacher learns, its own."""
     reads = reads_of(phase, pair)
     ours, theirs = ([read[side] for read in reads] for side in (0, 1))
     asks = any(term.loss != "labels" for term in phase.terms)
     weights = {term.loss: term.weight for term in phase.terms}
 
-    def loss(trainee: nn.Module, batch: TrainingBatch) -> Tensor:
+    def loss(trainee: nn.Module, batch: Any) -> Tensor:
         assert isinstance(trainee, Trainee)
-        student = observe(trainee.student, batch, ours)
-        if trainee.teacher is not None:
-            teacher = context.teacher.observe(trainee.teacher, batch, theirs)
-        else:
-            teacher = context.teacher(batch, theirs) if asks else NOTHING
-        mask, labels = (each.to(student.logits.device) for each in (batch.attention_mask, batch.labels))
+        student = lesson.student(trainee.student, trainee.head, batch, ours)
+        learns = trainee.teacher is not None
+        teacher = lesson.teacher(trainee.teacher, batch, theirs) if asks or learns else NOTHING
+        mask, labels = (each.to(student.logits.device) for each in (batch.attention_mask, lesson.labels(batch)))
         widen = trainee.widen or nn.Identity()
         seen = Seen(student, _constant(teacher), labels, mask, pair, recipe.temperature, widen)
         total = torch.stack([term.weight * TERMS[term.loss].compute(seen) for term in phase.terms]).sum()
-        if trainee.teacher is None:
+        if not learns:
             return total
         # Each looks at the other as it is: neither gradient passes through the other's answers.
         learnt = weights.get("labels", 0.0) * functional.cross_entropy(teacher.logits, labels)

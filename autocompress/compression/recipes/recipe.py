@@ -27,7 +27,7 @@ LayerMap: TypeAlias = Literal["uniform", "top", "bottom"]
 """Which of the teacher's layers each of the student's learns."""
 Corpus: TypeAlias = Literal["task", "augmented", "text"]
 """Documents that a phase reads: of the training split, the same with words replaced (``augmentation``), or unlabelled
-ones, some of whose tokens are masked (``masking``)."""
+ones, some of whose tokens are masked (``masking``): these are then what ``labels`` and ``logits`` are about."""
 ANSWERS: frozenset[LossName] = frozenset({"labels", "logits", "soft_cross_entropy"})
 """Losses of what a model answers; all others read what it computes token by token."""
 

@@ -18,7 +18,12 @@ RECIPES: dict[RecipeName, Recipe] = {
     "logits": _one(("logits", 0.7), ("labels", 0.3)),
     "self_distillation": _one(("logits", 1.0), temperature=1.0),
     "cross_entropy": _one(("labels", 1.0)),
-    "distilbert": _one(("logits", 0.5), ("labels", 0.5), ("cosine", 0.1)),
+    "distilbert": Recipe(
+        (
+            Phase((Term("logits", 5.0), Term("labels", 2.0), Term("cosine", 1.0)), 0.5, corpus="text"),
+            Phase((Term("logits", 0.5), Term("labels", 0.5)), 0.5),
+        )
+    ),
     "tinybert": Recipe(
         (
             Phase(_terms("embedding", "hidden", "scores"), 0.75, "constant", "augmented"),

@@ -119,3 +119,11 @@ def test_matched_layers_have_the_least_sum_of_all_orders(seed):
     found = match_layers(distances)
     assert list(found) == sorted(found)
     assert total(found) == pytest.approx(min(map(total, combinations_with_replacement(range(3), 4))))
+
+
+def test_cosine_distance_reads_directions_alone():
+    x, y = features(), features(seed=2)
+    assert abs(float(cosine_distance(x, 3 * x, MASK))) < 1e-6
+    assert float(cosine_distance(x, -x, MASK)) == pytest.approx(2.0)
+    cosines = (x * y).sum(-1) / x.norm(dim=-1) / y.norm(dim=-1)
+    torch.testing.assert_close(cosine_distance(x, y, MASK), 1 - cosines[MASK.bool()].mean())

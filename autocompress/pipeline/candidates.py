@@ -16,7 +16,7 @@ from torch import nn
 
 from autocompress.compression import factorize
 from autocompress.compression.depth import MAPS, DepthStep, select, uniform
-from autocompress.compression.distillation import DistillStep, TeacherLogits
+from autocompress.compression.distillation import DistillStep
 from autocompress.compression.factorize import FactorizeStep
 from autocompress.compression.hidden import HiddenStep
 from autocompress.compression.method import Context, LayerImportance, Space
@@ -24,6 +24,7 @@ from autocompress.compression.methods import apply_plan, draw
 from autocompress.compression.order import Rankings
 from autocompress.compression.quantization import QuantizeStep
 from autocompress.compression.ranking.channel_importance import channel_scores, order_hidden
+from autocompress.compression.recipes.teacher import TeacherOutputs
 from autocompress.compression.repairs.sublayers import Documents, documents_of
 from autocompress.compression.rounding.sensitivity import sensitivities
 from autocompress.compression.vocabulary import VocabularyStep
@@ -42,7 +43,10 @@ T = TypeVar("T", bound=bool | int | float | str)
 
 RANKING_BATCHES = 8
 """Training batches on which the importance of units is measured."""
-SHAPELESS = ("heads_order", "neurons_order", "allocation", "repair", "rounding", "bits_allocation", "activations")
+SHAPELESS = (
+    *("heads_order", "neurons_order", "allocation", "repair", "recipe"),
+    *("rounding", "bits_allocation", "activations"),
+)
 """Choices that change no width, or only how layers share it or how its weights are read."""
 KEPT_STUDENTS = 4
 """Distilled students kept in memory: candidates that differ only in bits share one."""
@@ -96,6 +100,7 @@ def space_of(
         embedding_rank=chosen.embedding_rank,
         tokens_keep=chosen.tokens_keep,
         max_tokens=config.task.max_tokens,
+        recipe=chosen.recipe,
         distill_steps=config.search.distill_steps,
         learning_rate=config.search.learning_rate,
         seed=config.search.seed,
@@ -189,12 +194,7 @@ class Students:
         self._teacher, self._progress = teacher, progress
         self._batch_size, self._seed = batch_size, seed
         self._vocabularies = Vocabularies(teacher.model, teacher.task, coverage=coverage)
-        self._logits = TeacherLogits(
-            teacher.model,
-            len(teacher.task.dataset.train),
-            teacher.shape.classes,
-            read=lambda indices: teacher.task.gather("train", indices),
-        )
+        self._outputs = TeacherOutputs(teacher.model, read=lambda indices: teacher.task.gather("train", indices))
         self._rankings = Rankings(teacher.model, lambda: list(self._batches(teacher.task, RANKING_BATCHES, seed)))
         self._documents = lru_cache(maxsize=1)(self._read_documents)
         self._distilled: OrderedDict[str, nn.Module] = OrderedDict()
@@ -220,7 +220,7 @@ class Students:
         dense = CompressionPlan(tuple(step for step in plan.steps if isinstance(step, VocabularyStep)))
         return Context(
             batches=partial(self._batches, task),
-            teacher_logits=self._logits,
+            teacher=self._outputs.for_tokens(self._vocabularies.translation(plan)),
             on_step=on_step,
             rankings=self._rankings,
             documents=partial(self._documents, start, dense),

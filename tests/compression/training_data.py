@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from autocompress.compression.distillation import TeacherLogits
 from autocompress.compression.method import Context
 from autocompress.compression.order import Rankings
+from autocompress.compression.recipes.teacher import TeacherOutputs
 from autocompress.compression.repairs.sublayers import documents_of
 
 
@@ -32,7 +32,7 @@ def batches(count: int, seed: int = 0) -> list[Batch]:
 def context_for(teacher: nn.Module) -> Context:
     return Context(
         batches=batches,
-        teacher_logits=TeacherLogits(teacher, examples=8, classes=3),
+        teacher=TeacherOutputs(teacher),
         rankings=Rankings(teacher, lambda: batches(2)),
         documents=lambda count, seed: documents_of(teacher, batches(count, seed)),
     )

@@ -14,12 +14,13 @@ from types import MappingProxyType
 
 from torch import nn
 
-from autocompress.compression.method import LayerSensitivity, TrainingBatch
+from autocompress.compression.method import LayerSensitivity
 from autocompress.compression.ranking.layer_importance import divergence, logits
 from autocompress.compression.rounding.levels import round_to_nearest
 from autocompress.models.adapter import LayerModules
 from autocompress.models.load import adapter_of
 from autocompress.shape import Bits, LayerShape, ModelShape
+from autocompress.training.loop import TrainingBatch
 
 STORED_BITS: Mapping[Bits, float] = {32: 32.0, 16: 16.0, 8: 8.0, 4: 5.0, 3: 4.0, 2: 3.0}
 """Of one weight with its share of the scale: at 4 bits and fewer one f32 serves 32 of them."""

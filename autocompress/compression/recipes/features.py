@@ -62,7 +62,7 @@ def _watch(model: nn.Module, feature: Feature, found: dict[Feature, Tensor]) -> 
 
 
 @torch.no_grad()
-def head_units(model: nn.Module, batch: LabelledBatch) -> Tensor:
+def head_units(model: nn.Module, batch: TokenBatch) -> Tensor:
     """Return what the last linear of the head reads (documents x units)."""
     found: list[Tensor] = []
     path = adapter_of(model).head_linears(model)[-1]

@@ -1,7 +1,8 @@
-"""What DistilBERT's student learns from text: the teacher's guesses of tokens, the tokens, its last hidden states.
+"""Guess tokens from the last hidden states of a classifier, by a language head.
 
-Sanh et al. 2019, with the reductions of the code that made it. Every loss compares rows: one a token that counts,
-picked out of a batch by its mask, so that logits of the whole vocabulary are computed for no other.
+DistilBERT (Sanh et al. 2019) learns the tokens (``masked_cross_entropy``), its teacher's guesses of all real tokens
+(``losses.soft_targets``) and its last hidden states (``losses.cosine_distance``). The first two compare rows: one a
+token that counts, picked out of a batch by its mask, so that logits of the whole vocabulary are computed for no other.
 """
 
 from __future__ import annotations
@@ -58,28 +59,6 @@ def masked_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """
     asked = (labels != NOT_ASKED).sum().clamp(min=1)
     return functional.cross_entropy(logits, labels, ignore_index=NOT_ASKED, reduction="sum") / asked
-
-
-def vocabulary_divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """Return L_ce: T^2 KL(softmax(z_T / T) || softmax(z_S / T)), summed over the vocabulary, the mean over rows.
-
-    Args:
-        student: Logits (rows x vocabulary).
-        teacher: The same of the teacher.
-        temperature: T (> 0); DistilBERT's is 2.
-    """
-    divergence = functional.kl_div(
-        functional.log_softmax(student / temperature, dim=-1),
-        functional.log_softmax(teacher / temperature, dim=-1),
-        reduction="batchmean",
-        log_target=True,
-    )
-    return temperature**2 * divergence
-
-
-def cosine_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """Return L_cos: the mean over rows of 1 - cos(h_S, h_T), for hidden states (rows x channels) of equal widths."""
-    return (1 - functional.cosine_similarity(student, teacher, dim=-1)).mean()
 
 
 def fit_head(

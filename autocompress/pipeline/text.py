@@ -84,7 +84,8 @@ def language_head(
     """Return the head of a model folder, or a new one where it has none, fitted to the text on the frozen encoder.
 
     A head that is read may need it too: where the encoder was trained on without it, it guesses worse than one that
-    knows how frequent tokens are (decision 0013).
+    knows how frequent tokens are. Tokens are drawn evenly, as for BERT: a head that was fitted to rare ones is worse at
+    all others (decision 0013 has both).
 
     Args:
         folder: Of the model as it came, before it was fine-tuned.
@@ -104,7 +105,8 @@ def language_head(
         vocabulary = adapter_of(encoder).shape(encoder).vocabulary
         head = new_head(encoder, generator=generator, counts=corpus.token_counts(vocabulary))
     if steps > 0:
-        batches = masked_batches(corpus, steps, batch_size=batch_size, seed=seed)
+        evenly = Masking(smoothing=0.0)
+        batches = masked_batches(corpus, steps, batch_size=batch_size, seed=seed, settings=evenly)
         fit_head(head, encoder, batches, steps=steps, seed=seed, on_step=on_step)
     return head
 
@@ -113,7 +115,7 @@ def augmented_split(
     split: Split,
     *,
     encoder: nn.Module,
-    head: LanguageHead,
+    head: LanguageHead | None,
     tokenizer: Any,
     settings: Augmentation,
     cache: Path,
@@ -124,7 +126,7 @@ def augmented_split(
     Args:
         split: Of documents.
         encoder: See ``CandidateWords``.
-        head: Of the encoder.
+        head: Of the encoder, or ``None``.
         tokenizer: Of both.
         settings: How documents are varied.
         cache: Folder for ``augmented/<key>.jsonl``; the key is a hash of everything that decides what is in it.
@@ -135,9 +137,10 @@ def augmented_split(
         StorageError: The folder cannot be written.
     """
     own = {name: array for name, array in adapter_of(encoder).weights(encoder).items() if not name.startswith("head.")}
+    guessing = {} if head is None else head.state_dict()
     key = _digest(
         json.dumps([_VERSION, split.texts, split.labels, asdict(settings), tokenizer.backend_tokenizer.to_str()]),
-        own | {f"language.{name}": tensor.numpy() for name, tensor in head.state_dict().items()},
+        own | {f"language.{name}": tensor.numpy() for name, tensor in guessing.items()},
     )
     path = cache / "augmented" / f"{key}.jsonl"
     if (kept := _read(path)) is not None:

@@ -90,13 +90,14 @@ def test_a_classifier_that_differs_makes_no_other_variants_but_everything_else_d
     varied(settings=replace(SETTINGS, seed=1))
     varied(split=replace(SPLIT, labels=(0, 1, 1, 0, 0)))
     varied(tokenizer=whole("WordLevel"))
+    varied(head=None)
     with torch.no_grad():
         head.bias.add_(torch.randn(len(head.bias)))
     varied()
     with torch.no_grad():
         encoder.bert.encoder.layer[0].output.dense.weight.add_(0.1)
     varied()
-    assert kept() == 6
+    assert kept() == 7
 
 
 @pytest.mark.parametrize("damage", ["", '{"documents": 1}\n', '{"documents": 1}\n{"text": "a"}\n', "{", '["a"]\n'])

@@ -8,6 +8,9 @@ Without either, the word itself is its only candidate.
 Two things differ from the original. Vectors are not GloVe's: a word's is the mean of the rows of its pieces in the
 encoder's own token table, and words are those of the documents. And both documents of a pair have the first token type,
 the only one that models of this package read.
+
+An encoder that guesses badly names function words and signs wherever it is asked (decision 0013). Without a language
+head, a word of one piece has the nearest words of one piece instead: that is this package's own, not TinyBERT's.
 """
 
 from __future__ import annotations
@@ -15,14 +18,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from autocompress.compression.recipes.augmentation import Augmentation
 from autocompress.compression.recipes.masked_lm import last_hidden, reading
-from autocompress.compression.recipes.words import content_words, parts_of, vocabulary_words
+from autocompress.compression.recipes.words import content_words, has_content, parts_of, vocabulary_words
 from autocompress.errors import UnsupportedError
 from autocompress.models.language_head import LanguageHead, token_rows
 from autocompress.models.load import adapter_of
@@ -52,6 +55,10 @@ class _Word:
     whole: bool
 
 
+_Found: TypeAlias = dict[tuple[str, int], tuple[str, ...]]
+"""Document and place -> candidates, perhaps none."""
+
+
 @dataclass(frozen=True)
 class _Read:
     """Masked documents; satisfies ``training.loop.TokenBatch``."""
@@ -65,8 +72,8 @@ class CandidateWords:
 
     Args:
         encoder: A classifier of the family; as it was before it was fine-tuned, if it can be had.
-        head: Of the encoder.
-        tokenizer: A fast one, with a mask token.
+        head: Of the encoder; ``None``: nothing is guessed.
+        tokenizer: A fast one; with a mask token, if there is a head.
         settings: How many there may be.
         batch_size: Masked documents that the encoder reads at once.
         on_batch: Told (masked documents done, all of them) after each batch.
@@ -78,7 +85,7 @@ class CandidateWords:
     def __init__(
         self,
         encoder: nn.Module,
-        head: LanguageHead,
+        head: LanguageHead | None,
         tokenizer: Any,
         settings: Augmentation,
         *,
@@ -88,7 +95,7 @@ class CandidateWords:
         self._encoder, self._head, self._tokenizer = encoder, head, tokenizer
         self._most, self._batch_size, self._on_batch = settings.candidates, batch_size, on_batch
         self._words = vocabulary_words(tokenizer)
-        self._mask_id = mask_id_of(tokenizer)
+        self._mask_id = 0 if head is None else mask_id_of(tokenizer)
         self._longest = min(tokenizer.model_max_length, adapter_of(encoder).shape(encoder).positions)
 
     @torch.no_grad()
@@ -96,13 +103,16 @@ class CandidateWords:
         """Return the candidates for each distinct document; words beyond what the encoder reads have none."""
         found: dict[str, dict[int, tuple[str, ...]]] = {text: {} for text in texts}
         words = self._read(list(found))
-        corpus = sorted({word.lower() for text in found for _, word in content_words(parts_of(text))})
+        whole, several = ([word for word in words if word.whole is which] for which in (True, False))
+        corpus = {word.lower() for text in found for _, word in content_words(parts_of(text))}
         with reading(self._encoder):
-            near = self._nearest(sorted({each.word.lower() for each in words if not each.whole}), corpus)
-            guessed = self._guessed([each for each in words if each.whole])
-        for each in words:
-            candidates = guessed[each.text, each.place] if each.whole else near[each.word.lower()]
-            found[each.text][each.place] = candidates or (each.word,)
+            candidates = self._near(several, corpus)
+            if self._head is None:
+                candidates |= self._near(whole, {name.lower() for name in self._words if name and has_content(name)})
+            else:
+                candidates |= self._guessed(whole, self._head)
+        for word in words:
+            found[word.text][word.place] = candidates[word.text, word.place] or (word.word,)
         return found
 
     def _read(self, texts: Sequence[str]) -> list[_Word]:
@@ -118,16 +128,16 @@ class CandidateWords:
                 found += list(_words_of(text, encoding))
         return found
 
-    def _guessed(self, words: Sequence[_Word]) -> dict[tuple[str, int], tuple[str, ...]]:
+    def _guessed(self, words: Sequence[_Word], head: LanguageHead) -> _Found:
         """Mask each word alone and return the guesses that begin a word, the most probable first."""
-        found: dict[tuple[str, int], tuple[str, ...]] = {}
+        found: _Found = {}
         ordered = sorted(words, key=lambda word: len(word.ids))
         rows = token_rows(self._encoder)
         for start in range(0, len(ordered), self._batch_size):
             batch = ordered[start : start + self._batch_size]
             hidden = last_hidden(self._encoder, self._masked(batch))
             at = hidden[torch.arange(len(batch)), [word.positions[0] for word in batch]]
-            tokens = self._head(at, rows).topk(self._most).indices.tolist()
+            tokens = head(at, rows).topk(self._most).indices.tolist()
             for word, ids in zip(batch, tokens, strict=True):
                 names = (self._words[token] for token in ids if token < len(self._words))
                 found[word.text, word.place] = tuple(name for name in names if name is not None)
@@ -146,19 +156,20 @@ class CandidateWords:
             attention_mask[row, : len(word.ids)] = 1
         return _Read(input_ids, attention_mask)
 
-    def _nearest(self, words: Sequence[str], corpus: Sequence[str]) -> dict[str, tuple[str, ...]]:
-        """Return the words of ``corpus`` whose vectors have the largest cosine with that of each word, not itself."""
-        vectors = self._vectors(corpus)
-        index = {word: row for row, word in enumerate(corpus)}
-        found: dict[str, tuple[str, ...]] = {}
-        for start in range(0, len(words), _AT_ONCE):
-            part = words[start : start + _AT_ONCE]
+    def _near(self, words: Sequence[_Word], among: set[str]) -> _Found:
+        """Return, of the words ``among``, those whose vectors have the largest cosine with each word's, but itself."""
+        asked = sorted({word.word.lower() for word in words})
+        others = sorted(among.union(asked))
+        vectors, index = self._vectors(others), {word: row for row, word in enumerate(others)}
+        nearest: dict[str, tuple[str, ...]] = {}
+        for start in range(0, len(asked), _AT_ONCE):
+            part = asked[start : start + _AT_ONCE]
             own = torch.tensor([index[word] for word in part])
             cosines = vectors[own] @ vectors.T
             cosines[torch.arange(len(part)), own] = -torch.inf
-            nearest = cosines.topk(min(self._most, len(corpus) - 1)).indices.tolist()
-            found |= {word: tuple(corpus[row] for row in rows) for word, rows in zip(part, nearest, strict=True)}
-        return found
+            rows = cosines.topk(min(self._most, len(others) - 1)).indices.tolist()
+            nearest |= {word: tuple(others[row] for row in near) for word, near in zip(part, rows, strict=True)}
+        return {(word.text, word.place): nearest[word.word.lower()] for word in words}
 
     def _vectors(self, words: Sequence[str]) -> Tensor:
         """Return the mean row of each word's pieces, inside a text, at length 1 (words x embedding channels)."""

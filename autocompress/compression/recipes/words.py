@@ -34,10 +34,13 @@ def parts_of(text: str) -> list[str]:
 
 
 def content_words(parts: Sequence[str]) -> Iterator[tuple[int, str]]:
-    """Yield the place and the word of ``parts_of`` a text where it is of letters alone and no stop-word."""
-    for place, word in enumerate(parts):
-        if place % 2 and word.isalpha() and word.lower() not in STOP_WORDS:
-            yield place, word
+    """Yield the place and the word of ``parts_of`` a text wherever it ``has_content``."""
+    yield from ((place, word) for place, word in enumerate(parts) if place % 2 and has_content(word))
+
+
+def has_content(word: str) -> bool:
+    """Tell whether a word is of letters alone and no stop-word."""
+    return word.isalpha() and word.lower() not in STOP_WORDS
 
 
 def vocabulary_words(tokenizer: Any) -> list[str | None]:

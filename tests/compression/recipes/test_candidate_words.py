@@ -6,7 +6,7 @@ from transformers import BertConfig, BertForSequenceClassification, RobertaConfi
 
 from autocompress.compression.recipes.augmentation import Augmentation, augment
 from autocompress.compression.recipes.candidate_words import CandidateWords
-from autocompress.compression.recipes.words import content_words, parts_of, vocabulary_words
+from autocompress.compression.recipes.words import content_words, has_content, parts_of, vocabulary_words
 from autocompress.errors import UnsupportedError
 from autocompress.models.language_head import new_head, token_rows
 from tests.conftest import WIDTHS
@@ -96,6 +96,15 @@ def test_a_word_of_several_pieces_has_the_words_with_the_nearest_mean_row(kind):
     assert list(found[3]) == sorted(cosine, key=cosine.__getitem__, reverse=True)[:4]
 
 
+def test_without_a_head_a_single_piece_has_the_nearest_words_of_a_single_piece(tokenizer, kind, encoder):
+    words, rows = vocabulary_words(tokenizer), token_rows(encoder).detach().double()
+    found = CandidateWords(encoder, None, tokenizer, Augmentation(candidates=4))(["the old river"])["the old river"]
+    vectors = {word: rows[token] for token, word in enumerate(words) if word and has_content(word)}
+    own = vectors.pop("river")
+    cosine = {word: torch.cosine_similarity(own, vector, dim=0).item() for word, vector in vectors.items()}
+    assert list(found[5]) == sorted(cosine, key=cosine.__getitem__, reverse=True)[:4]
+
+
 def _pieces(tokenizer, text):
     return len(tokenizer(text, add_special_tokens=False)["input_ids"])
 
@@ -142,3 +151,4 @@ def test_a_tokenizer_without_a_mask_token_is_refused():
     tokenizer.mask_token = None
     with pytest.raises(UnsupportedError, match="no mask token"):
         CandidateWords(encoder, head, tokenizer, SETTINGS)
+    assert CandidateWords(encoder, None, tokenizer, SETTINGS)(TEXTS)

@@ -17,7 +17,7 @@ from pydantic import (
 )
 
 from autocompress.cost import Budget
-from autocompress.devices.quantities import Hours, LatencyLimit, Points, SizeLimit
+from autocompress.devices.quantities import Bytes, Hours, LatencyLimit, Points, SizeLimit
 from autocompress.devices.validation import MisfitError, Section, explain, read_mapping
 from autocompress.errors import ConfigError
 from autocompress.search_space import Count, Space
@@ -184,6 +184,9 @@ class Search(Section):
     distill_steps: int = Field(default=100, ge=0, description="Training steps of each candidate.")
     variants: Count = Field(
         default=20, description="Of each training document, for recipes that learn from documents with words replaced."
+    )
+    teacher_cache: Bytes = Field(
+        default=2 * 1024**3, description="Room on disk for what teachers gave for training documents; old ones go."
     )
     refine_steps: int = Field(default=1000, ge=0, description="Training steps of each finalist.")
     quantization_aware_steps: int = Field(

@@ -99,6 +99,10 @@ class TextClassification:
         encoded, _ = self._splits[split]
         return np.bincount(np.fromiter(chain.from_iterable(encoded), np.int64), minlength=vocabulary)
 
+    def tokens(self, split: SplitName) -> Sequence[Sequence[int]]:
+        """Return the token ids of each document of a split, without padding."""
+        return self._splits[split][0]
+
     def gather(self, split: SplitName, indices: Tensor) -> Batch:
         """Return the documents at the positions ``indices`` (documents,) of a split, in that order."""
         return self._collate(indices.tolist(), *self._splits[split], None)

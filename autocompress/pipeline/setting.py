@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from autocompress.compiler.build import Container
 from autocompress.compression.hidden import width
+from autocompress.compression.recipes.store import OutputStore
 from autocompress.config import RunConfig
 from autocompress.devices.load import load_profile
 from autocompress.devices.profile import DeviceProfile
@@ -19,7 +20,7 @@ from autocompress.pipeline.feasibility import Feasibility, assess
 from autocompress.pipeline.known import HOST, covers, widths
 from autocompress.pipeline.lessons import Lessons
 from autocompress.pipeline.progress import Progress, quiet
-from autocompress.pipeline.teacher import Teacher, load_teacher, untrained_shape
+from autocompress.pipeline.teacher import Teacher, cache_folder, load_teacher, untrained_shape
 from autocompress.pipeline.tuning import TVM
 from autocompress.predictors.predictor import FittedPredictor, Predictor
 from autocompress.predictors.sampling import Variety
@@ -70,6 +71,7 @@ class Setting:
             seed=search.seed,
             coverage=search.space.vocabulary_coverage,
             lessons=Lessons(self.config, self.teacher, progress),
+            store=OutputStore(cache_folder() / "teacher_outputs", search.teacher_cache),
             progress=progress,
         )
 

@@ -17,7 +17,7 @@ from pydantic import (
 )
 
 from autocompress.cost import Budget
-from autocompress.devices.quantities import Hours, LatencyLimit, Points, SizeLimit
+from autocompress.devices.quantities import Bytes, Hours, LatencyLimit, Points, SizeLimit
 from autocompress.devices.validation import MisfitError, Section, explain, read_mapping
 from autocompress.errors import ConfigError
 from autocompress.search_space import Count, Space
@@ -34,6 +34,15 @@ def _check_source(value: str) -> str:
 
 
 Source = Annotated[str, AfterValidator(_check_source)]
+
+
+def _check_text_source(value: str) -> str:
+    if value.startswith("hub:"):
+        raise ValueError("Text is read from a local folder or file, or from wheel:NAME==VERSION/path/inside.")
+    return value
+
+
+TextSource = Annotated[Source, AfterValidator(_check_text_source)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")]
 Engine = Literal["onnxruntime", "tvm"]
 
@@ -76,11 +85,26 @@ class Data(Section):
     skip_rows: int = Field(default=0, ge=0, description="Rows to leave out after the header row.")
 
 
+class Text(Section):
+    """Text without labels, of the kind that the task's documents are of."""
+
+    source: TextSource = Field(description="A local file, a local folder of .txt files, or wheel:NAME==VERSION/path.")
+    sha256: Sha256 | None = Field(
+        default=None, description="64 hexadecimal digits: of the wheel, or of a source that is one file."
+    )
+    unit: Literal["line", "paragraph"] = Field(
+        default="line", description="What is a document: each line, or each run of lines up to an empty one."
+    )
+
+
 class Task(Section):
     """What the model is for, and how well it does it."""
 
     kind: Literal["text-classification"] = Field(default="text-classification", description="Kind of task.")
     data: Data = Field(description="Labelled text.")
+    text: Text | None = Field(
+        default=None, description="Text without labels to learn from; by default the training documents serve."
+    )
     metric: Literal["accuracy", "macro_f1"] = Field(default="accuracy", description="What counts as good.")
     max_tokens: Count = Field(default=64, description="Longest sequence, in tokens; latency is measured at it.")
     validation_fraction: float = Field(
@@ -158,6 +182,12 @@ class Search(Section):
     )
     space: Space = Field(default_factory=Space, description="What to choose from.")
     distill_steps: int = Field(default=100, ge=0, description="Training steps of each candidate.")
+    variants: Count = Field(
+        default=20, description="Of each training document, for recipes that learn from documents with words replaced."
+    )
+    teacher_cache: Bytes = Field(
+        default=2 * 1024**3, description="Room on disk for what teachers gave for training documents; old ones go."
+    )
     refine_steps: int = Field(default=1000, ge=0, description="Training steps of each finalist.")
     quantization_aware_steps: int = Field(
         default=150,

@@ -23,6 +23,18 @@ RepairKind: TypeAlias = Literal["none", "mask_tuning", "least_squares"]
 Rounding: TypeAlias = Literal["nearest", "optq", "aespa", "descent"]
 """How levels are chosen for weights of 8 bits and fewer (``compression.rounding.levels``)."""
 
+RecipeName: TypeAlias = Literal[
+    "logits",
+    "self_distillation",
+    "cross_entropy",
+    "distilbert",
+    "tinybert",
+    "minilm",
+    "minilmv2",
+    "cofi",
+    "ei_bert",
+]
+"""How a student is trained (``compression.recipes.table``)."""
 RangeKind: TypeAlias = Literal["minmax", "percentile", "mse"]
 """How the range of static activations is chosen (``compression.activations.ranges``)."""
 

@@ -7,7 +7,16 @@ from typing import Annotated, Literal, TypeAlias, TypeVar
 from pydantic import BeforeValidator, Field, field_validator
 
 from autocompress.devices.validation import Section
-from autocompress.plan import Allocation, Criterion, HeadCriterion, LayerSelection, RangeKind, RepairKind, Rounding
+from autocompress.plan import (
+    Allocation,
+    Criterion,
+    HeadCriterion,
+    LayerSelection,
+    RangeKind,
+    RecipeName,
+    RepairKind,
+    Rounding,
+)
 from autocompress.shape import WEIGHT_GROUP, Activations, Bits, EmbeddingBits, WeightGroup
 
 COVERAGE = 0.95
@@ -56,6 +65,7 @@ class Space(Section):
     vocabulary_coverage: Ratio = Field(
         default=COVERAGE, description="Least share of the tokens in the training documents that must be among them."
     )
+    recipe: Choices[RecipeName] = Field(default=("logits",), description="How candidates and finalists are trained.")
     embedding_rank: Choices[Annotated[int, Field(ge=0)]] = Field(
         default=(0,), description="Channels of a factorised token embedding; 0 leaves it whole."
     )

@@ -22,11 +22,13 @@ from torch import nn
 from torch.nn import functional
 
 from autocompress.compression import distillation
-from autocompress.compression.distillation import DistillStep, TeacherLogits
+from autocompress.compression.distillation import DistillStep
 from autocompress.compression.method import Context
 from autocompress.compression.ranking.importance import l2p
+from autocompress.compression.recipes.teacher import TeacherOutputs
 from autocompress.models.load import adapter_of
 from autocompress.pipeline.teacher import training_batches
+from autocompress.plan import RecipeName
 from benchmarks.record import finish, print_table
 from benchmarks.teachers import Tutored, load, logits
 
@@ -35,8 +37,8 @@ KEPT = (0.75, 0.5, 0.25)
 """Shares of each MLP's neurons."""
 SEEDS = (0, 1, 2)
 STEPS, RATE, BATCH = 100, 5e-5, 32
-LOSSES = {"fine-tuning": 1.0, "self-distillation": 0.0}
-"""Weight of the labels; what is left goes to the KL divergence at temperature 1."""
+LOSSES: dict[str, RecipeName] = {"fine-tuning": "cross_entropy", "self-distillation": "self_distillation"}
+"""What is compared -> recipe."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ def outcome(model: nn.Module, tutored: Tutored) -> tuple[float, float]:
 
 def recover(tutored: Tutored, context: Context, *, kept: float, loss: str, seed: int, steps: int) -> Trained:
     """Prune, train, and score one model."""
-    step = DistillStep(steps, RATE, seed, temperature=1.0, label_weight=LOSSES[loss])
+    step = DistillStep(steps, RATE, seed, LOSSES[loss])
     student = distillation.apply(pruned(tutored.model, kept), step, context)
     return Trained(tutored.name, loss, kept, seed, steps, *outcome(student, tutored))
 
@@ -88,10 +90,9 @@ def runs(found: Sequence[Trained], tutored: Tutored, *, seeds: Sequence[int], st
     """Yield each run of a task, those in ``found`` as they are."""
     task = tutored.task
     known = {(each.task, each.loss, each.kept, each.seed, each.steps): each for each in found}
-    classes = len(task.dataset.classes)
     context = Context(
         lambda steps, seed: training_batches(task, steps, batch_size=BATCH, seed=seed),
-        TeacherLogits(tutored.model, len(task.dataset.train), classes),
+        TeacherOutputs(tutored.model),
     )
     for kept in KEPT:
         for seed in seeds:

@@ -23,6 +23,7 @@ from torch import nn
 from autocompress.compiler.build import build
 from autocompress.compression import quantization
 from autocompress.compression.method import Context
+from autocompress.compression.recipes.teacher import TeacherOutputs
 from autocompress.cost import Artifact
 from autocompress.engines import Ids
 from autocompress.models.load import adapter_of
@@ -301,7 +302,7 @@ PEERS = (
     Contestant("exported int4, onnxruntime", 4, round_blocks, needs=("onnx_ir",)),
     *(_openvino(source, bits) for bits in NAMES for source in ("onnx", "torch")),
 )
-_NO_DATA = Context(batches=lambda _steps, _seed: (), teacher_logits=lambda _batch: torch.empty(0))
+_NO_DATA = Context(batches=lambda _steps, _seed: (), teacher=TeacherOutputs(nn.Module()))
 OURS = {bits: f"tvm {name}" for bits, name in NAMES.items()}
 CONTESTANTS = (
     *(Contestant(OURS[bits], bits, partial(ours, engine="tvm", bits=bits), quick=True, peer=False) for bits in NAMES),

@@ -20,6 +20,7 @@ from autocompress.compression.order import Rankings
 from autocompress.compression.ranking.fisher import mask_gradients
 from autocompress.compression.ranking.importance import LayerRanking, reorder
 from autocompress.compression.ranking.mask_search import Keep, encoder_macs, mask_search, rearrange, share_out
+from autocompress.compression.recipes.teacher import TeacherOutputs
 from autocompress.compression.repair import RepairStep
 from autocompress.compression.repairs.sublayers import Documents, documents_of
 from autocompress.evaluation.task import Batch
@@ -147,7 +148,7 @@ class Pruner:
         batches = partial(training_batches, self.tutored.task, batch_size=BATCH)
         return Context(
             batches=lambda steps, seed: batches(steps, seed=seed),
-            teacher_logits=lambda batch: NotImplemented,
+            teacher=TeacherOutputs(nn.Module()),
             rankings=self.rankings,
             documents=self._documents,
         )

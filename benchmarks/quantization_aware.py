@@ -25,10 +25,11 @@ import torch
 from torch import nn
 
 from autocompress.compression import distillation, quantization, quantization_aware
-from autocompress.compression.distillation import DistillStep, TeacherLogits
+from autocompress.compression.distillation import DistillStep
 from autocompress.compression.method import Context
 from autocompress.compression.quantization import QuantizeStep
 from autocompress.compression.quantization_aware import QuantizationAwareStep
+from autocompress.compression.recipes.teacher import TeacherOutputs
 from autocompress.models.load import adapter_of
 from autocompress.models.quantized import QuantizedLinear
 from autocompress.pipeline.teacher import training_batches
@@ -90,11 +91,10 @@ class Trainer:
     """Makes the students of one teacher; floats of one seed are distilled once."""
 
     def __init__(self, tutored: Tutored) -> None:
-        dataset = tutored.task.dataset
         self.tutored, self.depth = tutored, len(adapter_of(tutored.model).layers(tutored.model))
         self.context = Context(
             lambda steps, seed: training_batches(tutored.task, steps, batch_size=BATCH, seed=seed),
-            TeacherLogits(tutored.model, len(dataset.train), len(dataset.classes)),
+            TeacherOutputs(tutored.model),
         )
         self._distilled = cache(self._distil)
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from autocompress.compression.method import Context
 from autocompress.compression.quantization import QuantizeStep, apply
+from autocompress.compression.recipes.teacher import TeacherOutputs
 from autocompress.compression.rounding.aespa import attention
 from autocompress.compression.rounding.layer_inputs import LayerInputs
 from autocompress.compression.rounding.levels import round_layers
@@ -25,7 +26,7 @@ from benchmarks.teachers import Tutored, logits
 BATCH = 32
 TABLE_BITS = {32: 32, 8: 8, 4: 4, 3: 4, 2: 4}
 """Of the token table, which is always rounded to nearest, by the bits of all linear weights."""
-NO_DATA = Context(batches=lambda steps, seed: [], teacher_logits=lambda batch: NotImplemented)
+NO_DATA = Context(batches=lambda steps, seed: [], teacher=TeacherOutputs(nn.Module()))
 
 
 @dataclass(frozen=True)

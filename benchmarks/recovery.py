@@ -25,7 +25,8 @@ from torch.nn import functional
 
 from autocompress.compression import distillation
 from autocompress.compression.depth import uniform
-from autocompress.compression.distillation import DistillStep, TeacherLogits
+from autocompress.compression.distillation import DistillStep
+from autocompress.compression.recipes.teacher import TeacherOutputs
 from benchmarks.kept import Kept
 from benchmarks.l2p import spread
 from benchmarks.pruning_rows import OURS, RECIPES, Pruner, Recipe
@@ -87,7 +88,7 @@ def score(model: nn.Module, tutored: Tutored) -> tuple[str, float]:
     return hits, round(float(functional.cross_entropy(found, labels)), 5)
 
 
-def recover(pruner: Pruner, teacher: TeacherLogits, *, cut: str, start: str, steps: int) -> Recovered:
+def recover(pruner: Pruner, teacher: TeacherOutputs, *, cut: str, start: str, steps: int) -> Recovered:
     """Prune, repair, distil, and score one model."""
     (share, depth), recipe = CUTS[cut], STARTS[start]
     layers = uniform(len(pruner.shape.layers), depth)
@@ -99,7 +100,7 @@ def recover(pruner: Pruner, teacher: TeacherLogits, *, cut: str, start: str, ste
             scores[step] = score(student, pruner.tutored)
             student.train()
 
-    context = replace(pruner.context, teacher_logits=teacher, on_step=on_step)
+    context = replace(pruner.context, teacher=teacher, on_step=on_step)
     distillation.apply(student, DistillStep(steps, RATE, pruner.seed), context)
     hits, nll = zip(*scores.values(), strict=True)
     return Recovered(pruner.tutored.name, cut, start, pruner.seed, tuple(scores), hits, nll)
@@ -126,9 +127,8 @@ def runs(
     """
 
     @lru_cache(maxsize=len(tasks))
-    def teacher(task: int) -> TeacherLogits:
-        dataset = tasks[task].task.dataset
-        return TeacherLogits(tasks[task].model, len(dataset.train), len(dataset.classes))
+    def teacher(task: int) -> TeacherOutputs:
+        return TeacherOutputs(tasks[task].model)
 
     for seed, (index, tutored) in product(seeds, enumerate(tasks)):
         pruner = Pruner(tutored, BATCHES, BATCHES, seed)

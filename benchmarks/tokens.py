@@ -23,10 +23,11 @@ from torch import nn
 from autocompress.compiler.build import BUILDERS, build
 from autocompress.compiler.graph import random_weights
 from autocompress.compression import distillation
-from autocompress.compression.distillation import DistillStep, TeacherLogits
+from autocompress.compression.distillation import DistillStep
 from autocompress.compression.method import Context
 from autocompress.compression.quantization import QuantizeStep
 from autocompress.compression.quantization import reshape as quantized
+from autocompress.compression.recipes.teacher import TeacherOutputs
 from autocompress.engines import open_artifact
 from autocompress.models.load import adapter_of, load_shape
 from autocompress.pipeline.teacher import training_batches
@@ -59,13 +60,13 @@ def losses(tutored: Tutored, *, shares: Sequence[TokenShare], seeds: Sequence[in
     judge, task = Judge(tutored), tutored.task
     context = Context(
         lambda count, seed: training_batches(task, count, batch_size=BATCH, seed=seed),
-        TeacherLogits(tutored.model, len(task.dataset.train), len(task.dataset.classes)),
+        TeacherOutputs(tutored.model),
     )
     for share in shares:
         loss, error = judge.loss(selecting(tutored.model, share))
         yield {"task": tutored.name, "share": share, "loss": loss, "error": error}
         for seed in seeds if share in TRAINED else ():
-            step = DistillStep(steps, RATE, seed, temperature=1.0, label_weight=0.0)
+            step = DistillStep(steps, RATE, seed, "self_distillation")
             loss, error = judge.loss(distillation.apply(selecting(tutored.model, share), step, context))
             yield {"task": tutored.name, "share": share, "seed": seed, "loss": loss, "error": error}
 

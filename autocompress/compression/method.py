@@ -9,6 +9,9 @@ from typing import Any, NoReturn, Protocol
 import torch
 from torch import Tensor, nn
 
+from autocompress.compression.recipes.lessons import Answering, Lesson
+from autocompress.compression.recipes.recipe import Corpus
+from autocompress.compression.recipes.teacher import TeacherOutputs
 from autocompress.errors import UnsupportedError
 from autocompress.plan import (
     Allocation,
@@ -16,21 +19,13 @@ from autocompress.plan import (
     HeadCriterion,
     LayerSelection,
     RangeKind,
+    RecipeName,
     RepairKind,
     Rounding,
     Step,
     Suggest,
 )
 from autocompress.shape import WEIGHT_GROUP, Activations, Bits, EmbeddingBits, ModelShape, TokenShare, WeightGroup
-from autocompress.training.loop import LabelledBatch
-
-
-class TrainingBatch(LabelledBatch, Protocol):
-    """A batch of labelled sequences that knows which ones they are."""
-
-    @property
-    def indices(self) -> Tensor:
-        """(batch,) int64, the place of each example in the training split."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +65,8 @@ class Space:
         stored_as: Widths that the engine stores as others (``engines.STORED_AS``): what bytes to share.
         tokens_keep: Shares of the tokens that reach the last layer; see ``shape.TokenShare``.
         max_tokens: Tokens of the longest document; 0: as many as the teacher has positions.
-        distill_steps, learning_rate, seed: The short distillation that every candidate gets.
+        recipe: How candidates are distilled, keys of ``recipes.table.RECIPES``.
+        distill_steps, learning_rate, seed: Of that.
         quantization_aware_steps: Of training after rounding.
         heads_order, neurons_order: Criteria of importance, keys of ``order.CRITERIA``.
         allocation: Whether layers keep equal shares of their units, or compete for as many.
@@ -90,6 +86,7 @@ class Space:
     ffn_bits: tuple[Bits, ...] = (32, 8, 4)
     embedding_bits: tuple[EmbeddingBits, ...] = (32, 8, 4)
     align: int = 32
+    recipe: tuple[RecipeName, ...] = ("logits",)
     distill_steps: int = 0
     learning_rate: float = 1e-4
     seed: int = 0
@@ -126,7 +123,7 @@ class Context:
 
     Attributes:
         batches: ``batches(steps, seed)`` yields that many training batches.
-        teacher_logits: Logits (batch x classes) of the teacher for a training batch.
+        teacher: The teacher, and what it makes of training batches.
         on_step: Called with (step, steps, loss) while something trains.
         rankings: ``rankings(criterion)`` is the ``importance.LayerRanking`` of each of the teacher's layers.
         documents: ``documents(batches, seed)`` are ``sublayers.Documents`` that went through the dense model.
@@ -135,16 +132,29 @@ class Context:
         token_counts: ``token_counts(vocabulary)`` is how often each of the student's tokens occurs in its training
             documents (vocabulary,); by default once.
         unrounded: The model as it is before its weights are rounded, where it is at hand.
+        varied: Training documents with words replaced (``recipes.augmentation``), as a lesson.
+        text: Unlabelled text with tokens to guess.
     """
 
     batches: Callable[[int, int], Iterable[Any]]
-    teacher_logits: Callable[[TrainingBatch], Tensor]
+    teacher: TeacherOutputs
     on_step: Callable[[int, int, float], None] | None = field(default=None, compare=False)
     rankings: Callable[[Criterion], Any] = field(default=lambda criterion: _unmeasured("ranking of units"))
     documents: Callable[[int, int], Any] = field(default=lambda batches, seed: _unmeasured("calibration documents"))
     token_order: Callable[[int], Sequence[int]] = range
     token_counts: Callable[[int], Tensor] = torch.ones
     unrounded: nn.Module | None = field(default=None, compare=False)
+    varied: Callable[[], Lesson] = field(default=lambda: _unmeasured("data augmentation"))
+    text: Callable[[], Lesson] = field(default=lambda: _unmeasured("text with tokens to guess"))
+
+    def lesson(self, corpus: Corpus) -> Lesson:
+        """Return what a phase of a recipe reads.
+
+        Raises:
+            UnsupportedError: It is not at hand.
+        """
+        lessons = {"task": lambda: Answering(self.batches, self.teacher), "augmented": self.varied, "text": self.text}
+        return lessons[corpus]()
 
 
 class Method(Protocol):

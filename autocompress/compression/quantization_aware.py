@@ -21,7 +21,7 @@ from autocompress.compression.distillation import DistillStep
 from autocompress.compression.method import Context, Space
 from autocompress.compression.rounding.grids import ends_of
 from autocompress.models.quantized import QuantizedEmbedding, QuantizedLinear, quantizer_of, straight_through
-from autocompress.plan import Suggest
+from autocompress.plan import RecipeName, Suggest
 from autocompress.shape import WEIGHT_GROUP, ModelShape, WeightGrid
 
 WITHIN = 0.499
@@ -38,8 +38,7 @@ class QuantizationAwareStep:
     steps: int
     learning_rate: float
     seed: int
-    temperature: float = 2.0
-    label_weight: float = 0.3
+    recipe: RecipeName = "logits"
 
 
 STEP = QuantizationAwareStep
@@ -166,6 +165,10 @@ class LearnedModule(nn.Module):
         zeros = module.zero_points if isinstance(module, QuantizedLinear) else None
         self.rounding = LearnedRounding(module.weight, module.scale, module.bits, floats, grid, zeros)
         self.bias = nn.Parameter(module.bias.clone()) if isinstance(module, QuantizedLinear) else None
+        # Adapters read widths of a model also while it is trained.
+        for width in ("in_features", "out_features", "num_embeddings", "embedding_dim"):
+            if hasattr(module, width):
+                setattr(self, width, getattr(module, width))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return what the module returns; of a table, only the rows that are looked up are rounded."""

@@ -86,7 +86,7 @@ def _column(columns: Columns, named: str | None, known: tuple[str, ...], *, role
 
 def _read_rows(path: Path, skip_rows: int) -> Columns:
     """Quotes are plain characters in tab-separated files, unless the rows only fit when quotes enclose fields."""
-    content = _decode(path)
+    content = decode(path)
     if path.suffix == ".csv":
         return _to_columns(path, list(_csv_rows(path, content, ",")), skip_rows)
     plain = [(number, line.split("\t")) for number, line in enumerate(content.split("\n"), start=1) if line]
@@ -119,7 +119,7 @@ def _to_columns(path: Path, rows: list[tuple[int, list[str]]], skip_rows: int) -
 
 def _read_jsonl(path: Path) -> Columns:
     rows: list[dict[str, object]] = []
-    for number, line in enumerate(_decode(path).split("\n"), start=1):
+    for number, line in enumerate(decode(path).split("\n"), start=1):
         if not line.strip():
             continue
         try:
@@ -139,26 +139,36 @@ def _read_class_folders(path: Path) -> list[Document]:
         try:
             content = file.read_text(encoding="utf-8-sig")
         except UnicodeDecodeError:
-            content = _decode(file, encoding="cp1252")
+            content = decode(file, encoding="cp1252")
         documents.append((content.strip(), file.parent.name))
     return documents
 
 
-def _decode(path: Path, encoding: str = "utf-8-sig") -> str:
+def decode(path: Path, encoding: str = "utf-8-sig", *, key: str = "task.data") -> str:
+    """Return the text of a file, all of whose lines end in a line feed alone.
+
+    Args:
+        path: Of the file.
+        encoding: Of its text.
+        key: Of the run file, under which another may be named.
+
+    Raises:
+        SourceError: It cannot be read or is no text.
+    """
     try:
         content = path.read_text(encoding=encoding)  # universal newlines: only \n is left
     except UnicodeDecodeError as error:
-        raise _unreadable(path, f"byte {error.start} is not {error.encoding}", "UTF-8 text") from error
+        raise _unreadable(path, f"byte {error.start} is not {error.encoding}", "UTF-8 text", key) from error
     except OSError as error:
-        raise _unreadable(path, str(error), "a readable file") from error
+        raise _unreadable(path, str(error), "a readable file", key) from error
     if "\0" in content:
-        raise _unreadable(path, "it holds zero bytes", "UTF-8 text")
+        raise _unreadable(path, "it holds zero bytes", "UTF-8 text", key)
     return content
 
 
-def _unreadable(path: Path, wrong: str, right: str) -> SourceError:
+def _unreadable(path: Path, wrong: str, right: str, key: str = "task.data") -> SourceError:
     return SourceError(
         f"{path} cannot be read: {wrong}.",
         right=f"A data file is {right}.",
-        next_step="Correct or convert the file, or name another under task.data.",
+        next_step=f"Correct or convert the file, or name another under {key}.",
     )

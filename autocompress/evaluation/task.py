@@ -25,6 +25,9 @@ Predict: TypeAlias = Callable[[Ids, Ids], Logits]
 """(input_ids, attention_mask), both (batch x tokens) int64 -> logits (batch x classes): what ``engines`` open, and
 what ``predict_with`` makes of a torch module."""
 
+WINDOW = 4
+"""Batches among whose documents a shuffled epoch is sorted by length: short texts (SST-2, TREC-6) are then padded by
+29 %, by shuffling alone by 93 and 104 %."""
 _MAX_TOKENS_UNSET = 10**9
 """Tokenizers that state no limit have a far larger one."""
 
@@ -96,6 +99,10 @@ class TextClassification:
         encoded, _ = self._splits[split]
         return np.bincount(np.fromiter(chain.from_iterable(encoded), np.int64), minlength=vocabulary)
 
+    def tokens(self, split: SplitName) -> Sequence[Sequence[int]]:
+        """Return the token ids of each document of a split, without padding."""
+        return self._splits[split][0]
+
     def gather(self, split: SplitName, indices: Tensor) -> Batch:
         """Return the documents at the positions ``indices`` (documents,) of a split, in that order."""
         return self._collate(indices.tolist(), *self._splits[split], None)
@@ -114,14 +121,15 @@ class TextClassification:
         Args:
             split: Which.
             batch_size: Documents in a batch; the last may have fewer.
-            seed: ``None`` sorts by length, for evaluation (little padding); a number shuffles, for training.
+            seed: ``None`` sorts by length, for evaluation; a number shuffles, for training. Either way a batch holds
+                documents of similar lengths, so that little is padded.
             limit: Use that many, drawn so that classes keep their share; always the same ones.
             tokens: Pad each batch to that many instead of to its longest document.
         """
         encoded, labels = self._splits[split]
         chosen = list(range(len(encoded))) if limit is None else stratified_order(labels, seed=0)[:limit]
         lengths = np.array([len(encoded[index]) for index in chosen])
-        groups = _group(lengths, batch_size, seed)
+        groups = grouped(lengths, batch_size, seed)
         return [self._collate([chosen[position] for position in group], encoded, labels, tokens) for group in groups]
 
     def evaluate(
@@ -186,16 +194,23 @@ def predict_with(model: nn.Module) -> Predict:
     return predict
 
 
-def _group(lengths: npt.NDArray[np.int64], batch_size: int, seed: int | None) -> list[list[int]]:
-    """Return the positions of each batch.
+def grouped(lengths: npt.NDArray[np.int64], batch_size: int, seed: int | None) -> list[list[int]]:
+    """Return the positions of each batch: sorted by length without a seed, else shuffled.
 
-    Training batches are not sorted by length: length tells much about the class (in Reuters R8, short is ``earn``),
-    and batches of one class train a worse model than the saved padding is worth.
+    Shuffled documents are sorted among ``WINDOW`` batches only. Over all of them batches would be of one class where
+    length tells it (in Reuters R8, short is ``earn``), and train a worse model than the saved padding is worth.
     """
-    order = (
-        np.argsort(lengths, kind="stable") if seed is None else np.random.default_rng(seed).permutation(len(lengths))
-    )
-    return [order[start : start + batch_size].tolist() for start in range(0, len(order), batch_size)]
+    if seed is None:
+        return _cut(np.argsort(lengths, kind="stable"), batch_size)
+    random, batches = np.random.default_rng(seed), []
+    for window in _cut(random.permutation(len(lengths)), WINDOW * batch_size):
+        among = _cut(np.array(window)[np.argsort(lengths[window], kind="stable")], batch_size)
+        batches += [among[place] for place in random.permutation(len(among))]
+    return batches
+
+
+def _cut(order: npt.NDArray[np.int64], size: int) -> list[list[int]]:
+    return [order[start : start + size].tolist() for start in range(0, len(order), size)]
 
 
 def check_task(tokenizer: Any, *, max_tokens: int, metric: str) -> None:

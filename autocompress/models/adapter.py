@@ -86,6 +86,9 @@ class ModelAdapter(Protocol):
     def hidden_norms(self, model: nn.Module) -> list[nn.Module]:
         """Return the norms whose outputs are hidden channels, in the order in which they run."""
 
+    def head_linears(self, model: nn.Module) -> tuple[str, str]:
+        """Return the paths of the head's two linears: the dense layer, and the classifier, which writes logits."""
+
     def classifier_linear(self, model: nn.Module) -> nn.Module:
         """Return the last linear, which reads the units of the head and writes logits."""
 

@@ -174,6 +174,10 @@ class BertAdapter:
         layers = self.layers(model)
         return first + [layer.get(path) for layer in layers for path in (layer.attention_norm, layer.ffn_norm)]
 
+    def head_linears(self, model: nn.Module) -> tuple[str, str]:
+        """See ``ModelAdapter.head_linears``."""
+        return self.head_dense, self.classifier
+
     def classifier_linear(self, model: nn.Module) -> nn.Module:
         """See ``ModelAdapter.classifier_linear``."""
         return model.get_submodule(self.classifier)

@@ -16,7 +16,7 @@ from torch import nn
 
 from autocompress.compression import factorize
 from autocompress.compression.depth import MAPS, DepthStep, select, uniform
-from autocompress.compression.distillation import DistillStep, TeacherLogits
+from autocompress.compression.distillation import DistillStep
 from autocompress.compression.factorize import FactorizeStep
 from autocompress.compression.hidden import HiddenStep
 from autocompress.compression.method import Context, LayerImportance, Space
@@ -24,6 +24,8 @@ from autocompress.compression.methods import apply_plan, draw
 from autocompress.compression.order import Rankings
 from autocompress.compression.quantization import QuantizeStep
 from autocompress.compression.ranking.channel_importance import channel_scores, order_hidden
+from autocompress.compression.recipes.store import OutputStore
+from autocompress.compression.recipes.teacher import Keeping, TeacherOutputs
 from autocompress.compression.repairs.sublayers import Documents, documents_of
 from autocompress.compression.rounding.sensitivity import sensitivities
 from autocompress.compression.vocabulary import VocabularyStep
@@ -31,6 +33,7 @@ from autocompress.config import RunConfig
 from autocompress.engines import STORED_AS
 from autocompress.evaluation.task import Batch, TextClassification
 from autocompress.pipeline.alignment import align_of
+from autocompress.pipeline.lessons import Lessons
 from autocompress.pipeline.progress import Progress, quiet
 from autocompress.pipeline.teacher import Teacher, training_batches
 from autocompress.pipeline.vocabulary import Vocabularies, token_counts
@@ -43,8 +46,8 @@ T = TypeVar("T", bound=bool | int | float | str)
 RANKING_BATCHES = 8
 """Training batches on which the importance of units is measured."""
 SHAPELESS = (
-    *("heads_order", "neurons_order", "allocation", "repair", "rounding", "bits_allocation"),
-    *("activations", "weight_group", "zero_points"),
+    *("heads_order", "neurons_order", "allocation", "repair", "recipe"),
+    *("rounding", "bits_allocation", "activations", "weight_group", "zero_points"),
 )
 """Choices that change no width, or only how layers share it or how its weights are read and scaled."""
 KEPT_STUDENTS = 4
@@ -101,6 +104,7 @@ def space_of(
         embedding_rank=chosen.embedding_rank,
         tokens_keep=chosen.tokens_keep,
         max_tokens=config.task.max_tokens,
+        recipe=chosen.recipe,
         distill_steps=config.search.distill_steps,
         learning_rate=config.search.learning_rate,
         seed=config.search.seed,
@@ -189,17 +193,16 @@ class Students:
         batch_size: int,
         seed: int,
         coverage: float = COVERAGE,
+        lessons: Lessons | None = None,
+        store: OutputStore | None = None,
         progress: Progress = quiet,
     ) -> None:
-        self._teacher, self._progress = teacher, progress
+        self._teacher, self._lessons, self._progress = teacher, lessons, progress
         self._batch_size, self._seed = batch_size, seed
         self._vocabularies = Vocabularies(teacher.model, teacher.task, coverage=coverage)
-        self._logits = TeacherLogits(
-            teacher.model,
-            len(teacher.task.dataset.train),
-            teacher.shape.classes,
-            read=lambda indices: teacher.task.gather("train", indices),
-        )
+        keeping = None if store is None else Keeping(store, teacher.fingerprint, teacher.task.tokens("train"))
+        read = partial(teacher.task.gather, "train")
+        self._outputs = TeacherOutputs(teacher.model, read=read, keeping=keeping)
         self._rankings = Rankings(teacher.model, lambda: list(self._batches(teacher.task, RANKING_BATCHES, seed)))
         self._documents = lru_cache(maxsize=1)(self._read_documents)
         self._distilled: OrderedDict[str, nn.Module] = OrderedDict()
@@ -223,15 +226,20 @@ class Students:
 
         task = self.task(plan)
         dense = CompressionPlan(tuple(step for step in plan.steps if isinstance(step, VocabularyStep)))
-        return Context(
+        translation = self._vocabularies.translation(plan)
+        context = Context(
             batches=partial(self._batches, task),
-            teacher_logits=self._logits,
+            teacher=self._outputs.for_tokens(translation, task.tokens("train")),
             on_step=on_step,
             rankings=self._rankings,
             documents=partial(self._documents, start, dense),
             token_order=self._vocabularies.order,
             token_counts=partial(token_counts, task),
         )
+        if self._lessons is None:
+            return context
+        varied, text = (partial(make, task, translation) for make in (self._lessons.varied, self._lessons.text))
+        return replace(context, varied=varied, text=text)
 
     def _read_documents(self, start: nn.Module, dense: CompressionPlan, batches: int, seed: int) -> Documents:
         """Run what a repair compares with: the teacher, with the student's tokens where these are fewer."""

@@ -8,6 +8,7 @@ from itertools import product, starmap
 
 from autocompress.compiler.build import Container
 from autocompress.compression.hidden import width
+from autocompress.compression.recipes.store import OutputStore
 from autocompress.config import RunConfig
 from autocompress.devices.load import load_profile
 from autocompress.devices.profile import DeviceProfile
@@ -18,8 +19,9 @@ from autocompress.pipeline.calibration import predictor_for
 from autocompress.pipeline.candidates import Students, space_of
 from autocompress.pipeline.feasibility import Feasibility, assess
 from autocompress.pipeline.known import HOST, covers, widths
+from autocompress.pipeline.lessons import Lessons
 from autocompress.pipeline.progress import Progress, quiet
-from autocompress.pipeline.teacher import Teacher, load_teacher, untrained_shape
+from autocompress.pipeline.teacher import Teacher, cache_folder, load_teacher, untrained_shape
 from autocompress.pipeline.tuning import TVM
 from autocompress.predictors.predictor import FittedPredictor, Predictor
 from autocompress.predictors.sampling import Variety
@@ -69,6 +71,8 @@ class Setting:
             batch_size=search.batch_size,
             seed=search.seed,
             coverage=search.space.vocabulary_coverage,
+            lessons=Lessons(self.config, self.teacher, progress),
+            store=OutputStore(cache_folder() / "teacher_outputs", search.teacher_cache),
             progress=progress,
         )
 

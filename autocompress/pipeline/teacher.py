@@ -25,7 +25,7 @@ from autocompress.models.load import adapter_of, load_classifier, load_shape
 from autocompress.pipeline.progress import Progress, quiet
 from autocompress.pipeline.vocabulary import check_coverage
 from autocompress.shape import ModelShape
-from autocompress.training.loop import cross_entropy, repeat, train
+from autocompress.training.loop import cross_entropy, head_rate, repeat, train
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def _fine_tuned(config: RunConfig, source: Path, task: TextClassification, progr
         cross_entropy,
         learning_rate=recipe.learning_rate,
         steps=steps,
-        head_ratio=recipe.head_ratio,
+        rate_of=head_rate(recipe.head_ratio),
         seed=recipe.seed,
         on_step=lambda step, total, loss: progress("fine-tune", step, total, f"loss {loss:.3f}"),
     )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -20,6 +21,8 @@ from autocompress.plan import CompressionPlan
 IMPORTANCE_DOCUMENTS = 2048
 """Training documents whose attention is measured; what tokens receive in the others is extrapolated."""
 BATCH = 32
+Translation: TypeAlias = Callable[[Tensor], Tensor]
+"""Ids of a student's tokens (any dimensions) -> the teacher's ids of them."""
 
 
 class Vocabularies:
@@ -42,12 +45,23 @@ class Vocabularies:
 
     def task(self, plan: CompressionPlan) -> TextClassification:
         """Return the task as the tokenizer of the plan's student cuts it."""
-        keeps = [step.keep for step in plan.steps if isinstance(step, VocabularyStep)]
-        keep = keeps[-1] if keeps else self._vocabulary
+        keep = self._keep(plan)
         if keep not in self._tasks:
             tokenizer = shrink(self._task.tokenizer, kept_tokens(self._order, keep))
             self._tasks[keep] = self._task.with_tokenizer(tokenizer)
         return self._tasks[keep]
+
+    def translation(self, plan: CompressionPlan) -> Translation | None:
+        """Return what turns ids of the plan's student into the teacher's; ``None`` where they are the same."""
+        keep = self._keep(plan)
+        if keep == self._vocabulary:
+            return None
+        kept = torch.tensor(kept_tokens(self._order, keep))
+        return lambda ids: kept[ids]
+
+    def _keep(self, plan: CompressionPlan) -> int:
+        keeps = [step.keep for step in plan.steps if isinstance(step, VocabularyStep)]
+        return keeps[-1] if keeps else self._vocabulary
 
     @cached_property
     def _order(self) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count, islice
 from math import ceil, isfinite
-from typing import Protocol, TypeVar
+from typing import Literal, Protocol, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -20,8 +20,8 @@ class TrainingDivergedError(AutoCompressError):
     """The loss or its gradient is no longer a number."""
 
 
-class LabelledBatch(Protocol):
-    """What the losses read of a batch; all int64 tensors."""
+class TokenBatch(Protocol):
+    """What a model reads of a batch; int64 tensors."""
 
     @property
     def input_ids(self) -> Tensor:
@@ -31,12 +31,26 @@ class LabelledBatch(Protocol):
     def attention_mask(self) -> Tensor:
         """1 for tokens, 0 for padding (documents x tokens)."""
 
+
+class LabelledBatch(TokenBatch, Protocol):
+    """What the losses read of a batch."""
+
     @property
     def labels(self) -> Tensor:
-        """Classes (documents,)."""
+        """Classes (documents,), int64."""
+
+
+class TrainingBatch(LabelledBatch, Protocol):
+    """A batch of labelled sequences that knows which ones they are."""
+
+    @property
+    def indices(self) -> Tensor:
+        """(documents,) int64, the place of each in the training split."""
 
 
 B = TypeVar("B")
+Schedule: TypeAlias = Literal["linear", "constant"]
+"""What the rate does after its warm-up: fall to 0, or stay."""
 
 HEAD = frozenset({"pooler", "pre_classifier", "classifier"})
 """Modules between the last layer and the logits, in the families' own words."""
@@ -47,6 +61,11 @@ class TrainLog:
     """The loss of each step, in order."""
 
     losses: tuple[float, ...]
+
+
+def head_rate(ratio: float) -> Callable[[str], float]:
+    """Return the rates of a model whose head learns ``ratio`` times as fast as the rest; see ``train``."""
+    return lambda name: 1.0 if HEAD.isdisjoint(name.split(".")) else ratio
 
 
 def logits_of(model: nn.Module, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
@@ -79,7 +98,8 @@ def train(
     weight_decay: float = 0.01,
     warmup_ratio: float = 0.1,
     clip: float = 1.0,
-    head_ratio: float = 1.0,
+    rate_of: Callable[[str], float] = lambda name: 1.0,
+    schedule: Schedule = "linear",
     seed: int = 0,
     on_step: Callable[[int, int, float], None] | None = None,
 ) -> TrainLog:
@@ -94,7 +114,8 @@ def train(
         weight_decay: On matrices; biases and norms have none.
         warmup_ratio: Share of the steps in which the rate rises (0 to 1).
         clip: Largest norm of the gradient.
-        head_ratio: Rate of the head (``HEAD``), as a multiple of the others'.
+        rate_of: Rate of a parameter, by its name, as a multiple of ``learning_rate``.
+        schedule: After the warm-up.
         seed: Of dropout.
         on_step: Told (step from 1, steps, loss) after each step.
 
@@ -102,9 +123,9 @@ def train(
         TrainingDivergedError: The loss or the gradient is not finite; the weights are those before that step.
         ConfigError: There are fewer batches than steps.
     """
-    groups = _parameter_groups(model, learning_rate, weight_decay, head_ratio)
+    groups = _parameter_groups(model, learning_rate, weight_decay, rate_of)
     optimizer = torch.optim.AdamW(groups, lr=learning_rate, fused=True)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step, steps, warmup_ratio))
+    rates = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step, steps, warmup_ratio, schedule))
     losses: list[float] = []
     with _training(model, seed):
         for step, batch in enumerate(islice(batches, steps), start=1):
@@ -116,7 +137,7 @@ def train(
             if not (isfinite(losses[-1]) and isfinite(norm.item())):
                 raise _diverged(step, losses[-1], learning_rate)
             optimizer.step()
-            schedule.step()
+            rates.step()
             if on_step is not None:
                 on_step(step, steps, losses[-1])
     if len(losses) < steps:
@@ -128,27 +149,25 @@ def train(
     return TrainLog(tuple(losses))
 
 
-def rate(step: int, steps: int, warmup_ratio: float) -> float:
+def rate(step: int, steps: int, warmup_ratio: float, schedule: Schedule = "linear") -> float:
     """Return the share of the peak rate in step ``step`` (from 0): up to 1 over the warm-up, then down towards 0."""
     warmup = ceil(warmup_ratio * steps)
-    return (step + 1) / warmup if step < warmup else max(0.0, (steps - step) / max(1, steps - warmup))
+    if step < warmup:
+        return (step + 1) / warmup
+    return 1.0 if schedule == "constant" else max(0.0, (steps - step) / max(1, steps - warmup))
 
 
 def _parameter_groups(
-    model: nn.Module, learning_rate: float, weight_decay: float, head_ratio: float
+    model: nn.Module, learning_rate: float, weight_decay: float, rate_of: Callable[[str], float]
 ) -> list[dict[str, object]]:
-    """Part the fitted parameters by whether they decay (matrices do) and by whether they belong to the head."""
-    parted: dict[tuple[bool, bool], list[nn.Parameter]] = defaultdict(list)
+    """Part the fitted parameters by whether they decay (matrices do) and by their rate."""
+    parted: dict[tuple[bool, float], list[nn.Parameter]] = defaultdict(list)
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            parted[parameter.ndim >= 2, not HEAD.isdisjoint(name.split("."))].append(parameter)
+            parted[parameter.ndim >= 2, rate_of(name)].append(parameter)
     return [
-        {
-            "params": parameters,
-            "weight_decay": weight_decay if decays else 0.0,
-            "lr": learning_rate * (head_ratio if in_head else 1.0),
-        }
-        for (decays, in_head), parameters in parted.items()
+        {"params": parameters, "weight_decay": weight_decay if decays else 0.0, "lr": learning_rate * multiple}
+        for (decays, multiple), parameters in parted.items()
     ]
 
 

@@ -17,6 +17,8 @@ from autocompress.compression.quantization_aware import (
     apply,
     learning,
 )
+from autocompress.compression.recipes.features import Outputs
+from autocompress.compression.recipes.teacher import TeacherOutputs
 from autocompress.compression.rounding.grids import ends_of, grid_of, quantize_rows
 from autocompress.models.load import adapter_of
 from autocompress.models.quantized import QuantizedEmbedding, QuantizedLinear, StaticQuantizer
@@ -28,6 +30,13 @@ from tests.conftest import tiny_model
 STEP = QuantizationAwareStep(12, 1e-3, seed=0)
 WIDTHS = [bits for bits in BITS if bits != 32]
 GROUPED = {"activations": "token", "weight_group": 64, "zero_points": True}
+
+
+class Lost(TeacherOutputs):
+    """A teacher whose answers are no numbers."""
+
+    def __call__(self, batch, features=()):
+        return Outputs(torch.full((4, 3), torch.nan), {})
 
 
 def rounded(
@@ -148,7 +157,7 @@ def test_training_brings_a_two_bit_student_nearer_to_its_teacher():
         return float((outputs(student).log_softmax(-1) - outputs(teacher).log_softmax(-1)).square().mean())
 
     before = distance()
-    step = QuantizationAwareStep(30, 3e-3, seed=0, label_weight=0.0)
+    step = QuantizationAwareStep(30, 3e-3, seed=0, recipe="self_distillation")
     apply(student, step, replace(context_for(teacher), unrounded=other)).eval()
     assert distance() < 0.5 * before
 
@@ -265,7 +274,7 @@ def test_training_that_fails_leaves_quantized_modules():
     model = tiny_model("bert")
     student = rounded(model, 4)
     kept = quantized(student)
-    context = replace(context_for(model), teacher_logits=lambda batch: torch.full((4, 3), torch.nan))
+    context = replace(context_for(model), teacher=Lost(model))
     with pytest.raises(TrainingDivergedError):
         apply(student, STEP, context)
     assert quantized(student) == kept

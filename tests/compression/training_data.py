@@ -5,10 +5,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from autocompress.compression.distillation import TeacherLogits
 from autocompress.compression.method import Context
 from autocompress.compression.order import Rankings
+from autocompress.compression.recipes.lessons import Answering, Guessing
+from autocompress.compression.recipes.masking import NOT_ASKED, MaskedBatch
+from autocompress.compression.recipes.teacher import TeacherOutputs
 from autocompress.compression.repairs.sublayers import documents_of
+from autocompress.models.language_head import new_head
 
 
 @dataclass(frozen=True)
@@ -29,10 +32,26 @@ def batches(count: int, seed: int = 0) -> list[Batch]:
     return [Batch(ids[pick], torch.ones(4, 6, dtype=torch.int64), labels[pick], pick) for pick in picks]
 
 
+def masked(count: int, seed: int) -> list[MaskedBatch]:
+    """Return the same batches with two of their 24 tokens masked, as token 4."""
+    found = []
+    for batch in batches(count, seed):
+        labels = torch.full_like(batch.input_ids, NOT_ASKED)
+        labels[:2, 1] = batch.input_ids[:2, 1]
+        ids = batch.input_ids.masked_fill(labels != NOT_ASKED, 4)
+        found.append(MaskedBatch(ids, batch.attention_mask, labels))
+    return found
+
+
 def context_for(teacher: nn.Module) -> Context:
+    """Return what methods may use; text and varied documents are the batches themselves."""
+    outputs = TeacherOutputs(teacher)
+    head = new_head(teacher, generator=torch.Generator().manual_seed(0))
     return Context(
         batches=batches,
-        teacher_logits=TeacherLogits(teacher, examples=8, classes=3),
+        teacher=outputs,
         rankings=Rankings(teacher, lambda: batches(2)),
         documents=lambda count, seed: documents_of(teacher, batches(count, seed)),
+        varied=lambda: Answering(batches, outputs),
+        text=lambda: Guessing(masked, teacher, head, counts=torch.ones(60)),
     )

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -11,7 +12,15 @@ from transformers import PreTrainedTokenizerFast
 from autocompress.errors import ConfigError, UnsupportedError
 from autocompress.evaluation.datasets import Dataset, Split
 from autocompress.evaluation.metrics import macro_f1
-from autocompress.evaluation.task import Batch, EvaluationError, Ids, Logits, TextClassification, predict_with
+from autocompress.evaluation.task import (
+    WINDOW,
+    Batch,
+    EvaluationError,
+    Ids,
+    Logits,
+    TextClassification,
+    predict_with,
+)
 from tests.conftest import tiny_model
 
 RNG = np.random.default_rng(0)
@@ -79,6 +88,14 @@ class TestBatches:
 
         assert drawn(3) == drawn(3)
         assert drawn(3) != drawn(4)
+
+    def test_for_training_are_sorted_among_a_few_batches_and_come_in_any_order(self, task: TextClassification) -> None:
+        spans = [batch.attention_mask.sum(dim=1).aminmax() for batch in task.batches("train", batch_size=4, seed=3)]
+        windows = [spans[start : start + WINDOW] for start in range(0, len(spans), WINDOW)]
+        for window in windows:
+            in_order = sorted(window, key=lambda span: (int(span.min), int(span.max)))
+            assert all(before.max <= after.min for before, after in pairwise(in_order))
+        assert any(window != sorted(window, key=lambda span: (int(span.min), int(span.max))) for window in windows)
 
     def test_can_be_padded_to_a_fixed_length(self, task: TextClassification) -> None:
         assert {tuple(b.input_ids.shape) for b in task.batches("test", batch_size=1, tokens=10)} == {(1, 10)}

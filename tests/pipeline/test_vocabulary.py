@@ -68,7 +68,7 @@ def test_a_student_learns_from_its_own_documents_and_a_teacher_that_reads_its_ow
 
     def noting(model, plan, context):
         counts = context.token_counts(KEEP)
-        seen.extend((batch, context.teacher_logits(batch), counts) for batch in context.batches(3, 0))
+        seen.extend((batch, context.teacher(batch).logits, counts) for batch in context.batches(3, 0))
         return model
 
     monkeypatch.setattr(candidates, "apply_plan", noting)

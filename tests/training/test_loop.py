@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from autocompress.errors import ConfigError
-from autocompress.training.loop import TrainingDivergedError, cross_entropy, logits_of, rate, repeat, train
+from autocompress.training.loop import TrainingDivergedError, cross_entropy, head_rate, logits_of, rate, repeat, train
 from tests.conftest import tiny_model
 
 
@@ -108,8 +108,8 @@ class TestTraining:
         """In the first step every parameter with a gradient moves by its rate, so the distances tell the rates."""
         model = tiny_model(family)
         before = {name: parameter.clone() for name, parameter in model.named_parameters()}
-        settings = {"weight_decay": 0.0, "warmup_ratio": 0.0, "clip": 1e9}
-        train(model, learnable_batches(1), cross_entropy, learning_rate=1e-4, steps=1, head_ratio=20.0, **settings)
+        settings = {"weight_decay": 0.0, "warmup_ratio": 0.0, "clip": 1e9, "rate_of": head_rate(20.0)}
+        train(model, learnable_batches(1), cross_entropy, learning_rate=1e-4, steps=1, **settings)
         moved = {name: (parameter - before[name]).abs().max().item() for name, parameter in model.named_parameters()}
         head = {name for name in moved if not name.startswith(f"{model.base_model_prefix}.") or ".pooler." in name}
         assert len(head) >= 4

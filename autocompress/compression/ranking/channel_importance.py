@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from autocompress.compression.method import TrainingBatch
 from autocompress.models.load import adapter_of
+from autocompress.training.loop import TrainingBatch
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from autocompress.compression.captures import hooked, labels_of, output_linears
-from autocompress.compression.method import TrainingBatch
 from autocompress.compression.ranking.importance import LayerRanking, Ranking, by_removal, by_score, paired
-from autocompress.training.loop import logits_of
+from autocompress.training.loop import TrainingBatch, logits_of
 
 
 @dataclass(frozen=True)

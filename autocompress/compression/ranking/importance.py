@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from autocompress.compression.captures import output_linears, unit_inputs
-from autocompress.compression.method import TrainingBatch
 from autocompress.models.adapter import LayerModules
 from autocompress.models.load import adapter_of
+from autocompress.training.loop import TrainingBatch
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from autocompress.compression.method import TrainingBatch
 from autocompress.models.load import adapter_of
 from autocompress.plan import LayerSelection
+from autocompress.training.loop import TrainingBatch
 
 
 @torch.no_grad()

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
+import torch
 from torch import Tensor, nn
 
 from autocompress.models.load import adapter_of
-from autocompress.training.loop import LabelledBatch, logits_of
+from autocompress.training.loop import TokenBatch, logits_of
 
 FeatureKind: TypeAlias = Literal["hidden", "query", "key", "value"]
 
@@ -35,7 +36,7 @@ class Outputs:
     features: Mapping[Feature, Tensor]
 
 
-def observe(model: nn.Module, batch: LabelledBatch, wanted: Iterable[Feature]) -> Outputs:
+def observe(model: nn.Module, batch: TokenBatch, wanted: Iterable[Feature]) -> Outputs:
     """Run ``model`` on ``batch``; gradients flow through everything returned, if they are switched on."""
     found: dict[Feature, Tensor] = {}
     handles = [_watch(model, feature, found) for feature in dict.fromkeys(wanted)]
@@ -58,3 +59,16 @@ def _watch(model: nn.Module, feature: Feature, found: dict[Feature, Tensor]) -> 
     path = layer.ffn_norm if feature.kind == "hidden" else str(getattr(layer, feature.kind))
     hook: Callable[..., None] = lambda _module, _inputs, output: found.update({feature: output})  # noqa: E731
     return layer.get(path).register_forward_hook(hook)
+
+
+@torch.no_grad()
+def head_units(model: nn.Module, batch: TokenBatch) -> Tensor:
+    """Return what the last linear of the head reads (documents x units)."""
+    found: list[Tensor] = []
+    path = adapter_of(model).head_linears(model)[-1]
+    handle = model.get_submodule(path).register_forward_pre_hook(lambda _module, inputs: found.append(inputs[0]))
+    try:
+        logits_of(model, batch.input_ids, batch.attention_mask)
+    finally:
+        handle.remove()
+    return found[0]

@@ -14,12 +14,13 @@ from types import MappingProxyType
 
 from torch import nn
 
-from autocompress.compression.method import LayerSensitivity, TrainingBatch
+from autocompress.compression.method import LayerSensitivity
 from autocompress.compression.ranking.layer_importance import divergence, logits
 from autocompress.compression.rounding.levels import round_to_nearest
 from autocompress.models.adapter import LayerModules
 from autocompress.models.load import adapter_of
 from autocompress.shape import Activations, Bits, LayerShape, ModelShape, WeightGrid
+from autocompress.training.loop import TrainingBatch
 
 USUAL = WeightGrid()
 

@@ -1,0 +1,142 @@
+"""Which recipe of distillation pays? ``python -m benchmarks.distillation TEACHERS DATA [--quick] [--records FILE]``.
+
+Fine-tuned MiniLM-L6 teachers, and students that learn from them by every recipe, in the same processor time on one
+thread: three layers of the teacher's, and a pretrained model of 2 layers x 128. What the teacher gives for training
+documents is read from a cache, as for all candidates of a search but the first ones. Then the ablations of the papers.
+Steps are as many as the time allows at a speed that is measured first; the rate is one for all recipes of a start.
+
+A run of hours: ``--records`` lets it go on where it stopped, ``--minutes`` ends it between two trainings, two processes
+may share the work (``--share 0/2`` and ``1/2``, each with its own records; ``--records`` may be named several times).
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from itertools import product
+from pathlib import Path
+
+import torch
+
+from autocompress.compression.recipes.table import RECIPES
+from benchmarks.distillation_rows import WAYS, Setting, Start, Trained, pupils
+from benchmarks.kept import Kept, reader
+from benchmarks.l2p import spread
+from benchmarks.record import finish, print_table
+from benchmarks.teachers import load, logits
+
+TASKS = ("trec6", "sst2")
+STARTS: tuple[Start, ...] = ("half", "tiny")
+SEEDS = (0, 1, 2)
+BUDGET_S = 180.0
+QUICK = ("cross_entropy", "logits", "minilmv2", "ei_bert")
+"""Recipes of the short run."""
+BASE = "logits"
+"""What others are compared with, at equal seeds."""
+
+
+def settings(*, quick: bool) -> list[Setting]:
+    """Return what is trained: every cell with one seed first, then with the next; ablations last."""
+    if quick:
+        return [Setting("trec6", "tiny", recipe, 0, 12.0) for recipe in QUICK]
+    cells = [
+        Setting(task, start, recipe, seed, BUDGET_S)
+        for seed, task, start, recipe in product(SEEDS, TASKS, STARTS, RECIPES)
+    ]
+    ablations = [recipe for recipe in WAYS if recipe not in RECIPES]
+    cells += [Setting("trec6", "half", recipe, seed, BUDGET_S) for seed, recipe in product(SEEDS, ablations)]
+    return [*cells, *(Setting("trec6", "random half", "distilbert", seed, BUDGET_S) for seed in SEEDS)]
+
+
+def report(found: Iterable[Trained], teachers: Mapping[str, float]) -> list[dict[str, object]]:
+    """Print a table, and return its rows: accuracies in points, and what is gained over ``BASE`` at equal seeds."""
+    found = list(found)
+    bases = {
+        (each.setting.task, each.setting.start, each.setting.seed): each
+        for each in found
+        if each.setting.recipe == BASE
+    }
+    rows: list[dict[str, object]] = []
+    for key in dict.fromkeys((each.setting.task, each.setting.start, each.setting.recipe) for each in found):
+        cell = [each for each in found if (each.setting.task, each.setting.start, each.setting.recipe) == key]
+        paired = [
+            100 * (each.accuracy - base.accuracy)
+            for each in cell
+            if (base := bases.get((each.setting.task, each.setting.start, each.setting.seed)))
+        ]
+        rows.append(
+            {
+                "task": key[0],
+                "start": key[1],
+                "recipe": key[2],
+                "seeds": len(cell),
+                "steps": cell[0].steps,
+                "accuracy": spread([100 * each.accuracy for each in cell]),
+                "kept": spread([100 * each.accuracy / teachers[key[0]] for each in cell]),
+                "gain": spread(paired) if paired else None,
+                "agreement": spread([100 * each.agreement for each in cell]),
+                "divergence": spread([each.divergence for each in cell]),
+                "nll": spread([each.nll for each in cell]),
+            }
+        )
+    print_table(
+        ["task, start, recipe", "seeds", "steps", "accuracy", f"over {BASE}", "% of teacher", "agreement", "KL, nats"],
+        [_cells(row) for row in rows],
+    )
+    return rows
+
+
+def _cells(row: Mapping[str, object]) -> Sequence[str]:
+    def shown(name: str, digits: int = 2) -> str:
+        value = row[name]
+        assert value is None or isinstance(value, tuple)
+        return "" if value is None else f"{value[0]:.{digits}f} ± {value[1]:.{digits}f}"
+
+    return [
+        f"{row['task']}, {row['start']}, {row['recipe']}",
+        str(row["seeds"]),
+        str(row["steps"]),
+        *(shown(name) for name in ("accuracy", "gain", "kept", "agreement")),
+        shown("divergence", 3),
+    ]
+
+
+def main() -> None:
+    """Train what is not recorded yet, and report."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("teachers", type=Path, help="folder of fine-tuned models")
+    parser.add_argument("data", type=Path, help="folder of labelled data")
+    parser.add_argument("--quick", action="store_true", help="TREC-6, the small student, four recipes, 12 seconds each")
+    parser.add_argument("--records", type=Path, help="keep results in this file, and go on with what it holds")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin nothing after so long")
+    parser.add_argument("--cache", type=Path, help="keep downloads and the teacher's outputs in this folder")
+    arguments = parser.parse_args()
+    until_s = time.monotonic() + 60 * arguments.minutes
+    kept = Kept(arguments.records, reader(Trained, Setting), lambda each: each.setting)
+    wanted = settings(quick=arguments.quick)
+    with tempfile.TemporaryDirectory() as temporary:
+        cache = arguments.cache or Path(temporary)
+        options = {"teachers": arguments.teachers, "data": arguments.data, "cache": cache}
+        tutored = {name: load(name, **options) for name in dict.fromkeys(setting.task for setting in wanted)}
+        classes = {name: pupils(each, cache=cache) for name, each in tutored.items()}
+        for setting in wanted:
+            if not kept.get(setting) and time.monotonic() < until_s:
+                kept.add(classes[setting.task].train(setting))
+    teachers = {name: _accuracy(each) for name, each in tutored.items()}
+    found = [each for setting in wanted if (each := kept.get(setting))]
+    rows = report(found, teachers)
+    figures = {"teachers": teachers, "rows": rows}
+    finish("distillation", figures, quick=arguments.quick, details={"trained": [asdict(each) for each in found]})
+
+
+def _accuracy(tutored) -> float:
+    found, labels = logits(tutored.model, tutored.task, "test")
+    return float((found.argmax(1) == labels).float().mean())
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main()

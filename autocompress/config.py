@@ -182,6 +182,9 @@ class Search(Section):
     )
     space: Space = Field(default_factory=Space, description="What to choose from.")
     distill_steps: int = Field(default=100, ge=0, description="Training steps of each candidate.")
+    variants: Count = Field(
+        default=20, description="Of each training document, for recipes that learn from documents with words replaced."
+    )
     refine_steps: int = Field(default=1000, ge=0, description="Training steps of each finalist.")
     quantization_aware_steps: int = Field(
         default=150,

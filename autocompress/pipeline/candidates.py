@@ -32,6 +32,7 @@ from autocompress.config import RunConfig
 from autocompress.engines import STORED_AS
 from autocompress.evaluation.task import Batch, TextClassification
 from autocompress.pipeline.alignment import align_of
+from autocompress.pipeline.lessons import Lessons
 from autocompress.pipeline.progress import Progress, quiet
 from autocompress.pipeline.teacher import Teacher, training_batches
 from autocompress.pipeline.vocabulary import Vocabularies, token_counts
@@ -189,9 +190,10 @@ class Students:
         batch_size: int,
         seed: int,
         coverage: float = COVERAGE,
+        lessons: Lessons | None = None,
         progress: Progress = quiet,
     ) -> None:
-        self._teacher, self._progress = teacher, progress
+        self._teacher, self._lessons, self._progress = teacher, lessons, progress
         self._batch_size, self._seed = batch_size, seed
         self._vocabularies = Vocabularies(teacher.model, teacher.task, coverage=coverage)
         self._outputs = TeacherOutputs(teacher.model, read=lambda indices: teacher.task.gather("train", indices))
@@ -218,15 +220,20 @@ class Students:
 
         task = self.task(plan)
         dense = CompressionPlan(tuple(step for step in plan.steps if isinstance(step, VocabularyStep)))
-        return Context(
+        translation = self._vocabularies.translation(plan)
+        context = Context(
             batches=partial(self._batches, task),
-            teacher=self._outputs.for_tokens(self._vocabularies.translation(plan)),
+            teacher=self._outputs.for_tokens(translation),
             on_step=on_step,
             rankings=self._rankings,
             documents=partial(self._documents, start, dense),
             token_order=self._vocabularies.order,
             token_counts=partial(token_counts, task),
         )
+        if self._lessons is None:
+            return context
+        varied, text = (partial(make, task, translation) for make in (self._lessons.varied, self._lessons.text))
+        return replace(context, varied=varied, text=text)
 
     def _read_documents(self, start: nn.Module, dense: CompressionPlan, batches: int, seed: int) -> Documents:
         """Run what a repair compares with: the teacher, with the student's tokens where these are fewer."""

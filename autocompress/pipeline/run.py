@@ -137,12 +137,12 @@ def _fingerprint(setting: Setting) -> str:
     """Digest everything that decides the sequence of candidates."""
     config = setting.config
     limits = {name: round(limit, 6) for name, limit in setting.feasibility.limits.items()}
-    names = {"seed", "space", "distill_steps", "batch_size", "learning_rate", "score_limit"}
+    names = {"seed", "space", "distill_steps", "batch_size", "learning_rate", "score_limit", "variants"}
     decisive = [
         setting.teacher.fingerprint,
         config.search.model_dump(mode="json", include=names),
         config.device.model_dump(mode="json"),
-        config.task.max_tokens,
+        config.task.model_dump(mode="json", include={"max_tokens", "text"}),
         limits,
     ]
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]

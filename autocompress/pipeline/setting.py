@@ -17,6 +17,7 @@ from autocompress.pipeline.calibration import predictor_for
 from autocompress.pipeline.candidates import Students, space_of
 from autocompress.pipeline.feasibility import Feasibility, assess
 from autocompress.pipeline.known import HOST, covers, widths
+from autocompress.pipeline.lessons import Lessons
 from autocompress.pipeline.progress import Progress, quiet
 from autocompress.pipeline.teacher import Teacher, load_teacher, untrained_shape
 from autocompress.pipeline.tuning import TVM
@@ -68,6 +69,7 @@ class Setting:
             batch_size=search.batch_size,
             seed=search.seed,
             coverage=search.space.vocabulary_coverage,
+            lessons=Lessons(self.config, self.teacher, progress),
             progress=progress,
         )
 

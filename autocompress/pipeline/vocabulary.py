@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -20,6 +21,8 @@ from autocompress.plan import CompressionPlan
 IMPORTANCE_DOCUMENTS = 2048
 """Training documents whose attention is measured; what tokens receive in the others is extrapolated."""
 BATCH = 32
+Translation: TypeAlias = Callable[[Tensor], Tensor]
+"""Ids of a student's tokens (any dimensions) -> the teacher's ids of them."""
 
 
 class Vocabularies:
@@ -48,7 +51,7 @@ class Vocabularies:
             self._tasks[keep] = self._task.with_tokenizer(tokenizer)
         return self._tasks[keep]
 
-    def translation(self, plan: CompressionPlan) -> Callable[[Tensor], Tensor] | None:
+    def translation(self, plan: CompressionPlan) -> Translation | None:
         """Return what turns ids of the plan's student into the teacher's; ``None`` where they are the same."""
         keep = self._keep(plan)
         if keep == self._vocabulary:

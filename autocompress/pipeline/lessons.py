@@ -1,0 +1,128 @@
+"""What recipes read beside the training documents, each made when a student first learns from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cached_property, partial
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from autocompress.compression.recipes.augmentation import Augmentation
+from autocompress.compression.recipes.candidate_words import mask_id_of
+from autocompress.compression.recipes.lessons import Answering, Guessing
+from autocompress.compression.recipes.masking import MaskedBatch
+from autocompress.compression.recipes.table import RECIPES
+from autocompress.compression.recipes.teacher import TeacherOutputs
+from autocompress.config import RunConfig
+from autocompress.evaluation.datasets import Split
+from autocompress.evaluation.sources import MODEL_WEIGHTS, fetch
+from autocompress.evaluation.task import Batch, TextClassification
+from autocompress.evaluation.text import Corpus
+from autocompress.models.language_head import LanguageHead, read_head
+from autocompress.models.load import load_classifier
+from autocompress.pipeline.progress import Progress
+from autocompress.pipeline.teacher import Teacher, cache_folder, training_batches
+from autocompress.pipeline.text import augmented_split, corpus_of, language_head, masked_batches
+from autocompress.pipeline.vocabulary import Translation
+
+HEAD_STEPS = 300
+"""Of the fit of the teacher's language head."""
+
+
+class Lessons:
+    """Varied documents and text with tokens to guess, as students read them.
+
+    Args:
+        config: Says where the model came from, what text there is, and how documents are varied.
+        teacher: Guesses and answers.
+        progress: Told what takes long.
+
+    Raises:
+        UnsupportedError: A recipe of the run guesses tokens, and the tokenizer has no mask token.
+    """
+
+    def __init__(self, config: RunConfig, teacher: Teacher, progress: Progress) -> None:
+        self._config, self._teacher, self._progress = config, teacher, progress
+        recipes = (RECIPES[name] for name in config.search.space.recipe)
+        if any(phase.corpus == "text" for recipe in recipes for phase in recipe.phases):
+            mask_id_of(teacher.task.tokenizer)
+
+    def varied(self, task: TextClassification, translation: Translation | None) -> Answering:
+        """Return the training documents and what was made of them.
+
+        Args:
+            task: As the student's tokenizer cuts it.
+            translation: The teacher's ids of the student's tokens; ``None``: the same.
+        """
+        own, theirs = (self._with_variants(each) for each in (task, self._teacher.task))
+        outputs = TeacherOutputs(self._teacher.model, read=partial(theirs.gather, "train"), translate=translation)
+
+        def batches(steps: int, seed: int) -> Iterator[Batch]:
+            return training_batches(own, steps, batch_size=self._config.search.batch_size, seed=seed)
+
+        return Answering(batches, outputs)
+
+    def text(self, task: TextClassification, translation: Translation | None) -> Guessing:
+        """Return text of which the student guesses tokens; see ``varied``."""
+        corpus = self._corpus.with_tokenizer(task.tokenizer)
+        vocabulary = len(task.tokenizer)
+
+        def batches(steps: int, seed: int) -> Iterator[MaskedBatch]:
+            return masked_batches(corpus, steps, batch_size=self._config.search.batch_size, seed=seed)
+
+        return Guessing(
+            batches,
+            self._teacher.model,
+            self._language_head,
+            corpus.token_counts(vocabulary),
+            kept=None if translation is None else translation(torch.arange(vocabulary)),
+        )
+
+    def _with_variants(self, task: TextClassification) -> TextClassification:
+        return TextClassification(
+            replace(task.dataset, train=self._variants), task.tokenizer, max_tokens=task.max_tokens, metric=task.metric
+        )
+
+    @cached_property
+    def _variants(self) -> Split:
+        head = read_head(self._source)
+        return augmented_split(
+            self._teacher.task.dataset.train,
+            encoder=self._pretrained,
+            head=head,
+            tokenizer=self._teacher.task.tokenizer,
+            settings=Augmentation(variants=self._config.search.variants, seed=self._config.search.seed),
+            cache=cache_folder(),
+            on_batch=lambda done, total: self._progress("vary documents", done, total, "guessing words"),
+        )
+
+    @cached_property
+    def _source(self) -> Path:
+        """The model's folder as it came."""
+        model = self._config.model
+        return fetch(model.source, cache=cache_folder(), sha256=model.sha256, verify=MODEL_WEIGHTS)
+
+    @cached_property
+    def _pretrained(self) -> nn.Module:
+        """The encoder before it was fine-tuned, as far as that is known."""
+        if self._config.model.finetune is None:
+            return self._teacher.model
+        return load_classifier(self._source, classes=self._teacher.task.dataset.classes)
+
+    @cached_property
+    def _corpus(self) -> Corpus:
+        return corpus_of(self._config, self._teacher.task)
+
+    @cached_property
+    def _language_head(self) -> LanguageHead:
+        return language_head(
+            self._source,
+            self._teacher.model,
+            self._corpus,
+            steps=HEAD_STEPS,
+            seed=self._config.search.seed,
+            on_step=lambda step, total, loss: self._progress("language head", step, total, f"loss {loss:.3f}"),
+        )

@@ -24,7 +24,8 @@ from autocompress.compression.methods import apply_plan, draw
 from autocompress.compression.order import Rankings
 from autocompress.compression.quantization import QuantizeStep
 from autocompress.compression.ranking.channel_importance import channel_scores, order_hidden
-from autocompress.compression.recipes.teacher import TeacherOutputs
+from autocompress.compression.recipes.store import OutputStore
+from autocompress.compression.recipes.teacher import Keeping, TeacherOutputs
 from autocompress.compression.repairs.sublayers import Documents, documents_of
 from autocompress.compression.rounding.sensitivity import sensitivities
 from autocompress.compression.vocabulary import VocabularyStep
@@ -46,9 +47,9 @@ RANKING_BATCHES = 8
 """Training batches on which the importance of units is measured."""
 SHAPELESS = (
     *("heads_order", "neurons_order", "allocation", "repair", "recipe"),
-    *("rounding", "bits_allocation", "activations"),
+    *("rounding", "bits_allocation", "activations", "weight_group", "zero_points"),
 )
-"""Choices that change no width, or only how layers share it or how its weights are read."""
+"""Choices that change no width, or only how layers share it or how its weights are read and scaled."""
 KEPT_STUDENTS = 4
 """Distilled students kept in memory: candidates that differ only in bits share one."""
 
@@ -97,6 +98,8 @@ def space_of(
         activations=chosen.activations,
         ranges=chosen.ranges,
         smoothing=chosen.smoothing,
+        weight_group=chosen.weight_group,
+        zero_points=chosen.zero_points,
         vocabulary_keep=chosen.vocabulary_keep,
         embedding_rank=chosen.embedding_rank,
         tokens_keep=chosen.tokens_keep,
@@ -191,12 +194,15 @@ class Students:
         seed: int,
         coverage: float = COVERAGE,
         lessons: Lessons | None = None,
+        store: OutputStore | None = None,
         progress: Progress = quiet,
     ) -> None:
         self._teacher, self._lessons, self._progress = teacher, lessons, progress
         self._batch_size, self._seed = batch_size, seed
         self._vocabularies = Vocabularies(teacher.model, teacher.task, coverage=coverage)
-        self._outputs = TeacherOutputs(teacher.model, read=lambda indices: teacher.task.gather("train", indices))
+        keeping = None if store is None else Keeping(store, teacher.fingerprint, teacher.task.tokens("train"))
+        read = partial(teacher.task.gather, "train")
+        self._outputs = TeacherOutputs(teacher.model, read=read, keeping=keeping)
         self._rankings = Rankings(teacher.model, lambda: list(self._batches(teacher.task, RANKING_BATCHES, seed)))
         self._documents = lru_cache(maxsize=1)(self._read_documents)
         self._distilled: OrderedDict[str, nn.Module] = OrderedDict()
@@ -223,7 +229,7 @@ class Students:
         translation = self._vocabularies.translation(plan)
         context = Context(
             batches=partial(self._batches, task),
-            teacher=self._outputs.for_tokens(translation),
+            teacher=self._outputs.for_tokens(translation, task.tokens("train")),
             on_step=on_step,
             rankings=self._rankings,
             documents=partial(self._documents, start, dense),

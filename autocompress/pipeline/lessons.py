@@ -64,7 +64,8 @@ class Lessons:
             translation: The teacher's ids of the student's tokens; ``None``: the same.
         """
         own, theirs = (self._with_variants(each) for each in (task, self._teacher.task))
-        outputs = TeacherOutputs(self._teacher.model, read=partial(theirs.gather, "train"), translate=translation)
+        # Not kept on disk: a training sees most of so many documents once.
+        outputs = TeacherOutputs(self._teacher.model, read=partial(theirs.gather, "train")).for_tokens(translation)
 
         def batches(steps: int, seed: int) -> Iterator[Batch]:
             return training_batches(own, steps, batch_size=self._config.search.batch_size, seed=seed)

@@ -12,7 +12,7 @@ from autocompress.compiler.onnx_graph import write_onnx
 from autocompress.compression.method import Space
 from autocompress.compression.methods import read_plan
 from autocompress.compression.quantization import QuantizeStep, apply, reshape, suggest
-from autocompress.compression.rounding.grids import quantize_rows
+from autocompress.compression.rounding.grids import grid_of, quantize_rows
 from autocompress.cost import Artifact
 from autocompress.engines import open_artifact
 from autocompress.errors import ConfigError
@@ -23,11 +23,12 @@ from autocompress.models.quantized import (
     quantize_activations,
 )
 from autocompress.pipeline.candidates import Chosen
-from autocompress.shape import BITS, nearest_embedding_bits
+from autocompress.shape import BITS, WeightGrid, nearest_embedding_bits
 from tests.compression.training_data import batches, context_for
 from tests.conftest import tiny_model
 
-EVERY = [*((bits, "dynamic") for bits in BITS), (8, "static"), (8, "smoothed")]
+EVERY = [*((bits, "dynamic") for bits in BITS), (8, "static"), (8, "smoothed"), (8, "token")]
+GRIDS = [WeightGrid(), WeightGrid(64), WeightGrid(128, zero_points=True)]
 WORDS = "bert.embeddings.word_embeddings.weight"
 
 
@@ -95,15 +96,36 @@ def test_products_in_groups_are_integer_sums(bits, inputs):
     np.testing.assert_allclose(module(x).numpy(), expected, rtol=1e-5, atol=1e-6)
 
 
-def quantized(model, bits, activations="dynamic"):
-    step = QuantizeStep((bits,) * 3, (bits,) * 3, nearest_embedding_bits(bits), activations=activations)
+@pytest.mark.parametrize("bits", [8, 4, 3, 2])
+@pytest.mark.parametrize("grid", [WeightGrid(64), WeightGrid(32, zero_points=True), WeightGrid(128, zero_points=True)])
+def test_products_in_groups_of_any_size_are_integer_sums_less_zero_points(bits, grid):
+    linear, stored = nn.Linear(150, 6), grid.at(bits, "token")
+    found = grid_of(linear.weight.detach() + 0.05, bits, stored=stored)
+    levels, zeros = found.levels(linear.weight.detach() + 0.05), found.zero_points
+    module = QuantizedLinear(levels, found.scale, linear.bias.detach(), bits, None, stored.group, zeros)
+    assert (module.grid, zeros is not None) == (stored, stored.zero_points)
+    x = torch.randn(2, 3, 150)
+    quantized, x_scale = (part.numpy() for part in quantize_activation_groups(x, grid.group))
+    expected = np.zeros((2, 3, 6)) + module.bias.numpy()
+    for group in range(stored.count(150)):
+        part = slice(grid.group * group, grid.group * (group + 1))
+        weight = levels.numpy()[:, part].astype(np.int64) - (zeros.numpy()[:, group, None] if stored.zero_points else 0)
+        sums = quantized[..., part].astype(np.int64) @ weight.T
+        expected += sums * x_scale[..., group, None].astype(np.float64) * found.scale.numpy()[:, group]
+    np.testing.assert_allclose(module(x).numpy(), expected, rtol=1e-5, atol=1e-6)
+
+
+def quantized(model, bits, activations="dynamic", grid=WeightGrid()):  # noqa: B008 - a frozen value
+    step = QuantizeStep((bits,) * 3, (bits,) * 3, nearest_embedding_bits(bits), activations=activations,
+                        weight_group=grid.group, zero_points=grid.zero_points)  # fmt: skip
     before = adapter_of(model).shape(model)
     return reshape(before, step), apply(model, step, context_for(model))
 
 
+@pytest.mark.parametrize("grid", GRIDS, ids=str)
 @pytest.mark.parametrize(("bits", "activations"), EVERY)
-def test_shape_and_weights_of_a_student_are_those_that_the_compiler_asks_for(bits, activations):
-    foreseen, student = quantized(tiny_model("bert"), bits, activations)
+def test_shape_and_weights_of_a_student_are_those_that_the_compiler_asks_for(bits, activations, grid):
+    foreseen, student = quantized(tiny_model("bert"), bits, activations, grid)
     adapter = adapter_of(student)
     assert adapter.shape(student) == foreseen
     weights, specs = adapter.weights(student), weight_specs(foreseen)
@@ -191,6 +213,29 @@ def test_layers_without_eight_bits_read_as_before_whatever_a_step_says():
     assert [layer.activations_at(layer.attention_bits) for layer in layers] == ["static", "dynamic", "dynamic"]
 
 
+@pytest.mark.parametrize(
+    ("attention", "ffn", "kept"),
+    [(8, 8, ("token", 64, False)), (4, 8, ("token", 64, True)), (4, 4, ("dynamic", 64, True)),
+     (16, 32, ("dynamic", 32, False))],
+)  # fmt: skip
+def test_steps_name_groups_and_zero_points_only_where_weights_have_them(attention, ffn, kept):
+    choices = {"activations": ("token",), "weight_group": (64,), "zero_points": (True,)}
+    space = Space((3,), attention_bits=(attention,), ffn_bits=(ffn,), embedding_bits=(8,), **choices)
+    shape = adapter_of(tiny_model("bert")).shape(tiny_model("bert"))
+    step, (activations, group, zeros) = suggest(Chosen({}), shape, space), kept
+    plain = QuantizeStep((attention,) * 3, (ffn,) * 3, 8)
+    assert step == replace(plain, activations=activations, weight_group=group, zero_points=zeros)
+    assert step.fixing is None
+    (layer,) = set(reshape(shape, step).layers)
+    assert (layer.activations, layer.weight_group, layer.zero_points) == kept
+
+
+def test_layers_without_groups_of_weights_say_nothing_of_any():
+    step = QuantizeStep((8, 4, 16), (32, 8, 16), 8, weight_group=128, zero_points=True)
+    layers = reshape(adapter_of(tiny_model("bert")).shape(tiny_model("bert")), step).layers
+    assert [(layer.weight_group, layer.zero_points) for layer in layers] == [(32, False), (128, True), (32, False)]
+
+
 def test_old_plans_read_on_as_rounding_to_nearest():
     old = {"method": "quantize", "attention_bits": [8], "ffn_bits": [4], "embedding_bits": 8}
     (step,) = read_plan([old]).steps
@@ -209,19 +254,21 @@ def test_steps_that_read_no_documents_do_not_name_any(bits, rounding, kept):
     assert step == (plain if kept == "nearest" else replace(plain, rounding="optq", calibration_batches=5, seed=6))
 
 
+@pytest.mark.parametrize("grid", GRIDS[::2], ids=str)
 @pytest.mark.parametrize(("bits", "activations"), EVERY)
-def test_a_student_reads_back_from_its_file(bits, activations):
-    _, student = quantized(tiny_model("bert"), bits, activations)
-    _, other = quantized(tiny_model("bert", seed=1), bits, activations)
+def test_a_student_reads_back_from_its_file(bits, activations, grid):
+    _, student = quantized(tiny_model("bert"), bits, activations, grid)
+    _, other = quantized(tiny_model("bert", seed=1), bits, activations, grid)
     other.load_state_dict(load(save(student.state_dict())))
     ids = torch.tensor([[2, 7, 9, 11, 5, 3]])
     with torch.no_grad():
         assert torch.equal(other(input_ids=ids).logits, student(input_ids=ids).logits)
 
 
+@pytest.mark.parametrize("grid", GRIDS[::2], ids=str)
 @pytest.mark.parametrize(("bits", "activations"), [each for each in EVERY if each[0] != 32])
-def test_the_engine_computes_what_the_student_computes(model, bits, activations, tmp_path):
-    quantized(model, bits, activations)
+def test_the_engine_computes_what_the_student_computes(model, bits, activations, grid, tmp_path):
+    quantized(model, bits, activations, grid)
     adapter = adapter_of(model)
     path = write_onnx(adapter.shape(model), adapter.weights(model), tmp_path / "model.onnx")
     ids = np.array([[2, 7, 9, 11, 5, 3]])

@@ -20,7 +20,7 @@ from autocompress.predictors.features import (
 )
 from autocompress.predictors.hardware import NOMINAL
 from autocompress.predictors.roofline import EFFICIENCY
-from autocompress.shape import BITS, EMBEDDING_BITS, LayerShape, ModelShape
+from autocompress.shape import BITS, EMBEDDING_BITS, LayerShape, ModelShape, WeightGrid
 
 SHAPE = ModelShape(
     "bert",
@@ -45,6 +45,10 @@ FIXED = replace(SHAPE, layers=(LayerShape(3, 16, 96, 32, 8, activations="static"
                                LayerShape(1, 16, 32, 8, 8, activations="smoothed"),
                                LayerShape(2, 16, 64, 8, 32)))  # fmt: skip
 
+GROUPED = replace(SHAPE, layers=(LayerShape(3, 16, 96, 8, 4, activations="token", weight_group=64, zero_points=True),
+                                 LayerShape(1, 16, 32, 8, 8, activations="token", weight_group=128),
+                                 LayerShape(2, 16, 64, 3, 32)))  # fmt: skip
+
 
 class Counting:
     """A graph whose values are element counts; it adds up what every operation does."""
@@ -67,20 +71,30 @@ class Counting:
         assert self.specs[f"{name}.weight"].dimensions == (x,)
         return x
 
-    def linear(self, x, name, bits, activation=None, *, reads="dynamic"):
-        inputs, outputs = self.specs[f"{name}.weight"].dimensions
+    def linear(self, x, name, bits, activation=None, *, reads="dynamic", grid=None):
+        self.name, (inputs, outputs) = name, self.specs[f"{name}.weight"].dimensions
         assert inputs == x
         self.totals[f"gemm_macs_{bits}"] += self.rows * inputs * outputs
         self.totals[f"gemm_weights_{bits}"] += inputs * outputs
         if reads != "dynamic":
             assert bits == 8
-            self.totals["fixed_ranges"] += 1
+            self.totals["fixed_ranges"] += reads != "token"
             self.totals[f"{reads}_elements"] += self.rows * inputs
         elif bits != 32:
             self.totals[f"quantized_elements_{bits}"] += self.rows * inputs
-        if bits == 8:
+        if bits == 8 and grid is None:
             self.totals["dequantized_elements"] += self.rows * outputs
+        if grid is not None:
+            self.grouped(bits, grid, inputs, outputs)
         return outputs
+
+    def grouped(self, bits, grid, inputs, outputs):
+        self.totals["token_macs"] += (bits == 8) * self.rows * inputs * outputs
+        self.totals["coarse_macs"] += self.rows * inputs * outputs * (1 - 32 / grid.group)
+        if grid.zero_points:
+            scales = int(np.prod(self.specs[f"{self.name}.scale"].dimensions))
+            self.totals["zero_points"] += scales
+            self.totals["zero_point_sums"] += self.rows * scales
 
     def attention(self, qkv, heads, head_width):
         assert qkv == 3 * heads * head_width
@@ -116,7 +130,9 @@ class Counting:
 
 
 @pytest.mark.parametrize(
-    "shape", [SHAPE, FACTORISED, SELECTING, FIXED], ids=["plain", "factorised", "selecting", "fixed"]
+    "shape",
+    [SHAPE, FACTORISED, SELECTING, FIXED, GROUPED],
+    ids=["plain", "factorised", "selecting", "fixed", "grouped"],
 )
 @pytest.mark.parametrize("tokens", [1, 7, 40])
 def test_the_columns_count_what_the_encoder_graph_does(shape, tokens):
@@ -128,6 +144,19 @@ def test_the_columns_count_what_the_encoder_graph_does(shape, tokens):
             assert row[name] == total, name
 
 
+def test_grids_of_weights_are_told_apart_and_take_the_bytes_of_their_scales_and_zero_points():
+    four = replace(SHAPE, layers=(LayerShape(4, 32, 256, 4, 4),), hidden=128, embedding=128)
+    usual, coarse, zeros = (features(four.with_grid(WeightGrid(*grid)), 40) for grid in ((), (128,), (32, True)))
+    weights, macs = 128 * 128 * 4 + 2 * 128 * 256, 40 * (128 * 128 * 4 + 2 * 128 * 256)
+    names = ("coarse_macs", "zero_points", "zero_point_sums")
+    assert columns(usual, names).tolist() == [0, 0, 0]
+    assert columns(coarse, names).tolist() == [0.75 * macs, 0, 0]
+    assert columns(zeros, names).tolist() == [0, weights / 32, macs / 32]
+    stored = [float(columns(row, ("weight_bytes",))[0]) for row in (usual, coarse, zeros)]
+    # f32 scales, of which three in four are saved, or half a byte a group more.
+    assert np.diff(stored).tolist() == [-0.75 * 4 * weights / 32, 0.75 * 4 * weights / 32 + weights / 32 / 2]
+
+
 def test_ways_to_read_activations_are_told_apart_and_what_is_multiplied_is_the_same():
     kinds = ("dynamic", "static", "smoothed")
     eight = replace(SHAPE, layers=(LayerShape(3, 16, 96, 8, 8),))
@@ -136,6 +165,10 @@ def test_ways_to_read_activations_are_told_apart_and_what_is_multiplied_is_the_s
     read = 40 * (48 + 48 + 48 + 96)
     assert [columns(row, names).tolist() for row in rows] == [[read, 0, 0, 0], [0, read, 0, 4], [0, 0, read, 4]]
     assert len({columns(row, ("gemm_macs_8", "dequantized_elements", "kernels_8")).tobytes() for row in rows}) == 1
+    (token,) = (features(eight.with_activations(kind), 40) for kind in ("token",))
+    counted = ("gemm_macs_8", "token_macs", "token_elements", "fixed_ranges", "dequantized_elements")
+    macs = 40 * (48 * 144 + 48 * 48 + 2 * 48 * 96)
+    assert columns(token, counted).tolist() == [macs, macs, read, 0, 0]
     # A step and a zero point for each of four maps, then one number a channel.
     assert np.diff([float(columns(row, ("weight_bytes",))[0]) for row in rows]).tolist() == [4 * 5, 4 * 240]
 

@@ -20,7 +20,7 @@ from autocompress.predictors.features import (
 )
 from autocompress.predictors.hardware import NOMINAL
 from autocompress.predictors.shape_table import ShapeTable
-from autocompress.shape import BITS, EMBEDDING_BITS, Activations, LayerShape, ModelShape
+from autocompress.shape import BITS, EMBEDDING_BITS, WEIGHT_GROUPS, Activations, LayerShape, ModelShape
 
 LAYERS = st.builds(
     LayerShape,
@@ -30,6 +30,8 @@ LAYERS = st.builds(
     st.sampled_from(BITS),
     st.sampled_from(BITS),
     activations=st.sampled_from(get_args(Activations)),
+    weight_group=st.sampled_from(WEIGHT_GROUPS),
+    zero_points=st.booleans(),
 )
 SHAPES = st.builds(
     ModelShape,

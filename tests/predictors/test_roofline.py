@@ -82,6 +82,13 @@ def test_fixed_ranges_start_fewer_kernels():
     assert latency(BOARD, shapes[0]) > latency(BOARD, shapes[1]) > latency(BOARD, shapes[2])
 
 
+@pytest.mark.parametrize("engine", EFFICIENCY)
+def test_eight_bits_read_a_token_are_multiplied_as_fewer_bits_are(engine):
+    board, int8 = replace(BOARD, engine=engine), corners(TEACHER)[1]
+    four, token = (latency(board, shape) for shape in (corners(TEACHER)[2], int8.with_activations("token")))
+    assert token == pytest.approx(four)
+
+
 def test_onnxruntime_holds_weights_of_sixteen_and_three_bits_wider_and_tvm_as_they_are():
     def without_activations(engine, shape):
         held = float(columns(features(shape, TOKENS), ("activation_bytes",))[0])

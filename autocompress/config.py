@@ -150,7 +150,14 @@ class Goal(Section):
     """How much worse the student may be than the teacher."""
 
     metric: Literal["accuracy", "macro_f1"] | None = Field(default=None, description="The same as task.metric.")
-    max_drop: Points = Field(default=2.0, description="Largest loss of the metric, in percentage points: 2 points.")
+    objective: Literal["task", "fidelity"] = Field(
+        default="task",
+        description="What students are trained and chosen for: the labels of documents, or the teacher's answers.",
+    )
+    max_drop: Points = Field(
+        default=2.0,
+        description="Largest loss in percentage points, 2 points: of the metric, or of answers that are the teacher's.",
+    )
 
     @property
     def max_drop_points(self) -> float:

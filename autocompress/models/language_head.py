@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -139,28 +138,6 @@ def new_head(model: nn.Module, *, generator: torch.Generator, counts: Tensor | N
     nn.init.zeros_(dense.bias)
     bias = torch.zeros(len(rows)) if counts is None else ((counts.float() + 1) / (counts.sum() + len(rows))).log()
     return LanguageHead(dense, nn.LayerNorm(rows.shape[1], eps=1e-12), bias, "gelu").eval()
-
-
-def head_like(head: LanguageHead, model: nn.Module) -> LanguageHead:
-    """Return a copy of a teacher's head for a student, as DistilBERT starts.
-
-    Raises:
-        UnsupportedError: The student has other hidden channels or other tokens.
-    """
-    vocabulary, embedding = token_rows(model).shape
-    needed, found = (
-        (_hidden_channels(model), embedding, vocabulary),
-        (head.dense.in_features, head.dense.out_features, len(head.bias)),
-    )
-    if needed != found:
-        names = ("hidden channels", "embedding channels", "tokens")
-        differing = [f"{b} {name} for {a}" for name, a, b in zip(names, needed, found, strict=True) if a != b]
-        raise UnsupportedError(
-            f"The teacher's language head has {', '.join(differing)} of the student.",
-            right="It is copied where hidden channels, embedding channels and tokens are the same.",
-            next_step="Make one on the student and fit it to text, or leave the masked language loss out.",
-        )
-    return deepcopy(head)
 
 
 def _hidden_channels(model: nn.Module) -> int:

@@ -22,7 +22,7 @@ from autocompress.cost import Artifact, Failure, Measurement
 from autocompress.devices.profile import DeviceProfile
 from autocompress.engines import open_artifact
 from autocompress.errors import DeviceError
-from autocompress.evaluation.task import Score, TextClassification, predict_with
+from autocompress.evaluation.task import Answers, Score, TextClassification, predict_with
 from autocompress.export.parity import Parity, Tolerance, allow_bf16, allow_flips, compare
 from autocompress.models.load import adapter_of
 from autocompress.pipeline.bench import refuse_mixing
@@ -191,10 +191,10 @@ def _measured(name: str, result: Measurement | Failure, profile: DeviceProfile) 
     return result
 
 
-def score(artifact: Artifact, task: TextClassification) -> Score:
-    """Score an artifact on the test documents, one at a time, as a device gets them."""
+def answers(artifact: Artifact, task: TextClassification) -> Answers:
+    """Return what an artifact answers to the test documents, one at a time, as a device gets them."""
     run = open_artifact(artifact, threads=EVALUATION_THREADS)
-    return task.evaluate(run, "test", batch_size=1)
+    return task.answers(run, "test", batch_size=1)
 
 
 def parity(made: Made, artifact: Artifact, config: RunConfig, artifact_score: Score) -> Parity:

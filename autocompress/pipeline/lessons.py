@@ -21,11 +21,17 @@ from autocompress.evaluation.datasets import Split
 from autocompress.evaluation.sources import MODEL_WEIGHTS, fetch
 from autocompress.evaluation.task import Batch, TextClassification
 from autocompress.evaluation.text import Corpus
-from autocompress.models.language_head import LanguageHead, read_head
+from autocompress.models.language_head import LanguageHead
 from autocompress.models.load import load_classifier
 from autocompress.pipeline.progress import Progress
 from autocompress.pipeline.teacher import Teacher, cache_folder, training_batches
-from autocompress.pipeline.text import augmented_split, corpus_of, language_head, masked_batches
+from autocompress.pipeline.text import (
+    augmented_split,
+    corpus_of,
+    head_of_checkpoint,
+    language_head,
+    masked_batches,
+)
 from autocompress.pipeline.vocabulary import Translation
 
 HEAD_STEPS = 300
@@ -89,11 +95,10 @@ class Lessons:
 
     @cached_property
     def _variants(self) -> Split:
-        head = read_head(self._source)
         return augmented_split(
             self._teacher.task.dataset.train,
             encoder=self._pretrained,
-            head=head,
+            head=head_of_checkpoint(self._source, self._pretrained, self._corpus),
             tokenizer=self._teacher.task.tokenizer,
             settings=Augmentation(variants=self._config.search.variants, seed=self._config.search.seed),
             cache=cache_folder(),

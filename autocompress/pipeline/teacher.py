@@ -19,7 +19,7 @@ from autocompress.errors import ConfigError, SourceError
 from autocompress.evaluation.datasets import DataSpec
 from autocompress.evaluation.load import load_task
 from autocompress.evaluation.sources import MODEL_WEIGHTS, fetch
-from autocompress.evaluation.task import Batch, TextClassification
+from autocompress.evaluation.task import Batch, TextClassification, predict_with
 from autocompress.export.package import replacing, sha256_of
 from autocompress.models.load import adapter_of, load_classifier, load_shape
 from autocompress.pipeline.progress import Progress, quiet
@@ -35,7 +35,7 @@ class Teacher:
     Attributes:
         model: In eval mode.
         shape: Of the model.
-        task: Documents, tokenizer and metric.
+        task: Documents, tokenizer and metric; for fidelity, labels of all but the test split are the model's answers.
         folder: Where the model lies.
         fingerprint: Changes whenever weights or documents do.
     """
@@ -63,6 +63,9 @@ def load_teacher(config: RunConfig, progress: Progress = quiet) -> Teacher:
     folder = source if config.model.finetune is None else _fine_tuned(config, source, task, progress)
     model = load_classifier(folder)
     _check_classes(model, task, config)
+    if config.goal.objective == "fidelity":
+        progress("teacher's answers", 0, 1, "they take the place of labels")
+        task = task.answered_by(predict_with(model), ("train", "validation"))
     fingerprint = _digest(sha256_of(folder / MODEL_WEIGHTS), _documents(task))
     return Teacher(model, adapter_of(model).shape(model), task, folder, fingerprint)
 

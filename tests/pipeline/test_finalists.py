@@ -144,7 +144,7 @@ def test_the_validation_score_is_that_of_the_student_on_all_validation_documents
 def test_the_parity_gate_is_shown_the_artifact_itself(setting, workspace):
     config, teacher = setting
     made = make(setting, workspace, [])
-    score = finalists.score(made.artifact, teacher.task)
+    score = teacher.task.judge(finalists.answers(made.artifact, teacher.task), "test")
     found = finalists.parity(made, made.artifact, config, score)
     assert found.passed and found.inputs == min(finalists.PARITY_INPUTS, len(teacher.task.dataset.test))
     assert found.student_score == found.artifact_score == score.value

@@ -211,3 +211,15 @@ def test_a_disk_that_fills_up_ends_the_run_and_loses_nothing_that_was_finished(
     assert after[: len(before)] == before
     assert [record.params for record in after] == [record.params for record in found(finished, "finished")]
     assert not [path for path in folder.iterdir() if path.name.startswith(".")]
+
+
+def test_for_fidelity_students_are_held_against_the_teachers_answers_and_both_are_told(world):
+    report = run(world, "faithful", "goal.objective=fidelity", "goal.max_drop=100 points", "search.baselines=true")
+    goal = report.goal
+    assert goal.metric == "agreement with the teacher" and goal.teacher == 1.0
+    rows = {row.role: row for row in report.baselines}
+    assert rows["teacher"].agreement == 1.0
+    assert rows["student"].agreement == goal.student
+    # Labels of test documents stay what they were: the teacher is not always right.
+    plain = run(world, "plain", "goal.max_drop=100 points").only("teacher")
+    assert rows["teacher"].score == plain.score and plain.agreement == 1.0

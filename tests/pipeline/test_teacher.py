@@ -5,6 +5,7 @@ import pytest
 
 from autocompress.config import RunConfig, load_config
 from autocompress.errors import ConfigError, SourceError, UnsupportedError
+from autocompress.evaluation.task import predict_with
 from autocompress.pipeline.teacher import load_teacher, untrained_shape
 
 
@@ -85,3 +86,13 @@ def test_other_classes_in_another_number_are_refused(world, tmp_path):
             load_teacher(config(world))
     finally:
         world.write_run()
+
+
+def test_for_fidelity_its_answers_take_the_place_of_all_labels_but_those_of_the_test_split(world):
+    half_taught = "model.finetune.epochs=1"  # So that it is not always right.
+    plain, faithful = (
+        load_teacher(config(world, half_taught, f"goal.objective={name}")) for name in ("task", "fidelity")
+    )
+    assert faithful.task.evaluate(predict_with(faithful.model), "validation").value == 1.0
+    assert faithful.task.dataset.test == plain.task.dataset.test
+    assert faithful.fingerprint != plain.fingerprint

@@ -196,15 +196,15 @@ class Pupils:
         """Return the cost of a step of the setting's recipe, as a multiple of one of ``BASE``; measured in turn."""
         key = setting.start, setting.recipe
         if key not in self._ratios:
-            recipe, found = WAYS[setting.recipe], []
+            recipe, found = WAYS[setting.recipe], [1.0] if setting.recipe == BASE else []
             self._fill(student, recipe)
-            for _ in range(ROUNDS):
+            for _ in range(0 if found else ROUNDS):
                 base_s = self._seconds(student, WAYS[BASE], setting)
                 phases = [replace(recipe, phases=(replace(phase, share=1.0),)) for phase in recipe.phases]
                 each_s = [self._seconds(student, phase, setting) for phase in phases]
                 shares = [phase.share for phase in recipe.phases]
                 found.append(sum(share * s for share, s in zip(shares, each_s, strict=True)) / base_s)
-            self._ratios[key] = 1.0 if setting.recipe == BASE else round(median(found), 3)
+            self._ratios[key] = round(median(found), 3)
         return self._ratios[key]
 
     def _fill(self, student: nn.Module, recipe: Recipe) -> None:

@@ -1,7 +1,7 @@
 """How small may a student be? ``python -m benchmarks.distillation_sizes TEACHERS DATA [--quick] [--records FILE]``.
 
-Students of ``benchmarks.distillation``, trained longer, then cut to a size and run as they are delivered: the ONNX model
-and the tokenizer on disk, in ONNX Runtime, one document at a time.
+Students of ``benchmarks.distillation``, trained longer, then cut to a size and run as they are delivered: the ONNX
+model and the tokenizer on disk, in ONNX Runtime, one document at a time.
 
 * half: three layers of the teacher's, floats (DistilBERT keeps 97 % of its teacher's score at half the layers).
 * a seventh: 2 layers x 128, fewer tokens, floats: 7.5 times fewer parameters than the teacher at least (TinyBERT keeps

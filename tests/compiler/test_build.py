@@ -38,6 +38,7 @@ def with_layer(**change):
         (with_layer(ffn_bits=5), 8, "weights of 5 bits"),
         (with_layer(most_tokens=-1), 8, "Layer 0 passes on -1 tokens"),
         (with_layer(attention_bits=64), 8, "weights of 64 bits"),
+        (with_layer(ffn_bits=4, weight_group=16), 8, "Weights of layer 0 are in groups of 16 input channels"),
         (replace(SHAPE, embedding_bits=2), 8, "token embedding is asked for weights of 2 bits"),
         (replace(SHAPE, embedding_bits=3), 8, "weights of 3 bits"),
         (SHAPE, 33, "33 tokens"),

@@ -28,10 +28,10 @@ SELECTION: tuple[str, ...] = ("selections", "received_elements", "taken_elements
 FIXED: tuple[str, ...] = ("fixed_ranges", "static_elements", "smoothed_elements")
 """Linear maps that read activations over a fixed range, and the elements that are quantized so, without and with
 channels that are smoothed; ``quantized_elements_8`` are those whose range is found as the model runs."""
-GROUPED: tuple[str, ...] = ("token_macs", "token_elements", "coarse_macs", "zero_point_sums")
-"""Multiply-accumulates of 8-bit weights in groups and the elements that are quantized for them a token; the share of
-all multiply-accumulates in groups for which scales are saved, as groups are larger than 32; and how often a zero point
-is multiplied by a sum of activations."""
+GROUPED: tuple[str, ...] = ("token_macs", "token_elements", "coarse_macs", "coarse_sums", "zero_point_sums")
+"""Multiply-accumulates of 8-bit weights in groups of 32, and the elements that are quantized a token for 8-bit weights;
+multiply-accumulates of weights in larger groups, whatever their bits, and how often a sum of theirs is scaled; and how
+often a zero point is multiplied by a sum of activations. All other products are ``gemm_macs`` of their width."""
 LATENCY: tuple[str, ...] = (
     "constant",
     "layers",

@@ -68,7 +68,7 @@ class Efficiency:
         int8: Share of the int8 peak in matrix products with 8-bit weights.
         bandwidth: Share of the memory bandwidth.
         kernel_us: Time to start one kernel, in microseconds at 1 GHz.
-        int4: Share of the int8 peak in matrix products with 4-bit weights, or 8-bit ones in groups.
+        int4: Share of the int8 peak in matrix products with 4-bit weights, 8-bit ones in groups, and any in larger groups.
         int3: Share of the int8 peak in matrix products with 3-bit weights.
         int2: Share of the int8 peak in matrix products with 2-bit weights.
         process_bytes: Resident memory of a process with the engine but no model.
@@ -164,7 +164,7 @@ class Roofline:
         f32_macs = row["gemm_macs_32"] + row["gemm_macs_16"] + row["attention_macs"]
         shares: dict[Bits, float] = {8: engine.int8, 4: engine.int4, 3: engine.int3, 2: engine.int2}
         int8_macs = sum(row[f"gemm_macs_{bits}"] / share for bits, share in shares.items())
-        int8_macs += row["token_macs"] * (1 / engine.int4 - 1 / engine.int8)
+        int8_macs += (row["token_macs"] + row["coarse_macs"]) / engine.int4
         arithmetic_s = 2 * f32_macs / (hz * peak.f32_flops_per_cycle * engine.f32) + 2 * int8_macs / (
             hz * peak.int8_ops_per_cycle
         )

@@ -68,7 +68,10 @@ def _gemm(
     grid: WeightGrid | None = None,
 ) -> Counts:
     padded = hardware.padded_macs(rows, inputs, outputs, bits, grid)
-    yield f"gemm_macs_{bits}", rows * inputs * outputs
+    if grid is None:
+        yield f"gemm_macs_{bits}", rows * inputs * outputs
+    else:
+        yield from _grouped(rows, inputs, outputs, bits, grid)
     yield f"padded_macs_{bits}", padded
     if hardware.has_dot(bits, grid):
         yield "dot_macs", padded
@@ -82,19 +85,19 @@ def _gemm(
         yield f"quantized_elements_{bits}", rows * inputs
     if bits == 8 and grid is None:
         yield "dequantized_elements", rows * outputs
-    if grid is not None:
-        yield from _grouped(rows, inputs, outputs, bits, grid)
 
 
 def _grouped(rows: int, inputs: int, outputs: int, bits: Bits, grid: WeightGrid) -> Counts:
-    """Count what groups are unlike the usual ones below 8 bits, which ``gemm_macs`` of such bits tell of."""
-    macs = rows * inputs * outputs
-    if bits == 8:
-        yield "token_macs", macs
-    yield "coarse_macs", macs - macs * WEIGHT_GROUP / grid.group
+    """Count a product of weights in groups: kinds that cost more or less for as much work have columns of their own."""
+    macs, sums = rows * inputs * outputs, rows * grid.count(inputs) * outputs
+    if grid.group != WEIGHT_GROUP:
+        yield "coarse_macs", macs
+        yield "coarse_sums", sums
+    else:
+        yield "token_macs" if bits == 8 else f"gemm_macs_{bits}", macs
     if grid.zero_points:
         yield "zero_points", grid.count(inputs) * outputs
-        yield "zero_point_sums", rows * grid.count(inputs) * outputs
+        yield "zero_point_sums", sums
 
 
 def _bytes(name: str, spec: TensorSpec, embedding_bits: int) -> Counts:

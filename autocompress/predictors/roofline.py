@@ -68,7 +68,7 @@ class Efficiency:
         int8: Share of the int8 peak in matrix products with 8-bit weights.
         bandwidth: Share of the memory bandwidth.
         kernel_us: Time to start one kernel, in microseconds at 1 GHz.
-        int4: Share of the int8 peak in matrix products with 4-bit weights, 8-bit ones in groups, and any in larger groups.
+        int4: Share of the int8 peak in matrix products with 4-bit weights, 8-bit ones in groups and all in larger ones.
         int3: Share of the int8 peak in matrix products with 3-bit weights.
         int2: Share of the int8 peak in matrix products with 2-bit weights.
         process_bytes: Resident memory of a process with the engine but no model.

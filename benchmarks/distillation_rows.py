@@ -25,10 +25,11 @@ from autocompress.compression.recipes.teacher import Keeping, TeacherOutputs
 from autocompress.compression.recipes.terms import Pair
 from autocompress.config import RunConfig
 from autocompress.evaluation.sources import MODEL_WEIGHTS, fetch
-from autocompress.evaluation.task import Batch
+from autocompress.evaluation.task import Batch, TextClassification
 from autocompress.models.load import adapter_of, load_classifier
 from autocompress.pipeline.lessons import Lessons
 from autocompress.pipeline.teacher import Teacher, training_batches
+from autocompress.pipeline.vocabulary import Translation
 from autocompress.plan import RecipeName
 from benchmarks.teachers import Tutored, logits
 
@@ -155,17 +156,25 @@ class Pupils:
                 "search": {"variants": VARIANTS, "batch_size": BATCH},
             }
         )
-        lessons = Lessons(config, Teacher(tutored.model, shape, task, tutored.folder, tutored.name), lambda *_: None)
-        keeping = Keeping(OutputStore(cache / "teacher_outputs", STORE_BYTES), tutored.name, task.tokens("train"))
-        self._context = Context(
-            self._batches,
-            TeacherOutputs(tutored.model, keeping=keeping),
-            varied=lru_cache(partial(lessons.varied, task, None)),
-            text=lru_cache(partial(lessons.text, task, None)),
+        self._lessons = Lessons(
+            config, Teacher(tutored.model, shape, task, tutored.folder, tutored.name), lambda *_: None
         )
+        keeping = Keeping(OutputStore(cache / "teacher_outputs", STORE_BYTES), tutored.name, task.tokens("train"))
+        self._outputs = TeacherOutputs(tutored.model, read=partial(task.gather, "train"), keeping=keeping)
+        self._context = self.context(task, None)
 
-    def _batches(self, steps: int, seed: int) -> Iterator[Batch]:
-        return training_batches(self.tutored.task, steps, batch_size=BATCH, seed=seed)
+    def context(self, task: TextClassification, translation: Translation | None) -> Context:
+        """Return what students read whose tokenizer cuts documents as ``task`` has them."""
+
+        def batches(steps: int, seed: int) -> Iterator[Batch]:
+            return training_batches(task, steps, batch_size=BATCH, seed=seed)
+
+        return Context(
+            batches,
+            self._outputs.for_tokens(translation, task.tokens("train")),
+            varied=lru_cache(partial(self._lessons.varied, task, translation)),
+            text=lru_cache(partial(self._lessons.text, task, translation)),
+        )
 
     def start(self, start: Start, seed: int) -> nn.Module:
         """Return an untrained student."""

@@ -128,15 +128,18 @@ def new_head(model: nn.Module, *, generator: torch.Generator, counts: Tensor | N
     Args:
         model: A classifier of the family.
         generator: Of the dense layer's weights, which are normal as BERT's are.
-        counts: How often each token occurs in the text (vocabulary,): the bias then says how likely each is before
-            anything is read, log((count + 1) / sum); ``None``: all alike.
+        counts: How often each token occurs in the text (at most vocabulary,; later ones never do): the bias then says
+            how likely each is before anything is read, log((count + 1) / sum); ``None``: all alike.
     """
     config: Any = model.config
     rows = token_rows(model)
     dense = nn.Linear(_hidden_channels(model), rows.shape[1])
     nn.init.normal_(dense.weight, std=config.initializer_range, generator=generator)
     nn.init.zeros_(dense.bias)
-    bias = torch.zeros(len(rows)) if counts is None else ((counts.float() + 1) / (counts.sum() + len(rows))).log()
+    bias = torch.zeros(len(rows))
+    if counts is not None:
+        often = nn.functional.pad(counts.float(), (0, len(rows) - len(counts))) + 1
+        bias = (often / often.sum()).log()
     return LanguageHead(dense, nn.LayerNorm(rows.shape[1], eps=1e-12), bias, "gelu").eval()
 
 

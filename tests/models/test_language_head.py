@@ -75,8 +75,9 @@ def test_what_is_no_model_folder_is_an_error_that_says_so(tmp_path):
 
 def test_a_new_head_knows_how_frequent_tokens_are_and_fits_the_encoder(family, generator):
     model = tiny_model(family)
-    counts = torch.arange(60)
-    head = new_head(model, generator=generator, counts=counts)
+    # A table may have rows for more tokens than the tokenizer knows.
+    counts = torch.arange(60) * (torch.arange(60) < 57)
+    head = new_head(model, generator=generator, counts=counts[:57])
     assert head.dense.in_features == 48 and head.dense.out_features == token_rows(model).shape[1]
     torch.testing.assert_close(head.bias.softmax(0), (counts + 1) / (counts + 1).sum())
     assert head(last_hidden(model, batches(1)[0]), token_rows(model)).shape == (4, 6, 60)

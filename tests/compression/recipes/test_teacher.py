@@ -46,12 +46,13 @@ def test_answers_are_those_of_the_model_and_each_document_is_answered_once(runs)
 def test_what_was_kept_is_not_computed_again_by_whoever_comes_next(family, tmp_path, runs):
     counted, count = runs
     teacher = count(tiny_model(family))
-    first = TeacherOutputs(teacher, keeping=keeping(tmp_path))
-    fresh = [first(batch, FEATURES) for batch in batches(6)]
+    alone, first = TeacherOutputs(teacher), TeacherOutputs(teacher, keeping=keeping(tmp_path))
+    fresh, told = ([outputs(batch, FEATURES) for batch in batches(6)] for outputs in (alone, first))
     counted.clear()
     second = TeacherOutputs(teacher, keeping=keeping(tmp_path))
-    for batch, expected in zip(batches(6), fresh, strict=True):
+    for batch, expected, as_told in zip(batches(6), fresh, told, strict=True):
         found = second(batch, FEATURES)
+        assert all(torch.equal(found.features[feature], as_told.features[feature]) for feature in FEATURES)
         assert torch.equal(found.logits, expected.logits)
         for feature in FEATURES:
             wanted = expected.features[feature]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from autocompress.compression.recipes.lessons import Answering, Lesson
-from autocompress.compression.recipes.recipe import Corpus
+from autocompress.compression.recipes.recipe import LessonName
 from autocompress.compression.recipes.teacher import TeacherOutputs
 from autocompress.errors import UnsupportedError
 from autocompress.plan import (
@@ -154,14 +154,14 @@ class Context:
     device: torch.device = torch.device("cpu")
     mixed_precision: bool = True
 
-    def lesson(self, corpus: Corpus) -> Lesson:
+    def lesson(self, name: LessonName) -> Lesson:
         """Return what a phase of a recipe reads.
 
         Raises:
             UnsupportedError: It is not at hand.
         """
-        lessons = {"task": lambda: Answering(self.batches, self.teacher), "augmented": self.varied, "text": self.text}
-        return lessons[corpus]()
+        lessons = {"task": lambda: Answering(self.batches, self.teacher), "varied": self.varied, "text": self.text}
+        return lessons[name]()
 
 
 class Method(Protocol):

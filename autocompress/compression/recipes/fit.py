@@ -84,10 +84,10 @@ def fit(
         for number, (phase, count) in enumerate(zip(recipe.phases, counts, strict=True)):
             if count == 0:
                 continue
-            lesson = context.lesson(phase.corpus)
+            lesson = context.lesson(phase.lesson)
             trainee.head = lesson.head(student)
             trainee.to(context.device)
-            whole = phase.corpus == "text" or reads_of(phase, pair)
+            whole = phase.lesson == "text" or reads_of(phase, pair)
             with _every_token(student, shape) if whole else nullcontext():
                 train(
                     trainee,

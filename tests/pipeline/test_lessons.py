@@ -18,7 +18,9 @@ from tests.pipeline.test_students import PARAMS
 @pytest.mark.parametrize("recipe", ["distilbert", "tinybert", "ei_bert"])
 def test_recipes_that_read_other_documents_train_students_of_fewer_tokens(world, recipe):
     given = ["model.finetune.epochs=1", f"search.space.recipe=[{recipe}]", "search.variants=2"]
-    config = load_config(world.run_file, [*given, "search.space.vocabulary_keep=[0.8]"])
+    config = load_config(
+        world.run_file, [*given, "search.space.vocabulary_keep=[0.8]", "search.space.vocabulary_coverage=0.5"]
+    )
     teacher = load_teacher(config)
     told = []
     if recipe == "distilbert":

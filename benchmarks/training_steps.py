@@ -1,4 +1,4 @@
-"""What does a step of distillation cost, and what its checkpoint? ``python -m benchmarks.training_steps TEACHERS DATA``.
+"""What do a step of distillation and a checkpoint cost? ``python -m benchmarks.training_steps TEACHERS DATA``.
 
 A fine-tuned MiniLM-L6 and half its layers as the student, batches of 32 documents, one thread. Every way to train takes
 steps on the same batches in turn, round by round: on labels alone; on the teacher's logits, and on its logits and the
@@ -12,9 +12,11 @@ import argparse
 import copy
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
 from torch import nn
@@ -26,6 +28,7 @@ from autocompress.compression.recipes.recipe import Phase, Recipe, Term
 from autocompress.compression.recipes.store import OutputStore
 from autocompress.compression.recipes.table import RECIPES
 from autocompress.compression.recipes.teacher import Keeping, TeacherOutputs
+from autocompress.evaluation.task import Batch
 from autocompress.models.load import adapter_of
 from autocompress.pipeline.teacher import training_batches
 from autocompress.training.checkpoint import Checkpoint, SavedState
@@ -34,7 +37,7 @@ from benchmarks.record import finish, print_table
 from benchmarks.teachers import Tutored, load
 
 TASKS = ("trec6", "sst2")
-BATCH_SIZE, STEPS, ROUNDS = 32, 20, 7
+BATCH_SIZE, STEPS, ROUNDS = 32, 12, 5
 STORE_BYTES = 4 * 2**30
 LABELS = "labels"
 HIDDEN = Recipe((Phase((Term("logits", 0.7), Term("labels", 0.3), Term("hidden"))),))
@@ -53,21 +56,22 @@ def context_of(tutored: Tutored, folder: Path) -> Context:
     """Return what students learn from, with nothing in memory and what ``folder`` keeps."""
     task = tutored.task
     keeping = Keeping(OutputStore(folder, STORE_BYTES), tutored.name, task.tokens("train"))
-    batches: Callable[[int, int], Iterator[object]] = lambda steps, seed: training_batches(  # noqa: E731
-        task, steps, batch_size=BATCH_SIZE, seed=seed
-    )
+
+    def batches(steps: int, seed: int) -> Iterator[Batch]:
+        return training_batches(task, steps, batch_size=BATCH_SIZE, seed=seed)
+
     return Context(batches=batches, teacher=TeacherOutputs(tutored.model, keeping=keeping))
 
 
 def step_s(student: nn.Module, recipe: Recipe, context: Context, steps: int) -> float:
     """Return processor seconds a step, without what comes before the first and after the last."""
     ends: list[float] = []
-    timed = Context(context.batches, context.teacher, on_step=lambda *_: ends.append(time.process_time()))
+    timed = replace(context, on_step=lambda *_: ends.append(time.process_time()))
     fit(copy.deepcopy(student), recipe, timed, steps=steps + 1, learning_rate=1e-4, seed=0)
     return (ends[-1] - ends[0]) / steps
 
 
-def costs(tutored: Tutored, *, steps: int, rounds: int) -> dict[str, object]:
+def costs(tutored: Tutored, *, steps: int, rounds: int) -> dict[str, Any]:
     """Measure all ways in turn; seconds are medians of rounds, ratios those of rounds too."""
     student, found, taken = half(tutored.model), {}, {}
     for _ in range(rounds):
@@ -128,11 +132,9 @@ def main() -> None:
         for name in TASKS[:1] if arguments.quick else TASKS:
             tutored = load(name, teachers=arguments.teachers, data=arguments.data, cache=Path(cache))
             figures[name] = found = costs(tutored, **sizes)
-            rows = [
-                [way, f"{1e3 * found['step_s'][way]:.0f}", f"{ratio:.2f}"]
-                for way, ratio in found["over_labels"].items()
-            ]
-            print_table([name, "ms a step", "over labels"], rows)
+            ratios = found["over_labels"]
+            ways = {way: (f"{1e3 * seconds:.0f}", f"{ratios[way]:.2f}") for way, seconds in found["step_s"].items()}
+            print_table([name, "ms a step", "over labels"], [[way, *cells] for way, cells in ways.items()])
         figures["checkpoint"] = checkpoint_cost(tutored, rounds=sizes["rounds"])
     finish("training_steps", figures, quick=arguments.quick, details={})
 

@@ -36,7 +36,7 @@ class Checkpoint:
     """
 
     folder: Path
-    seconds: float = 60.0
+    seconds: float = 120.0
 
     def discard(self) -> None:
         """Remove the folder."""

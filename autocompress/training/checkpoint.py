@@ -8,9 +8,9 @@ import os
 import shutil
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
@@ -33,10 +33,12 @@ class Checkpoint:
     Attributes:
         folder: Made when it is needed.
         seconds: Between two writes; at 0 there is one a step.
+        clock: Tells seconds.
     """
 
     folder: Path
-    seconds: float = 60.0
+    seconds: float = 120.0
+    clock: Callable[[], float] = field(default=time.monotonic, compare=False)
 
     def discard(self) -> None:
         """Remove the folder."""
@@ -59,7 +61,7 @@ class SavedState:
         self._checkpoint, self._model, self._optimizer = checkpoint, model, optimizer
         self._device = device_of(model)
         self._path = checkpoint.folder / f"{_key(model, settings)}.safetensors"
-        self._written_s = time.monotonic()
+        self._written_s = checkpoint.clock()
         self._tensors: dict[str, Tensor] = {}
 
     def resume(self, batches: Iterator[object], steps: int) -> list[float]:
@@ -94,7 +96,7 @@ class SavedState:
 
     def write(self, losses: list[float], *, ended: bool) -> None:
         """Write the state, if it is time or training has ended; a full disk costs the checkpoint alone."""
-        if not ended and time.monotonic() - self._written_s < self._checkpoint.seconds:
+        if not ended and self._checkpoint.clock() - self._written_s < self._checkpoint.seconds:
             return
         draft = self._path.with_name(f".{self._path.name}-{os.getpid()}")
         # Nothing is synced: what a crash of the machine, unlike one of the program, leaves in pieces is not read.
@@ -104,7 +106,7 @@ class SavedState:
             draft.replace(self._path)
         with suppress(OSError):
             draft.unlink(missing_ok=True)
-        self._written_s = time.monotonic()
+        self._written_s = self._checkpoint.clock()
 
     def _state(self, losses: list[float], *, ended: bool) -> dict[str, Tensor]:
         state = {f"model/{name}": tensor for name, tensor in _tensors(self._model)}

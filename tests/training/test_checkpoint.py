@@ -142,12 +142,11 @@ def test_frozen_parameters_and_ones_without_gradients_are_resumed_too(tmp_path):
 
 
 def test_it_is_written_as_often_as_asked_and_at_the_end(tmp_path, monkeypatch):
-    """A clock that advances by a second each time it is read, which is once a step and once a write."""
-    monkeypatch.setattr(checkpoints.time, "monotonic", itertools.count().__next__)
+    """The clock advances by a second each time it is read, which is once a step and once a write."""
     written, save = [], checkpoints.save_file
     monkeypatch.setattr(checkpoints, "save_file", lambda *args: written.append(told[-1] + 1) or save(*args))
     told = [0]
-    fitted(Checkpoint(tmp_path, 4.0), on_step=lambda step, *_: told.append(step))
+    fitted(Checkpoint(tmp_path, 4.0, itertools.count().__next__), on_step=lambda step, *_: told.append(step))
     assert written == [4, 8, 12]
 
 

@@ -6,7 +6,8 @@ import torch
 from autocompress.compression.recipes.features import Feature, observe
 from autocompress.compression.recipes.store import OutputStore
 from autocompress.compression.recipes.teacher import Keeping, TeacherOutputs
-from tests.compression.training_data import Batch, batches
+from autocompress.training import device
+from tests.compression.training_data import Batch, batches, context_for, masked
 from tests.conftest import tiny_model
 
 FEATURES = (Feature("hidden", 0), Feature("hidden", 3), Feature("query", 2))
@@ -92,3 +93,16 @@ def test_students_of_other_tokens_are_answered_as_the_teacher_reads_and_compared
     torch.testing.assert_close(found.logits, expected.logits)
     for feature in FEATURES:
         torch.testing.assert_close(found.features[feature], expected.features[feature])
+
+
+@pytest.mark.parametrize("corpus", ["task", "text"])
+def test_a_teacher_answers_in_full_precision_where_its_student_is_trained_in_bfloat16(corpus, monkeypatch):
+    """What is kept must not depend on the device."""
+    batch = (masked if corpus == "text" else batches)(1, 0)[0]
+    first, second = (context_for(tiny_model("bert")).lesson(corpus) for _ in range(2))
+    expected = first.teacher(None, batch, FEATURES)
+    monkeypatch.setattr(device, "MIXED", {"cpu"})
+    with device.mixed_precision(torch.device("cpu")):
+        found = second.teacher(None, batch, FEATURES)
+    assert torch.equal(found.logits, expected.logits)
+    assert all(torch.equal(found.features[feature], expected.features[feature]) for feature in FEATURES)

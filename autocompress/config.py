@@ -195,6 +195,9 @@ class Search(Section):
     teacher_cache: Bytes = Field(
         default=2 * 1024**3, description="Room on disk for what teachers gave for training documents; old ones go."
     )
+    training_device: Literal["auto", "cpu", "cuda", "mps"] = Field(
+        default="auto", description="Where teacher and students are trained; auto: on a GPU where torch finds one."
+    )
     refine_steps: int = Field(default=1000, ge=0, description="Training steps of each finalist.")
     quantization_aware_steps: int = Field(
         default=150,

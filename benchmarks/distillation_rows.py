@@ -126,7 +126,7 @@ WAYS: dict[str, Recipe] = {
         phases=(RECIPES["distilbert"].without("labels").phases[0], RECIPES["distilbert"].phases[1]),
     ),
     "tinybert, documents as they are": replace(
-        RECIPES["tinybert"], phases=tuple(replace(phase, corpus="task") for phase in RECIPES["tinybert"].phases)
+        RECIPES["tinybert"], phases=tuple(replace(phase, lesson="task") for phase in RECIPES["tinybert"].phases)
     ),
     "ei_bert less integration": replace(RECIPES["ei_bert"], integrates=False),
     "ei_bert one-way": replace(RECIPES["ei_bert"], two_way=False),
@@ -220,7 +220,7 @@ class Pupils:
         """Let what the teacher gives for all training documents be kept, as a search's first candidates do."""
         shapes = (adapter_of(model).shape(model) for model in (student, self.tutored.model))
         pair = Pair(*shapes, recipe.layer_map)
-        features = {read[1] for phase in recipe.phases if phase.corpus == "task" for read in reads_of(phase, pair)}
+        features = {read[1] for phase in recipe.phases if phase.lesson == "task" for read in reads_of(phase, pair)}
         for batch in self.tutored.task.batches("train", batch_size=BATCH):
             self._context.teacher(batch, sorted(features))
 

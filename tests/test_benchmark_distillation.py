@@ -53,5 +53,5 @@ def test_ablations_differ_from_their_recipe_in_what_their_name_says() -> None:
     first, second = WAYS["distilbert less tokens to guess"].phases
     assert {term.loss for term in first.terms} == {"logits", "cosine"}
     assert second == RECIPES["distilbert"].phases[1]
-    assert all(phase.corpus == "task" for phase in WAYS["tinybert, documents as they are"].phases)
+    assert all(phase.lesson == "task" for phase in WAYS["tinybert, documents as they are"].phases)
     assert not WAYS["ei_bert less integration"].integrates

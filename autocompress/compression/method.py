@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from autocompress.compression.recipes.lessons import Answering, Lesson
-from autocompress.compression.recipes.recipe import Corpus
+from autocompress.compression.recipes.recipe import LessonName
 from autocompress.compression.recipes.teacher import TeacherOutputs
 from autocompress.errors import UnsupportedError
 from autocompress.plan import (
@@ -26,6 +26,7 @@ from autocompress.plan import (
     Suggest,
 )
 from autocompress.shape import WEIGHT_GROUP, Activations, Bits, EmbeddingBits, ModelShape, TokenShare, WeightGroup
+from autocompress.training.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,9 @@ class Context:
         unrounded: The model as it is before its weights are rounded, where it is at hand.
         varied: Training documents with words replaced (``recipes.augmentation``), as a lesson.
         text: Unlabelled text with tokens to guess.
+        checkpoint: Where trainings keep their states, each phase of a recipe its own; ``None``: nowhere.
+        device: Where students are trained.
+        mixed_precision: Whether they are trained in bfloat16 there, see ``training.device``.
     """
 
     batches: Callable[[int, int], Iterable[Any]]
@@ -146,15 +150,18 @@ class Context:
     unrounded: nn.Module | None = field(default=None, compare=False)
     varied: Callable[[], Lesson] = field(default=lambda: _unmeasured("data augmentation"))
     text: Callable[[], Lesson] = field(default=lambda: _unmeasured("text with tokens to guess"))
+    checkpoint: Checkpoint | None = None
+    device: torch.device = torch.device("cpu")
+    mixed_precision: bool = True
 
-    def lesson(self, corpus: Corpus) -> Lesson:
+    def lesson(self, name: LessonName) -> Lesson:
         """Return what a phase of a recipe reads.
 
         Raises:
             UnsupportedError: It is not at hand.
         """
-        lessons = {"task": lambda: Answering(self.batches, self.teacher), "augmented": self.varied, "text": self.text}
-        return lessons[corpus]()
+        lessons = {"task": lambda: Answering(self.batches, self.teacher), "varied": self.varied, "text": self.text}
+        return lessons[name]()
 
 
 class Method(Protocol):

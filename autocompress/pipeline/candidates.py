@@ -12,6 +12,7 @@ from itertools import product
 from math import ceil
 from typing import TypeVar
 
+import torch
 from torch import nn
 
 from autocompress.compression import factorize
@@ -40,6 +41,7 @@ from autocompress.pipeline.vocabulary import Vocabularies, token_counts
 from autocompress.plan import CompressionPlan, Criterion, LayerSelection
 from autocompress.search_space import COVERAGE
 from autocompress.shape import Bits, ModelShape
+from autocompress.training.checkpoint import Checkpoint
 
 T = TypeVar("T", bound=bool | int | float | str)
 
@@ -195,10 +197,11 @@ class Students:
         coverage: float = COVERAGE,
         lessons: Lessons | None = None,
         store: OutputStore | None = None,
+        device: torch.device | None = None,
         progress: Progress = quiet,
     ) -> None:
         self._teacher, self._lessons, self._progress = teacher, lessons, progress
-        self._batch_size, self._seed = batch_size, seed
+        self._batch_size, self._seed, self._device = batch_size, seed, device or torch.device("cpu")
         self._vocabularies = Vocabularies(teacher.model, teacher.task, coverage=coverage)
         keeping = None if store is None else Keeping(store, teacher.fingerprint, teacher.task.tokens("train"))
         read = partial(teacher.task.gather, "train")
@@ -235,6 +238,7 @@ class Students:
             documents=partial(self._documents, start, dense),
             token_order=self._vocabularies.order,
             token_counts=partial(token_counts, task),
+            device=self._device,
         )
         if self._lessons is None:
             return context
@@ -261,14 +265,21 @@ class Students:
         found = self._rankings(criterion)
         return tuple(LayerImportance(layer.heads.importance, layer.neurons.importance) for layer in found)
 
-    def make(self, plan: CompressionPlan, stage: str = "distill") -> nn.Module:
-        """Return the student of ``plan``, in eval mode; the same plan always gives the same student."""
+    def make(self, plan: CompressionPlan, stage: str = "distill", *, checkpoint: Checkpoint | None = None) -> nn.Module:
+        """Return the student of ``plan``, in eval mode; the same plan always gives the same student.
+
+        Args:
+            plan: What to do to the teacher.
+            stage: What progress calls its trainings.
+            checkpoint: Where these keep their states; for this plan, or parts of it, alone.
+        """
         cut = 1 + max((i for i, step in enumerate(plan.steps) if isinstance(step, DistillStep)), default=-1)
         trained, rest = CompressionPlan(plan.steps[:cut]), CompressionPlan(plan.steps[cut:])
         # Only then, as sums over channels in another order differ by rounding.
         narrow = any(isinstance(step, HiddenStep) and step.keep < self._teacher.shape.hidden for step in plan.steps)
         start = self._hidden_ordered if narrow else self._teacher.model
-        key, context = json.dumps([narrow, trained.to_json()]), self._context(plan, stage, start)
+        key = json.dumps([narrow, trained.to_json()])
+        context = replace(self._context(plan, stage, start), checkpoint=checkpoint)
         if key not in self._distilled:
             self._distilled[key] = apply_plan(start, trained, context)
         self._distilled.move_to_end(key)

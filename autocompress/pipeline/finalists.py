@@ -33,6 +33,7 @@ from autocompress.pipeline.workspace import Workspace
 from autocompress.plan import CompressionPlan
 from autocompress.profiling.runner import Runner, measure_alternating
 from autocompress.profiling.timing import Timing
+from autocompress.training.checkpoint import Checkpoint
 
 PARITY_INPUTS = 32
 ROUNDS = 3
@@ -95,7 +96,7 @@ def make(
     container: Container,
     finalist: bool,
 ) -> Made:
-    """Train the student of ``plan`` (or read it back, if an interrupted run did) and build its artifact.
+    """Train the student of ``plan`` (or go on where an interrupted run was, or read it back) and build its artifact.
 
     Args:
         name: In tables.
@@ -116,23 +117,25 @@ def make(
     decisive = [plan.to_json(), teacher.fingerprint, sorted(task.tokenizer.get_vocab())]
     key = hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:16]
     weights, note = (workspace.students / f"{key}{suffix}" for suffix in (".safetensors", ".json"))
+    checkpoint = Checkpoint(workspace.students / f"{key}.training")
     if note.is_file() and weights.is_file():
         told = json.loads(note.read_text())
         student = students.make(refined(plan, 0))
         student.load_state_dict(load_file(weights))
         plan, validation = read_plan(told["plan"]), float(told["validation"])
     else:
-        plan, student, validation = _trained(plan, students, task, stage=f"refine {name}")
+        plan, student, validation = _trained(plan, students, task, checkpoint, stage=f"refine {name}")
         weights.write_bytes(save({key: tensor.contiguous() for key, tensor in student.state_dict().items()}))
         # The note comes last: where it is, the weights are whole.
         note.write_text(json.dumps({"name": name, "validation": validation, "plan": plan.to_json()}) + "\n")
+    checkpoint.discard()
     stem, tokens = workspace.students / key, config.task.max_tokens
     artifact = export(student, stem, config.device.engine, tokens, target, container)
     return Made(name, plan, student, task, validation, artifact, finalist)
 
 
 def _trained(
-    plan: CompressionPlan, students: Students, task: TextClassification, *, stage: str
+    plan: CompressionPlan, students: Students, task: TextClassification, checkpoint: Checkpoint, *, stage: str
 ) -> tuple[CompressionPlan, nn.Module, float]:
     """Return the student of ``plan`` with its metric on validation documents.
 
@@ -140,7 +143,7 @@ def _trained(
     """
 
     def one(plan: CompressionPlan) -> tuple[CompressionPlan, nn.Module, float]:
-        student = students.make(plan, stage=stage)
+        student = students.make(plan, stage=stage, checkpoint=checkpoint)
         return plan, student, task.evaluate(predict_with(student), "validation").value
 
     without = CompressionPlan(tuple(step for step in plan.steps if not isinstance(step, QuantizationAwareStep)))

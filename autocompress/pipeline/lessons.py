@@ -53,7 +53,7 @@ class Lessons:
     def __init__(self, config: RunConfig, teacher: Teacher, progress: Progress) -> None:
         self._config, self._teacher, self._progress = config, teacher, progress
         recipes = (RECIPES[name] for name in config.search.space.recipe)
-        if any(phase.corpus == "text" for recipe in recipes for phase in recipe.phases):
+        if any(phase.lesson == "text" for recipe in recipes for phase in recipe.phases):
             mask_id_of(teacher.task.tokenizer)
 
     def varied(self, task: TextClassification, translation: Translation | None) -> Answering:

@@ -26,6 +26,7 @@ from autocompress.pipeline.tuning import TVM
 from autocompress.predictors.predictor import FittedPredictor, Predictor
 from autocompress.predictors.sampling import Variety
 from autocompress.shape import ModelShape, WeightGrid
+from autocompress.training.device import best_device
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ class Setting:
             coverage=search.space.vocabulary_coverage,
             lessons=Lessons(self.config, self.teacher, progress),
             store=OutputStore(cache_folder() / "teacher_outputs", search.teacher_cache),
+            device=best_device(search.training_device),
             progress=progress,
         )
 

@@ -1,12 +1,16 @@
 import json
 import shutil
+from functools import partial
 
 import pytest
+from safetensors.torch import load_file
 
 from autocompress.config import RunConfig, load_config
 from autocompress.errors import ConfigError, SourceError, UnsupportedError
 from autocompress.evaluation.task import predict_with
-from autocompress.pipeline.teacher import load_teacher, untrained_shape
+from autocompress.pipeline import teacher as teachers
+from autocompress.pipeline.teacher import cache_folder, load_teacher, untrained_shape
+from autocompress.training.checkpoint import Checkpoint
 
 
 def config(world, *overrides: str) -> RunConfig:
@@ -46,6 +50,43 @@ def test_a_teacher_is_fitted_once_for_the_same_recipe_and_documents(world):
     assert events(config(world))[-1] == ("fine-tune", steps, steps)
     assert events(config(world))[-1] == ("fine-tune", 1, 1)
     assert events(config(world, "model.finetune.epochs=1"))[-1] == ("fine-tune", 7, 7)
+
+
+class Interruption(BaseException):
+    """What ends a process, as abruptly as a signal."""
+
+
+def test_a_fine_tuning_that_was_interrupted_goes_on_inside_and_ends_with_the_same_teacher(world, monkeypatch):
+    monkeypatch.setattr(teachers, "Checkpoint", partial(Checkpoint, seconds=0.0))
+    run = config(world, "model.finetune.epochs=1", "model.finetune.seed=7")
+    steps = []
+
+    def until(last):
+        def progress(stage, done, total, note):
+            if stage == "fine-tune":
+                steps.append(done)
+            if done == last:
+                raise Interruption
+
+        return progress
+
+    with pytest.raises(Interruption):
+        load_teacher(run, until(4))
+    folder = load_teacher(run, until(None)).folder
+    assert steps == [0, 1, 2, 3, 4, 0, 5, 6, 7]
+    assert not list((cache_folder() / "teachers").glob("*.training"))
+    resumed = load_file(folder / "model.safetensors")
+    shutil.rmtree(folder)
+    whole = load_file(load_teacher(run).folder / "model.safetensors")
+    assert resumed.keys() == whole.keys()
+    assert all((resumed[name] == whole[name]).all() for name in whole)
+
+
+def test_a_device_that_is_not_there_is_refused_before_anything_is_fetched(world):
+    told = []
+    with pytest.raises(ConfigError, match="training_device is mps"):
+        load_teacher(config(world, "search.training_device=mps"), lambda *event: told.append(event))
+    assert not told
 
 
 def test_the_teacher_knows_the_names_of_its_classes_and_does_its_task(world):

@@ -16,6 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 from autocompress.compression.recipes.features import Feature, Outputs, observe
 from autocompress.compression.recipes.store import OutputStore, Table
 from autocompress.models.load import adapter_of
+from autocompress.training.device import device_of, full_precision
 from autocompress.training.loop import LabelledBatch, TrainingBatch
 
 Documents: TypeAlias = Sequence[Sequence[int]]
@@ -103,22 +104,31 @@ class TeacherOutputs:
 
     @torch.no_grad()
     def __call__(self, batch: TrainingBatch, features: Sequence[Feature] = ()) -> Outputs:
-        """Return logits (batch x classes) and features (batch x tokens x channels)."""
+        """Return logits (batch x classes) and features (batch x tokens x channels), computed in full precision.
+
+        Features that are kept are returned as they will be read: a training that is taken up again sees the same.
+        """
         places = batch.indices.tolist()
         known = self._known(places, batch.input_ids.shape[1], features)
         if known is not None:
             return known
-        found = self.observe(self.model, batch, features)
+        with full_precision(device_of(self.model)):
+            found = self.observe(self.model, batch, features)
+        found = Outputs(found.logits.cpu(), {feature: values.cpu() for feature, values in found.features.items()})
         self._logits.update(zip(places, found.logits, strict=True))
-        if self._keeping is not None:
-            if table := self._answers():
-                table.write(places, list(found.logits.float().numpy()))
-            lengths = batch.attention_mask.sum(1).tolist()
-            for feature, values in found.features.items():
-                if table := self._table(feature):
-                    rows = [row[:length].half().numpy() for row, length in zip(values, lengths, strict=True)]
-                    table.write(places, rows)
-        return found
+        return found if self._keeping is None else self._kept(found, places, batch.attention_mask.sum(1).tolist())
+
+    def _kept(self, found: Outputs, places: Sequence[int], lengths: Sequence[int]) -> Outputs:
+        """Keep what was computed of documents of these lengths, and return it as it is read from there."""
+        if table := self._answers():
+            table.write(places, list(found.logits.float().numpy()))
+        features = dict(found.features)
+        for feature, values in found.features.items():
+            if table := self._table(feature):
+                halves = values.half()
+                table.write(places, [row[:length].numpy() for row, length in zip(halves, lengths, strict=True)])
+                features[feature] = halves.float()
+        return replace(found, features=features)
 
     def _known(self, places: Sequence[int], tokens: int, features: Sequence[Feature]) -> Outputs | None:
         """Return what is remembered or kept of documents, features padded with 0; ``None`` if anything is missing."""

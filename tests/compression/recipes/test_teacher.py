@@ -6,7 +6,8 @@ import torch
 from autocompress.compression.recipes.features import Feature, observe
 from autocompress.compression.recipes.store import OutputStore
 from autocompress.compression.recipes.teacher import Keeping, TeacherOutputs
-from tests.compression.training_data import Batch, batches
+from autocompress.training import device
+from tests.compression.training_data import Batch, batches, context_for, masked
 from tests.conftest import tiny_model
 
 FEATURES = (Feature("hidden", 0), Feature("hidden", 3), Feature("query", 2))
@@ -46,12 +47,13 @@ def test_answers_are_those_of_the_model_and_each_document_is_answered_once(runs)
 def test_what_was_kept_is_not_computed_again_by_whoever_comes_next(family, tmp_path, runs):
     counted, count = runs
     teacher = count(tiny_model(family))
-    first = TeacherOutputs(teacher, keeping=keeping(tmp_path))
-    fresh = [first(batch, FEATURES) for batch in batches(6)]
+    alone, first = TeacherOutputs(teacher), TeacherOutputs(teacher, keeping=keeping(tmp_path))
+    fresh, told = ([outputs(batch, FEATURES) for batch in batches(6)] for outputs in (alone, first))
     counted.clear()
     second = TeacherOutputs(teacher, keeping=keeping(tmp_path))
-    for batch, expected in zip(batches(6), fresh, strict=True):
+    for batch, expected, as_told in zip(batches(6), fresh, told, strict=True):
         found = second(batch, FEATURES)
+        assert all(torch.equal(found.features[feature], as_told.features[feature]) for feature in FEATURES)
         assert torch.equal(found.logits, expected.logits)
         for feature in FEATURES:
             wanted = expected.features[feature]
@@ -91,3 +93,16 @@ def test_students_of_other_tokens_are_answered_as_the_teacher_reads_and_compared
     torch.testing.assert_close(found.logits, expected.logits)
     for feature in FEATURES:
         torch.testing.assert_close(found.features[feature], expected.features[feature])
+
+
+@pytest.mark.parametrize("corpus", ["task", "text"])
+def test_a_teacher_answers_in_full_precision_where_its_student_is_trained_in_bfloat16(corpus, monkeypatch):
+    """What is kept must not depend on the device."""
+    batch = (masked if corpus == "text" else batches)(1, 0)[0]
+    first, second = (context_for(tiny_model("bert")).lesson(corpus) for _ in range(2))
+    expected = first.teacher(None, batch, FEATURES)
+    monkeypatch.setattr(device, "MIXED", {"cpu"})
+    with device.mixed_precision(torch.device("cpu")):
+        found = second.teacher(None, batch, FEATURES)
+    assert torch.equal(found.logits, expected.logits)
+    assert all(torch.equal(found.features[feature], expected.features[feature]) for feature in FEATURES)

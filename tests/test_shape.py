@@ -51,6 +51,7 @@ def test_a_shape_tells_groups_and_zero_points_where_weights_have_them():
     assert ModelShape.from_dict(json.loads(json.dumps(token.to_dict()))) == token
     assert found.describe() == f"{shape.describe()}, groups of 32-64, zero points"
     assert found.with_grid(WeightGrid()) == shape
+    assert token.with_activations("dynamic") == found
 
 
 def test_a_shape_written_before_there_were_other_groups_has_the_usual_ones():

@@ -1,6 +1,11 @@
 import copy
+import os
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,7 +25,9 @@ from autocompress.pipeline.teacher import load_teacher
 from autocompress.pipeline.workspace import Workspace
 from autocompress.plan import CompressionPlan
 from autocompress.training.checkpoint import Checkpoint
+from tests.pipeline.one_finalist import AWARE_STEPS, STEPS
 
+ROOT = Path(__file__).parents[2]
 PARAMS = {"depth": 2, "heads_keep": 0.5, "ffn_keep": 0.5, "attention_bits": 8, "ffn_bits": 4, "embedding_bits": 8,
           "vocabulary_keep": 1.0, "embedding_rank": 0}  # fmt: skip
 AWARE = QuantizationAwareStep(3, 1e-3, seed=0)
@@ -117,6 +124,31 @@ def test_a_training_that_was_interrupted_goes_on_inside_and_ends_with_the_same_s
     whole.create()
     expected = make(setting, whole, [], AWARE)
     assert same(again.student, expected.student) and again.plan == expected.plan
+
+
+@pytest.mark.slow
+def test_kill_minus_nine_in_either_training_of_a_finalist_changes_no_bit(setting, world):
+    """Real processes: one runs through, one is killed while it learns, and while it learns with rounded weights."""
+
+    def run(name: str, kill_at: int | None = None) -> list[str]:
+        command = [sys.executable, "-m", "tests.pipeline.one_finalist", str(world.folder), name]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
+        told = []
+        with subprocess.Popen(
+            [*command, "0.02" if kill_at else "0"], stdout=subprocess.PIPE, text=True, env=environment
+        ) as process:
+            for line in process.stdout:
+                told.append(line.strip())
+                if len(told) == kill_at:
+                    process.kill()
+                    break
+        assert process.returncode == (-signal.SIGKILL if kill_at else 0)
+        return told
+
+    whole = run("whole")
+    killed = [*run("killed", kill_at=STEPS // 2), *run("killed", kill_at=STEPS // 2 + AWARE_STEPS // 2), *run("killed")]
+    assert STEPS + AWARE_STEPS <= killed.count("step") <= STEPS + AWARE_STEPS + 2  # A step in hand may be lost twice.
+    assert killed[-1] == whole[-1]
 
 
 def test_training_that_does_harm_on_validation_documents_is_undone(setting, workspace):

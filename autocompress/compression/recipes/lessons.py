@@ -127,4 +127,6 @@ def _guess(
 ) -> Outputs:
     last = Feature("hidden", len(adapter_of(model).layers(model)))
     found = observe(model, batch, [*features, last])
-    return replace(found, logits=widened(head(found.features[last][asked], token_rows(model))))
+    hidden = found.features[last]
+    places = tuple(place.to(hidden.device) for place in asked.nonzero(as_tuple=True))
+    return replace(found, logits=widened(head(hidden[places], token_rows(model))))

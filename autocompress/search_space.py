@@ -17,7 +17,7 @@ from autocompress.plan import (
     RepairKind,
     Rounding,
 )
-from autocompress.shape import Activations, Bits, EmbeddingBits
+from autocompress.shape import WEIGHT_GROUP, Activations, Bits, EmbeddingBits, WeightGroup
 
 COVERAGE = 0.95
 """Least share of the training documents' tokens that a smaller vocabulary still has; the others fall into pieces."""
@@ -95,7 +95,14 @@ class Space(Section):
     activations: Choices[Activations] = Field(
         default=("dynamic",),
         description="How 8-bit weights read activations: over ranges found as the model runs, or fixed beforehand,"
-        " without or with channels that are smoothed.",
+        " without or with channels that are smoothed, or with a scale a token and group, as fewer bits do.",
+    )
+    weight_group: Choices[WeightGroup] = Field(
+        default=(WEIGHT_GROUP,),
+        description="Input channels that share a scale: of weights below 8 bits, and of 8 bits read a token.",
+    )
+    zero_points: Choices[bool] = Field(
+        default=(False,), description="Whether groups of weights below 8 bits have a zero point."
     )
     ranges: RangeKind = Field(default="percentile", description="How ranges of activations are fixed.")
     smoothing: Annotated[float, Field(ge=0, le=1)] = Field(

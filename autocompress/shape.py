@@ -10,12 +10,15 @@ from typing import Literal, TypeAlias, get_args
 Bits: TypeAlias = Literal[2, 3, 4, 8, 16, 32]
 """Width of a stored weight. 32: f32 arithmetic. 16: bfloat16 weights, summed in f32; processors that multiply bfloat16
 may round activations to it too. 8: int8 weights times activations quantized to uint8, summed as int32. 4, 3 and 2:
-integers in -8..7, -4..3 and -2..1, in groups of 32 input channels, times activations dynamically quantized to int8 a
-token and group, summed as int32 within the group and in f32 across groups."""
-Activations: TypeAlias = Literal["dynamic", "static", "smoothed"]
-"""How activations that meet 8-bit weights become uint8: ``dynamic``, over the range of each sequence, as the model
-runs; ``static``, over a range that calibration fixed; ``smoothed``, so too, but each channel is scaled before by a
-number of its own, which its weights make up for."""
+integers in -8..7, -4..3 and -2..1, in groups of input channels (``WeightGrid``), times activations dynamically
+quantized to int8 a token and group, summed as int32 within the group and in f32 across groups."""
+Activations: TypeAlias = Literal["dynamic", "static", "smoothed", "token"]
+"""How activations that meet 8-bit weights become integers: ``dynamic``, uint8 over the range of each sequence, as the
+model runs; ``static``, over a range that calibration fixed; ``smoothed``, so too, but each channel is scaled before by
+a number of its own, which its weights make up for; ``token``, as at fewer bits: int8 a token and group of channels, as
+the model runs, and weights -128..127 in such groups as well."""
+WeightGroup: TypeAlias = Literal[32, 64, 128]
+"""Input channels that share a scale. With 16, ONNX Runtime 1.32 makes floats of 2-bit weights."""
 EmbeddingBits: TypeAlias = Literal[4, 8, 16, 32]
 """Width of the stored token table, whose rows are looked up and scaled to f32: eight levels are too few for rows."""
 
@@ -25,13 +28,44 @@ every token in every layer."""
 
 BITS: tuple[Bits, ...] = get_args(Bits)
 EMBEDDING_BITS: tuple[EmbeddingBits, ...] = get_args(EmbeddingBits)
-WEIGHT_GROUP = 32
-"""Input channels that share one scale at 4 bits and fewer."""
+WEIGHT_GROUPS: tuple[WeightGroup, ...] = get_args(WeightGroup)
+WEIGHT_GROUP: WeightGroup = 32
+"""Channels of a token table's row that share one scale at 4 bits; input channels of a linear, unless it says more."""
 
 
 def nearest_embedding_bits(bits: Bits) -> EmbeddingBits:
     """Return ``bits``, or the fewest that a token table can have: its width where all weights have ``bits``."""
     return 4 if bits == 2 or bits == 3 else bits
+
+
+@dataclass(frozen=True)
+class WeightGrid:
+    """How weights are stored in groups of input channels: a level less the zero point, times the scale.
+
+    Attributes:
+        group: Input channels that share a scale, and over which a token's activations do.
+        zero_points: Whether each group of each output channel also has the level that stands for 0; else that is 0.
+    """
+
+    group: WeightGroup = WEIGHT_GROUP
+    zero_points: bool = False
+
+    def count(self, channels: int) -> int:
+        """Return how many groups so many input channels make."""
+        return -(-channels // self.group)
+
+    def __str__(self) -> str:
+        """Say the group, and z where there are zero points."""
+        return f"{self.group}{'z' * self.zero_points}"
+
+    def at(self, bits: Bits, activations: Activations) -> WeightGrid | None:
+        """Return how weights of so many bits are stored in groups; ``None``: in none.
+
+        At 8 bits groups have no zero points: 256 levels are fine enough without.
+        """
+        if bits == 8 and activations == "token":
+            return replace(self, zero_points=False)
+        return self if bits < 8 else None
 
 
 @dataclass(frozen=True)
@@ -47,6 +81,8 @@ class LayerShape:
         most_tokens: Tokens that go on from this layer's attention at most: the first, and those that others attend to
             most; 0: all of them.
         activations: Of what 8-bit weights read; ``dynamic`` where there are none.
+        weight_group: ``WeightGrid.group`` of weights in groups; 32 where there are none.
+        zero_points: ``WeightGrid.zero_points`` of weights of fewer than 8 bits; ``False`` where there are none.
     """
 
     heads: int
@@ -56,6 +92,8 @@ class LayerShape:
     ffn_bits: Bits = 32
     most_tokens: int = 0
     activations: Activations = "dynamic"
+    weight_group: WeightGroup = WEIGHT_GROUP
+    zero_points: bool = False
 
     @property
     def attention(self) -> int:
@@ -73,6 +111,19 @@ class LayerShape:
     def with_activations(self, activations: Activations) -> LayerShape:
         """Return the layer with these, as far as it has 8-bit weights."""
         return replace(self, activations=activations if 8 in (self.attention_bits, self.ffn_bits) else "dynamic")
+
+    def grid_at(self, bits: Bits) -> WeightGrid | None:
+        """Return how linears of so many bits are stored in groups; ``None``: in none."""
+        return WeightGrid(self.weight_group, self.zero_points).at(bits, self.activations)
+
+    def with_grid(self, grid: WeightGrid) -> LayerShape:
+        """Return the layer with this grid, as far as it has weights in groups."""
+        found = [each for bits in (self.attention_bits, self.ffn_bits) if (each := grid.at(bits, self.activations))]
+        return replace(
+            self,
+            weight_group=grid.group if found else WEIGHT_GROUP,
+            zero_points=any(each.zero_points for each in found),
+        )
 
 
 @dataclass(frozen=True)
@@ -125,6 +176,10 @@ class ModelShape:
         """Return the shape whose layers read these, as far as they have 8-bit weights."""
         return replace(self, layers=tuple(layer.with_activations(activations) for layer in self.layers))
 
+    def with_grid(self, grid: WeightGrid) -> ModelShape:
+        """Return the shape whose layers have this grid, as far as they have weights in groups."""
+        return replace(self, layers=tuple(layer.with_grid(grid) for layer in self.layers))
+
     def with_schedule(self, share: TokenShare, tokens: int) -> ModelShape:
         """Return the shape whose layers pass on fewer and fewer of ``tokens`` tokens.
 
@@ -174,4 +229,7 @@ class ModelShape:
         tokens = f", tokens left {span(left)}" if left else ""
         kinds = sorted({layer.activations for layer in self.layers} - {"dynamic"})
         fixed = f", {'/'.join(kinds)} activations" if kinds else ""
-        return f"{widths}, vocabulary {self.vocabulary}{rank}{tokens}{fixed}"
+        groups = [int(layer.weight_group) for layer in self.layers]
+        grid = f", groups of {span(groups)}" if max(groups) > WEIGHT_GROUP else ""
+        zeros = ", zero points" if any(layer.zero_points for layer in self.layers) else ""
+        return f"{widths}, vocabulary {self.vocabulary}{rank}{tokens}{fixed}{grid}{zeros}"

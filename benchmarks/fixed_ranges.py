@@ -1,8 +1,9 @@
 """What do fixed ranges cost and gain? ``python -m benchmarks.fixed_ranges TEACHERS DATA [--quick] [--records FILE]``.
 
 Fine-tuned MiniLM-L6 teachers with weights of 8 bits, rounded to nearest, whose activations are quantized over ranges
-that are found as the model runs, or that 256 training documents fix: by extremes, percentiles and least squares,
-without and with smoothed channels (SmoothQuant, alpha 0.5). Losses are on the test split against the teacher on the
+that are found as the model runs, of a document (dynamic) or of a token and group of channels (token), or that 256
+training documents fix: by extremes, percentiles and least squares, without and with smoothed channels (SmoothQuant,
+alpha 0.5). Losses are on the test split against the teacher on the
 same documents; ± is the standard error over draws of calibration documents. Times are medians of what one sentence
 takes of the processor, random weights, one thread, the ways taking turns. ``--records`` lets it go on where it stopped.
 """
@@ -42,6 +43,8 @@ TASKS = ("trec6", "sst2")
 DRAWS = (0, 1, 2)
 BATCHES, BATCH = 8, 32
 LENGTHS, ROUNDS = (64, 128), 60
+FOUND: tuple[Activations, ...] = ("dynamic", "token")
+"""Ranges that are found as the model runs."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ def settings(*, quick: bool) -> list[Setting]:
     tasks, draws = (TASKS[:1], DRAWS[:1]) if quick else (TASKS, DRAWS)
     fixed = product(("static", "smoothed"), get_args(RangeKind)[:1] if quick else get_args(RangeKind))
     ways = list(fixed)
-    found = [Setting(task, "dynamic", "minmax", 0) for task in tasks]
+    found = [Setting(task, kind, "minmax", 0) for kind in FOUND for task in tasks]
     return found + [Setting(task, *way, draw) for draw in draws for task in tasks for way in ways]
 
 
@@ -164,7 +167,7 @@ def report(found: Sequence[Scored]) -> list[dict[str, object]]:
         [
             [
                 str(row["task"]),
-                "dynamic" if row["activations"] == "dynamic" else f"{row['activations']} {row['ranges']}",
+                str(row["activations"]) if row["activations"] in FOUND else f"{row['activations']} {row['ranges']}",
                 str(row["draws"]),
                 "{:.2f} ± {:.2f}".format(*row["lost"]),
                 "{:.2f} ± {:.2f}".format(*row["millinats"]),

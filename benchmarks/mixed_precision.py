@@ -19,7 +19,7 @@ import torch
 
 from autocompress.compression.method import Context
 from autocompress.compression.quantization import QuantizeStep, apply
-from autocompress.compression.rounding.sensitivity import STORED_BITS, sensitivities, share_bits
+from autocompress.compression.rounding.sensitivity import bits_in_memory, sensitivities, share_bits
 from autocompress.models.load import adapter_of
 from autocompress.pipeline.teacher import training_batches
 from autocompress.plan import Rounding
@@ -39,7 +39,7 @@ def megabytes(shape: ModelShape, attention: Sequence[Bits], ffn: Sequence[Bits])
     """Return what the linear maps of all layers take, scales included."""
     pairs = zip(shape.layers, attention, ffn, strict=True)
     bits = sum(
-        4 * shape.hidden * layer.attention * STORED_BITS[a] + 2 * shape.hidden * layer.ffn * STORED_BITS[f]
+        4 * shape.hidden * layer.attention * bits_in_memory(a) + 2 * shape.hidden * layer.ffn * bits_in_memory(f)
         for layer, a, f in pairs
     )
     return round(bits / 8e6, 3)

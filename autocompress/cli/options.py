@@ -16,8 +16,23 @@ RunFolder = Annotated[Path, typer.Argument(metavar="RUN_FOLDER", help="The folde
 Engine = Annotated[str, typer.Option(help="onnxruntime or tvm.")]
 Threads = Annotated[int, typer.Option(min=1, help="Threads of the engine.")]
 Tokens = Annotated[int, typer.Option(min=1, help="Sequence length.")]
-READINGS = "dynamic|static|smoothed"
+READINGS = "dynamic|static|smoothed|token"
 """``shape.Activations``, spelled out so that help needs no further import."""
+
+
+GROUPS = "32|64|128"
+"""``shape.WeightGroup``, likewise."""
+
+
+def weight_group(text: str | int) -> int:
+    """Read how many input channels share a scale.
+
+    Raises:
+        typer.BadParameter: There are no such groups.
+    """
+    if str(text) not in GROUPS.split("|"):
+        raise typer.BadParameter(f"{text!r} is none of {GROUPS.replace('|', ', ')}.")
+    return int(text)
 
 
 def reading(text: str) -> str:

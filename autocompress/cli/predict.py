@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Optional, cast
 
 import typer
 
-from autocompress.cli.options import READINGS, Engine, Threads, Tokens, reading, token_share
+from autocompress.cli.options import GROUPS, READINGS, Engine, Threads, Tokens, reading, token_share, weight_group
 from autocompress.cli.terminal import say, show
 
 if TYPE_CHECKING:
-    from autocompress.shape import Activations, TokenShare
+    from autocompress.shape import Activations, TokenShare, WeightGroup
 
 NAME, HELP = "predict", "Say what a compressed model would cost on a device, without running it."
 
@@ -39,6 +39,18 @@ def run(
     activations: Annotated[
         str, typer.Option(parser=reading, metavar=READINGS, help="How 8-bit weights read them.")
     ] = "dynamic",
+    group: Annotated[
+        int,
+        typer.Option(
+            "--weight-group",
+            parser=weight_group,
+            metavar=GROUPS,
+            help="Input channels that share a scale, below 8 bits or at 8 with --activations token.",
+        ),
+    ] = 32,
+    zero_points: Annotated[
+        bool, typer.Option("--zero-points", help="Zero points of such groups below 8 bits.")
+    ] = False,
     engine: Engine = "onnxruntime",
     threads: Threads = 1,
     tokens: Tokens = 64,
@@ -48,11 +60,13 @@ def run(
     from autocompress.pipeline.prediction import activation_bytes, best_predictor, shape_of, shrink
     from autocompress.predictors.predictor import FittedPredictor
     from autocompress.report.units import TITLES, figure
+    from autocompress.shape import WeightGrid
 
     whole = shape_of(model)
     shares = {"heads_keep": heads_keep, "ffn_keep": ffn_keep, "hidden_keep": hidden_keep}
     shape = shrink(whole, depth=depth, **shares, bits=bits).with_schedule(cast("TokenShare", tokens_keep), tokens)
-    shape = shape.with_activations(cast("Activations", activations))
+    grid = WeightGrid(cast("WeightGroup", group), zero_points)
+    shape = shape.with_activations(cast("Activations", activations)).with_grid(grid)
     predictor = best_predictor(device, engine, threads)
     cost = predictor.predict(shape, tokens)
     rows = []

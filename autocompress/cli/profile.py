@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import product, starmap
 from typing import TYPE_CHECKING, Annotated, Optional, cast
 
 import typer
 
-from autocompress.cli.options import READINGS, Threads, Tokens, reading
+from autocompress.cli.options import GROUPS, READINGS, Threads, Tokens, reading, weight_group
 from autocompress.cli.terminal import progress, say, show
 from autocompress.errors import ConfigError, DeviceError
 
@@ -46,9 +47,21 @@ def run(
         typer.Option(
             parser=reading,
             metavar=READINGS,
-            help="Measure these too, at 8 bits; may be given twice. dynamic always is.",
+            help="Measure these too, at 8 bits; may be repeated. dynamic always is.",
         ),
     ] = None,
+    groups: Annotated[
+        Optional[list[int]],  # noqa: UP045 - typer reads the annotation
+        typer.Option(
+            "--weight-group",
+            parser=weight_group,
+            metavar=GROUPS,
+            help="Measure weights in groups of so many input channels too; may be repeated. 32 always is.",
+        ),
+    ] = None,
+    zero_points: Annotated[
+        bool, typer.Option("--zero-points", help="Measure groups with zero points too, below 8 bits.")
+    ] = False,
     tune: Annotated[
         Optional[str],  # noqa: UP045 - typer reads the annotation
         typer.Option(
@@ -66,8 +79,9 @@ def run(
     from autocompress.pipeline.prediction import shape_of
     from autocompress.pipeline.profiling import profile_device
     from autocompress.predictors.sampling import Variety
+    from autocompress.shape import WeightGrid
 
-    profile, engines = load_profile(device), _engines(engine)
+    profile, engines, zeros = load_profile(device), _engines(engine), (False, True) if zero_points else (False,)
     _check_added(profile)
     with progress() as report, resumable(), reach_device(profile, engines=engines) as bench:
         predictors = profile_device(
@@ -85,6 +99,7 @@ def run(
                 tokens_keep=("all", 1.0),
                 max_tokens=tokens,
                 activations=cast("tuple[Activations, ...]", tuple(dict.fromkeys(("dynamic", *(activations or ()))))),
+                grids=tuple(starmap(WeightGrid, product(dict.fromkeys((32, *(groups or ()))), zeros))),
             ),
             tune=tune,
             bench=bench,

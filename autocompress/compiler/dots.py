@@ -27,6 +27,11 @@ class Dot:
     stored: str
     shift: int = 0
 
+    @property
+    def signed(self) -> bool:
+        """Whether bytes of weights are multiplied as -128..127, so that activations in groups may be signed as well."""
+        return self.name == "sdot"
+
 
 def vnni(lanes: int) -> Dot:
     """AVX-512 VNNI or AVX-VNNI: four uint8 x int8 products a lane."""
@@ -71,6 +76,14 @@ def nibble_maddubs(lanes: int) -> Dot:
 def nibble_sdot() -> Dot:
     """Arm DotProd: weights of 0..15 fit the signed side as well."""
     return Dot("sdot", 4, 4, "int8")
+
+
+def bytes_in_groups(nibbles: Dot) -> Dot:
+    """Return how int8 activations are multiplied by bytes of weights where ``nibbles`` multiplies 0..15.
+
+    Pairs of products of bytes, which ``maddubs`` adds up as int16, would saturate: 2 * 255 * 127.
+    """
+    return nibble_widening(pmaddwd(nibbles.lanes)) if nibbles.name == "maddubs" else nibbles
 
 
 def nibble_widening(dot: Dot) -> Dot:

@@ -8,18 +8,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
-from typing import Literal, Protocol, TypeAlias, TypeVar
+from typing import Literal, Protocol, TypeAlias, TypedDict, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from autocompress.shape import WEIGHT_GROUP, Activations, Bits, EmbeddingBits, LayerShape, ModelShape
+from autocompress.shape import WEIGHT_GROUP, Activations, Bits, EmbeddingBits, LayerShape, ModelShape, WeightGrid
 
 V = TypeVar("V")
 Array: TypeAlias = npt.NDArray[np.generic]
 Weights: TypeAlias = Mapping[str, Array]
-"""Tensor name -> array, for every name of ``weight_specs``. Linear weights are (inputs x outputs); i4, i3 and i2
-values are int8 arrays in -8..7, -4..3 and -2..1, bf16 values float32 arrays that ``round_bf16`` leaves as they are."""
+"""Tensor name -> array, for every name of ``weight_specs``. Linear weights are (inputs x outputs), scales and zero
+points of groups (groups x outputs); i4, i3 and i2 values are int8 arrays in -8..7, -4..3 and -2..1, bf16 values float32
+arrays that ``round_bf16`` leaves as they are."""
 Activation: TypeAlias = Literal["gelu", "relu", "tanh"]
 
 Stored: TypeAlias = Literal["f32", "bf16", "u8", "i8", "i4", "i3", "i2"]
@@ -54,13 +55,22 @@ class Graph(Protocol[V]):
         """Normalize over channels, times ``{name}.weight`` plus ``{name}.bias``."""
 
     def linear(
-        self, x: V, name: str, bits: Bits, activation: Activation | None = None, *, reads: Activations = "dynamic"
+        self,
+        x: V,
+        name: str,
+        bits: Bits,
+        activation: Activation | None = None,
+        *,
+        reads: Activations = "dynamic",
+        grid: WeightGrid | None = None,
     ) -> V:
         """Return ``activation(x @ {name}.weight + {name}.bias)`` at the arithmetic that ``bits`` stands for.
 
-        ``reads`` counts at 8 bits alone. Levels of activations are then clip(round(a) + {name}.zero, 0, 255), half to
-        even, with a = x / {name}.step if they are ``static``, and x * {name}.inverse, one a channel, if ``smoothed``;
-        sums of their products, less the zero point, are multiplied by f32({name}.step * {name}.scale).
+        Weights in the groups of ``grid`` are (levels - {name}.zero_points) * {name}.scale, where there are zero points.
+        ``reads`` counts at 8 bits alone, where weights are in no groups. Levels of activations are then clip(round(a) +
+        {name}.zero, 0, 255), half to even, with a = x / {name}.step if they are ``static``, and x * {name}.inverse, one
+        a channel, if ``smoothed``; sums of their products, less the zero point, are multiplied by f32({name}.step *
+        {name}.scale).
         """
 
     def attention(self, qkv: V, heads: int, head_width: int) -> V:
@@ -104,8 +114,8 @@ def emit(graph: Graph[V], shape: ModelShape) -> V:
     first_alone = False
     for index, layer in enumerate(shape.layers):
         name = f"layers.{index}"
-        mixing, feeding = (layer.activations_at(bits) for bits in (layer.attention_bits, layer.ffn_bits))
-        qkv = graph.linear(x, f"{name}.qkv", layer.attention_bits, reads=mixing)
+        mixing, feeding = (_storing(layer, bits) for bits in (layer.attention_bits, layer.ffn_bits))
+        qkv = graph.linear(x, f"{name}.qkv", layer.attention_bits, **mixing)
         first_alone = layer.most_tokens == 1 and index == len(shape.layers) - 1
         if layer.most_tokens and not first_alone:
             mixed, received = graph.attention_received(qkv, layer.heads, layer.head_width)
@@ -115,25 +125,43 @@ def emit(graph: Graph[V], shape: ModelShape) -> V:
             mixed = graph.attention(qkv, layer.heads, layer.head_width)
         if first_alone:
             mixed, x = graph.first_token(mixed), graph.first_token(x)
-        x = graph.add(x, graph.linear(mixed, f"{name}.output", layer.attention_bits, reads=mixing))
+        x = graph.add(x, graph.linear(mixed, f"{name}.output", layer.attention_bits, **mixing))
         x = graph.norm(x, f"{name}.attention_norm", shape.norm_epsilon)
-        inner = graph.linear(x, f"{name}.ffn_in", layer.ffn_bits, shape.activation, reads=feeding)
-        x = graph.add(x, graph.linear(inner, f"{name}.ffn_out", layer.ffn_bits, reads=feeding))
+        inner = graph.linear(x, f"{name}.ffn_in", layer.ffn_bits, shape.activation, **feeding)
+        x = graph.add(x, graph.linear(inner, f"{name}.ffn_out", layer.ffn_bits, **feeding))
         x = graph.norm(x, f"{name}.ffn_norm", shape.norm_epsilon)
     pooled = graph.linear(x if first_alone else graph.first_token(x), "head.dense", 32, shape.head_activation)
     return graph.linear(pooled, "head.classifier", 32)
 
 
+class _Storing(TypedDict):
+    reads: Activations
+    grid: WeightGrid | None
+
+
+def _storing(layer: LayerShape, bits: Bits) -> _Storing:
+    return {"reads": layer.activations_at(bits), "grid": layer.grid_at(bits)}
+
+
 def linear_specs(
-    name: str, inputs: int, outputs: int, bits: Bits, *, reads: Activations = "dynamic"
+    name: str,
+    inputs: int,
+    outputs: int,
+    bits: Bits,
+    *,
+    reads: Activations = "dynamic",
+    grid: WeightGrid | None = None,
 ) -> dict[str, TensorSpec]:
-    """Return the tensors of one linear map at ``bits``."""
+    """Return the tensors of one linear map at ``bits``; below 8 there is a ``grid``."""
     weight = {f"{name}.weight": TensorSpec((inputs, outputs), _STORED[bits])}
     bias = {f"{name}.bias": TensorSpec((outputs,), "f32")}
     if bits in (32, 16):
         return weight | bias
-    scale = TensorSpec((outputs,) if bits == 8 else (groups(inputs), outputs), "f32")
-    found = weight | {f"{name}.scale": scale} | bias
+    if grid is not None:
+        each = grid.count(inputs), outputs
+        zeros = {f"{name}.zero_points": TensorSpec(each, _STORED[bits])} if grid.zero_points else {}
+        return weight | {f"{name}.scale": TensorSpec(each, "f32")} | zeros | bias
+    found = weight | {f"{name}.scale": TensorSpec((outputs,), "f32")} | bias
     if reads != "dynamic":
         found |= {f"{name}.step": TensorSpec((1,), "f32"), f"{name}.zero": TensorSpec((1,), "u8")}
     if reads == "smoothed":
@@ -142,7 +170,7 @@ def linear_specs(
 
 
 def groups(channels: int) -> int:
-    """Return how many groups of a scale each ``channels`` input channels make at 4 bits and fewer."""
+    """Return how many groups of a scale each ``channels`` channels of a token table's row make at 4 bits."""
     return -(-channels // WEIGHT_GROUP)
 
 
@@ -153,7 +181,7 @@ def weight_specs(shape: ModelShape) -> dict[str, TensorSpec]:
         return {f"{name}.{part}": TensorSpec((width,), "f32") for part in ("weight", "bias")}
 
     def linear(layer: LayerShape, bits: Bits, name: str, inputs: int, outputs: int) -> dict[str, TensorSpec]:
-        return linear_specs(name, inputs, outputs, bits, reads=layer.activations_at(bits))
+        return linear_specs(name, inputs, outputs, bits, **_storing(layer, bits))
 
     specs = _table_specs(shape)
     if shape.embedding_rank:

@@ -20,9 +20,10 @@ from autocompress.compiler.packing import (
     nibble_rows,
     panels,
     row_panels,
+    zero_panels,
 )
 from autocompress.compiler.program import Call, Constant, Kernel, Program, Tensor
-from autocompress.shape import WEIGHT_GROUP, Activations, Bits, EmbeddingBits, ModelShape
+from autocompress.shape import WEIGHT_GROUP, Activations, Bits, EmbeddingBits, ModelShape, WeightGrid
 
 Results: TypeAlias = Sequence[tuple[tuple[int, ...], str]]
 """Dimensions and types of what a kernel writes."""
@@ -89,14 +90,21 @@ class Lowering:
         return self._call("norm", inputs, (x.rows, x.width), **size)
 
     def linear(
-        self, x: Value, name: str, bits: Bits, activation: Activation | None = None, *, reads: Activations = "dynamic"
+        self,
+        x: Value,
+        name: str,
+        bits: Bits,
+        activation: Activation | None = None,
+        *,
+        reads: Activations = "dynamic",
+        grid: WeightGrid | None = None,
     ) -> Value:
         """See ``Graph.linear``."""
         x = self._settled(x)
+        if grid is not None:
+            return self._linear_grouped(x, name, bits, activation, grid)
         if reads != "dynamic":
             return self._product_i8(self._quantized_static(x, name, reads), x.rows, name, activation)
-        if bits <= 4:
-            return self._linear_grouped(x, name, bits, activation)
         product = {32: self._linear_f32, 16: self._linear_f16, 8: self._linear_i8}[bits]
         return product(x, name, activation)
 
@@ -159,32 +167,38 @@ class Lowering:
         results = (((x.rows, padded), dot.stored), ((1,), "float32"), ((1,), "int32"))
         return self._emit("quantize", [x.tensor], results, rows=x.rows, width=x.width, dot=dot)
 
-    def _linear_grouped(self, x: Value, name: str, bits: Bits, activation: Activation | None) -> Value:
+    def _linear_grouped(
+        self, x: Value, name: str, bits: Bits, activation: Activation | None, grid: WeightGrid
+    ) -> Value:
         weight, (depth, columns) = f"{name}.weight", self._dimensions(f"{name}.weight")
         tile = self.tiles(f"gemm_grouped_{bits}", x.rows, depth, columns)
-        dot = self.machine.nibbles
-        count, scale = tile.panels(columns), f"{name}.scale"
-        lines = lines_of(groups(depth) * WEIGHT_GROUP // dot.group, bits)
-        packed, steps = (count, lines, tile.panel * dot.group), (count, groups(depth), tile.panel)
+        dot = self.machine.in_groups(bits)
+        count, scale, zeros = tile.panels(columns), f"{name}.scale", f"{name}.zero_points"
+        lines = lines_of(grid.count(depth) * grid.group // dot.group, bits)
+        packed, steps = (count, lines, tile.panel * dot.group), (count, grid.count(depth), tile.panel)
         inputs = [
-            *self._quantized_groups(x, bits),
+            *self._quantized_groups(x, bits, grid),
             self._constant(
-                weight, packed, "uint8", lambda weights: grouped_panels(weights[weight], tile.panel, dot.group, bits)
+                weight, packed, "uint8", lambda weights: grouped_panels(weights[weight], tile.panel, dot, bits, grid)
             ),
             self._constant(scale, steps, "float32", lambda weights: panels(weights[scale], tile.panel)),
-            self._bias(name, tile),
         ]
-        size = {"depth": depth, "bits": bits, "activation": activation, "tile": tile, "dot": dot}
+        if grid.zero_points:
+            inputs.append(
+                self._constant(zeros, steps, "uint8", lambda weights: zero_panels(weights[zeros], tile.panel, bits))
+            )
+        inputs.append(self._bias(name, tile))
+        size = {"depth": depth, "bits": bits, "activation": activation, "tile": tile, "dot": dot, **_unusual(grid)}
         return self._product("gemm_grouped", inputs, x.rows, columns, **size)
 
-    def _quantized_groups(self, x: Value, bits: Bits) -> tuple[Tensor, ...]:
-        dot, count = self.machine.nibbles, groups(x.width)
+    def _quantized_groups(self, x: Value, bits: Bits, grid: WeightGrid) -> tuple[Tensor, ...]:
+        dot, count = self.machine.in_groups(bits), grid.count(x.width)
         results = (
-            ((x.rows, count * WEIGHT_GROUP), dot.stored),
+            ((x.rows, count * grid.group), dot.stored),
             ((x.rows, count), "float32"),
             ((x.rows, count), "int32"),
         )
-        size = {"rows": x.rows, "width": x.width, "bits": bits, "dot": dot}
+        size = {"rows": x.rows, "width": x.width, "bits": bits, "dot": dot, **_unusual(grid)}
         return self._emit("quantize_groups", [x.tensor], results, **size)
 
     def attention(self, qkv: Value, heads: int, head_width: int) -> Value:
@@ -271,6 +285,11 @@ class Lowering:
         outputs = tuple(Tensor(next(self.fresh), dimensions, dtype) for dimensions, dtype in results)
         self.calls.append(Call(kernel, tuple(inputs), outputs))
         return outputs
+
+
+def _unusual(grid: WeightGrid) -> dict[str, WeightGrid]:
+    """Return the grid as a size of kernels; the usual one is none, so that these keep the names they have in logs."""
+    return {} if grid == WeightGrid() else {"grid": grid}
 
 
 def lower(shape: ModelShape, *, tokens: int, machine: Machine, batch: int = 1, tiles: Tiles | None = None) -> Program:

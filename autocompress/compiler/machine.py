@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from autocompress.compiler.dots import Dot, HalfDot
+from autocompress.compiler.dots import Dot, HalfDot, bytes_in_groups
 
 
 def tile_rows(rows: int, most: int) -> int:
@@ -72,6 +72,10 @@ class Machine:
     half: HalfDot
     ahead: bool = False
 
+    def in_groups(self, bits: int) -> Dot:
+        """Return the product of int8 activations and weights in groups, of so many bits."""
+        return bytes_in_groups(self.nibbles) if bits == 8 else self.nibbles
+
     def tile(self, rows: int, columns: int) -> Tile:
         """Return the register tile of a product of ``rows`` x ``columns``, measured in decision 0005.
 
@@ -113,7 +117,11 @@ class Machine:
 
     def multiplier(self, family: str) -> str:
         """Return what a family multiplies with, and how many columns at once, e.g. ``vnni16``."""
-        dots: dict[str, Dot | HalfDot] = {"gemm_f16": self.half, "gemm_i8": self.dot}
+        dots: dict[str, Dot | HalfDot] = {
+            "gemm_f16": self.half,
+            "gemm_i8": self.dot,
+            "gemm_grouped_8": self.in_groups(8),
+        }
         if family == "gemm_f32":
             return f"lanes{self.lanes}"
         dot = dots.get(family, self.nibbles)

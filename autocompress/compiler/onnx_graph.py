@@ -10,9 +10,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from autocompress.compiler.graph import Activation, Array, Weights, bf16_bits, emit, groups
+from autocompress.compiler.graph import Activation, Array, Weights, bf16_bits, emit
 from autocompress.engines import stored_bits
-from autocompress.shape import WEIGHT_GROUP, Activations, Bits, EmbeddingBits, ModelShape
+from autocompress.shape import WEIGHT_GROUP, Activations, Bits, EmbeddingBits, ModelShape, WeightGrid
 
 OPSET = 21
 CONTRIB = "com.microsoft"
@@ -92,13 +92,21 @@ class OnnxGraph:
         return self._node("LayerNormalization", inputs, axis=-1, epsilon=epsilon)[0]
 
     def linear(
-        self, x: str, name: str, bits: Bits, activation: Activation | None = None, *, reads: Activations = "dynamic"
+        self,
+        x: str,
+        name: str,
+        bits: Bits,
+        activation: Activation | None = None,
+        *,
+        reads: Activations = "dynamic",
+        grid: WeightGrid | None = None,
     ) -> str:
         """See ``Graph.linear``."""
-        if reads != "dynamic":
+        if grid is None and reads != "dynamic":
             y = self._static_int8(x, name, reads)
         else:
-            (y,) = self._node("Add", [self._product(x, name, bits), self._weight(f"{name}.bias")])
+            product = self._product(x, name, bits) if grid is None else self._product_groups(x, name, bits, grid)
+            (y,) = self._node("Add", [product, self._weight(f"{name}.bias")])
         if activation is None:
             return y
         return self._node({"gelu": "Gelu", "relu": "Relu", "tanh": "Tanh"}[activation], [y])[0]
@@ -111,7 +119,7 @@ class OnnxGraph:
             # The CPU provider has no products of bfloat16. It casts once, when it loads, so that the file is half as
             # large and the memory and the time are those of f32.
             return self._node("MatMul", [x, self._float(self._bf16(weight))])[0]
-        return self._product_int8(x, name) if bits == 8 else self._product_groups(x, name, bits)
+        return self._product_int8(x, name)
 
     def _product_int8(self, x: str, name: str) -> str:
         quantized, scale, zero = self._node("DynamicQuantizeLinear", [x], outputs=3)
@@ -136,19 +144,24 @@ class OnnxGraph:
         inputs = [levels, weight, step, scale, zero, self._constant("zero_i8", np.array(0, np.int8)), bias]
         return self._node("MatMulIntegerToFloat", inputs, domain=CONTRIB)[0]
 
-    def _product_groups(self, x: str, name: str, bits: Bits) -> str:
+    def _product_groups(self, x: str, name: str, bits: Bits, grid: WeightGrid) -> str:
         """Multiply activations that are quantized to int8 by weights in groups: what accuracy level 4 asks for.
 
-        ONNX Runtime 1.32 does 4 and 2 bits as integers with AVX-512, 2 in twice the time of 4. Where it has no kernel
-        for a processor it makes floats of the weights at every run and leaves activations as they are. It refuses 3
-        bits, whose levels are stored as those of 4.
+        ONNX Runtime 1.32 does 8, 4 and 2 bits as integers with AVX-512, 2 in twice the time of 4, in groups of 32 to
+        128. Where it has no kernel for a processor it makes floats of the weights at every run and leaves activations
+        as they are. It refuses 3 bits, whose levels and zero points are stored as those of 4.
         """
         bits = stored_bits("onnxruntime", bits)
         inputs, outputs = self.weights[f"{name}.weight"].shape
-        packed = self._constant(f"{name}.weight", _pack_blocks(self.weights[f"{name}.weight"], bits))
+        levels = _pack_rows(self.weights[f"{name}.weight"], bits, grid.group)
+        packed = self._constant(f"{name}.weight", levels.reshape(outputs, grid.count(inputs), -1))
         scale = self._constant(f"{name}.scale", self.weights[f"{name}.scale"].T.reshape(-1))
-        attributes = {"K": inputs, "N": outputs, "bits": bits, "block_size": WEIGHT_GROUP, "accuracy_level": 4}
-        return self._node("MatMulNBits", [x, packed, scale], domain=CONTRIB, **attributes)[0]
+        operands = [x, packed, scale]
+        if grid.zero_points:
+            zeros = _pack_rows(self.weights[f"{name}.zero_points"], bits)
+            operands.append(self._constant(f"{name}.zero_points", zeros.reshape(-1)))
+        attributes = {"K": inputs, "N": outputs, "bits": bits, "block_size": grid.group, "accuracy_level": 4}
+        return self._node("MatMulNBits", operands, domain=CONTRIB, **attributes)[0]
 
     def attention(self, qkv: str, heads: int, head_width: int) -> str:
         """See ``Graph.attention``."""
@@ -241,14 +254,14 @@ def _pack_int4(values: Array) -> bytes:
     return bytes((flat[0::2] | (flat[1::2] << 4)).tobytes())
 
 
-def _pack_blocks(values: Array, bits: Bits) -> Array:
+def _pack_rows(values: Array, bits: Bits, multiple: int = 1) -> Array:
     """Pack (inputs x outputs) int8 levels as MatMulNBits reads them, first level lowest, each plus half its range.
 
     Returns:
-        (outputs x blocks x bytes of a block) uint8.
+        (outputs x bytes of the inputs, filled up to a multiple and to whole bytes) uint8.
     """
-    (inputs, outputs), zero = values.shape, 1 << (bits - 1)
-    padded = np.full((outputs, groups(inputs) * WEIGHT_GROUP), zero, np.uint8)
+    (inputs, outputs), zero, together = values.shape, 1 << (bits - 1), 8 // bits
+    padded = np.full((outputs, inputs + -inputs % max(multiple, together)), zero, np.uint8)
     padded[:, :inputs] = (values.T.astype(np.int16) + zero).astype(np.uint8)
-    together = padded.reshape(outputs, groups(inputs), -1, 8 // bits) << np.arange(0, 8, bits, dtype=np.uint8)
-    return np.ascontiguousarray(np.bitwise_or.reduce(together, axis=-1))
+    shifted = padded.reshape(outputs, -1, together) << np.arange(0, 8, bits, dtype=np.uint8)
+    return np.ascontiguousarray(np.bitwise_or.reduce(shifted, axis=-1))

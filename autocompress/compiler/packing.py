@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from autocompress.compiler.dots import HalfDot
+from autocompress.compiler.dots import Dot, HalfDot
 from autocompress.compiler.graph import Array, groups
 from autocompress.errors import UnsupportedError
-from autocompress.shape import WEIGHT_GROUP
+from autocompress.shape import WEIGHT_GROUP, WeightGrid
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ FIELDS: Mapping[int, tuple[tuple[Field, ...], ...]] = {
         (Field(2, 6, 3), Field(0, 5, 4)),
     ),
     2: tuple((Field(0, shift, 3),) for shift in (0, 2, 4, 6)),
+    8: ((Field(0, 0, 255),),),
 }
 """Bits -> where those of each weight lie that share their bytes. Of eight weights of 3 bits six lie whole in three
 bytes, and two in what these have left: that takes 17 shifts, masks and ors, planes of 2 and of 1 bits 35."""
@@ -45,9 +46,12 @@ def lines_of(steps: int, bits: int) -> int:
     return steps * bits // 8
 
 
-def offset_of(bits: int) -> int:
-    """Return what is added to a weight of so many bits before it is stored, so that it is not negative."""
-    return 1 << (bits - 1)
+def offset_of(bits: int, dot: Dot | None = None) -> int:
+    """Return what is added to a weight of so many bits before it is stored, so that it is not negative.
+
+    That is 0 for bytes that ``dot`` multiplies as signed ones.
+    """
+    return 0 if bits == 8 and dot is not None and dot.signed else 1 << (bits - 1)
 
 
 def panels(values: Array, panel: int) -> Array:
@@ -79,14 +83,14 @@ def column_sums(values: Array, panel: int) -> Array:
     return panels(values.astype(np.int32).sum(axis=0, dtype=np.int32).reshape(1, -1), panel)[:, 0]
 
 
-def grouped_panels(values: Array, panel: int, group: int, bits: int) -> Array:
-    """Pack (depth x columns) values of 4, 3 or 2 bits into (panels x padded depth / group * bits / 8 x panel * group).
+def grouped_panels(values: Array, panel: int, dot: Dot, bits: int, grid: WeightGrid) -> Array:
+    """Pack (depth x columns) levels of up to 8 bits into (panels x padded depth / group * bits / 8 x panel * group).
 
-    ``group`` neighbours along the depth lie together, as one dot product reads them; such steps share bytes as
-    ``FIELDS`` has it. The depth is padded to whole scale groups.
+    ``dot.group`` neighbours along the depth lie together, as one dot product reads them; such steps share bytes as
+    ``FIELDS`` has it. The depth is padded to whole groups of ``grid``.
     """
-    (depth, columns), fields, offset = values.shape, FIELDS[bits], offset_of(bits)
-    padded_depth, count = groups(depth) * WEIGHT_GROUP, -(-columns // panel)
+    (depth, columns), fields, offset = values.shape, FIELDS[bits], offset_of(bits, dot)
+    padded_depth, count, group = grid.count(depth) * grid.group, -(-columns // panel), dot.group
     padded = np.full((padded_depth, count * panel), offset, np.uint8)
     padded[:depth, :columns] = (values.astype(np.int16) + offset).astype(np.uint8)
     split = padded.reshape(-1, len(fields), group, count, panel).transpose(3, 0, 1, 4, 2)
@@ -96,6 +100,11 @@ def grouped_panels(values: Array, panel: int, group: int, bits: int) -> Array:
         for part in parts:
             packed[:, :, part.line] |= (steps[:, :, step] & part.mask) << part.shift
     return packed.reshape(count, -1, panel * group)
+
+
+def zero_panels(values: Array, panel: int, bits: int) -> Array:
+    """Return zero points (groups x columns) of levels below 8 bits in panels, as levels are stored: a byte each."""
+    return panels((values.astype(np.int16) + offset_of(bits)).astype(np.uint8), panel)
 
 
 def nibble_rows(values: Array) -> Array:

@@ -25,7 +25,7 @@ from autocompress.plan import (
     Step,
     Suggest,
 )
-from autocompress.shape import Activations, Bits, EmbeddingBits, ModelShape, TokenShare
+from autocompress.shape import WEIGHT_GROUP, Activations, Bits, EmbeddingBits, ModelShape, TokenShare, WeightGroup
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,7 @@ class Space:
         repair, repair_batches: Kinds of ``repair``, and the calibration batches that it reads.
         rounding, rounding_batches: Ways to round weights, and the calibration batches that they read.
         activations: How linears of 8 bits read; see ``shape.Activations``.
+        weight_group, zero_points: Of weights in groups; see ``shape.WeightGrid``.
         ranges, smoothing: Of activations whose range is fixed; see ``quantization.QuantizeStep``.
         importance: Of the teacher's layers, by criterion; only ``global`` allocation reads it, and is uniform without.
         layers: The same of the layers that are left, by the chosen criteria: what ``methods.draw`` makes of it.
@@ -111,6 +112,8 @@ class Space:
     activations: tuple[Activations, ...] = ("dynamic",)
     ranges: RangeKind = "percentile"
     smoothing: float = 0.5
+    weight_group: tuple[WeightGroup, ...] = (WEIGHT_GROUP,)
+    zero_points: tuple[bool, ...] = (False,)
     quantization_aware_steps: int = 0
 
 

@@ -2,9 +2,10 @@
 
 16 bits: bfloat16, half to even; activations stay floats.
 8 bits: symmetric, one scale an output channel; activations are quantized to uint8, over ranges that are found as the
-model runs or fixed by calibration (``activations.ranges``).
-4 bits: symmetric, one scale a group of 32 input channels, chosen for the least squared error among clipped ranges;
-activations of linear maps are quantized to int8, one scale a token and group, as the model runs.
+model runs or fixed by calibration (``activations.ranges``). With activations a token, everything is as at 4 bits.
+4 bits: symmetric or, with zero points, not; one scale a group of 32, 64 or 128 input channels, chosen for the least
+squared error among clipped ranges; activations of linear maps are quantized to int8, one scale a token and group, as
+the model runs.
 3 bits: the same with levels -4..3, not for the token table.
 2 bits: the same with levels -2..1, not for the token table; the scale is searched over wider ranges and both signs.
 
@@ -28,7 +29,7 @@ from autocompress.errors import ConfigError
 from autocompress.models.load import adapter_of
 from autocompress.models.quantized import QuantizedEmbedding
 from autocompress.plan import RangeKind, Rounding, Suggest
-from autocompress.shape import Activations, Bits, EmbeddingBits, ModelShape
+from autocompress.shape import WEIGHT_GROUP, Activations, Bits, EmbeddingBits, ModelShape, WeightGrid, WeightGroup
 from autocompress.training.loop import LabelledBatch
 
 
@@ -45,6 +46,7 @@ class QuantizeStep:
         activations: How linears of 8 bits read; see ``shape.Activations``.
         ranges: How ranges are fixed, where they are.
         smoothing: Alpha of SmoothQuant, 0 to 1, where activations are ``smoothed``.
+        weight_group, zero_points: Of weights in groups; see ``shape.WeightGrid``.
     """
 
     method: ClassVar[str] = "quantize"
@@ -57,11 +59,17 @@ class QuantizeStep:
     activations: Activations = "dynamic"
     ranges: RangeKind = "percentile"
     smoothing: float = 0.5
+    weight_group: WeightGroup = WEIGHT_GROUP
+    zero_points: bool = False
+
+    def grid_at(self, bits: Bits) -> WeightGrid | None:
+        """Return how linears of so many bits are stored in groups; ``None``: in none."""
+        return WeightGrid(self.weight_group, self.zero_points).at(bits, self.activations)
 
     @property
     def fixing(self) -> Fixing | None:
         """How ranges are fixed; ``None`` where no 8-bit weights read activations, or ranges are found as they run."""
-        if self.activations == "dynamic" or 8 not in self.attention_bits + self.ffn_bits:
+        if self.activations not in ("static", "smoothed") or 8 not in self.attention_bits + self.ffn_bits:
             return None
         return Fixing(self.ranges, self.smoothing if self.activations == "smoothed" else None)
 
@@ -79,17 +87,24 @@ def suggest(trial: Suggest, shape: ModelShape, space: Space) -> QuantizeStep:
     ffn: Bits = trial.suggest_categorical("ffn_bits", space.ffn_bits)
     embedding: EmbeddingBits = trial.suggest_categorical("embedding_bits", space.embedding_bits)
     rounding: Rounding = trial.suggest_categorical("rounding", space.rounding)
+    group: WeightGroup = trial.suggest_categorical("weight_group", space.weight_group)
+    grid = WeightGrid(group, trial.suggest_categorical("zero_points", space.zero_points))
+    activations: Activations = trial.suggest_categorical("activations", space.activations)
     depth = len(shape.layers)
     shared = (attention,) * depth, (ffn,) * depth
     if trial.suggest_categorical("bits_allocation", space.bits_allocation) == "global" and space.sensitivity:
-        shared = share_bits(shape, space.sensitivity, attention, ffn, space.stored_as)
-    activations: Activations = trial.suggest_categorical("activations", space.activations)
+        shared = share_bits(shape, space.sensitivity, attention, ffn, space.stored_as, grid, activations)
     step = QuantizeStep(*shared, embedding)
     if rounding != "nearest" and min(shared[0] + shared[1]) <= 8:
         step = replace(step, rounding=rounding)
     if activations != "dynamic" and 8 in shared[0] + shared[1]:
         alpha = space.smoothing if activations == "smoothed" else step.smoothing
-        step = replace(step, activations=activations, ranges=space.ranges, smoothing=alpha)
+        ranges = step.ranges if activations == "token" else space.ranges
+        step = replace(step, activations=activations, ranges=ranges, smoothing=alpha)
+    found = [each for bits in (*shared[0], *shared[1]) if (each := grid.at(bits, step.activations))]
+    if found:
+        zeros = any(each.zero_points for each in found)
+        step = replace(step, weight_group=group, zero_points=zeros)
     if step.rounding == "nearest" and step.fixing is None:
         return step
     return replace(step, calibration_batches=space.rounding_batches, seed=space.seed)
@@ -99,7 +114,8 @@ def reshape(shape: ModelShape, step: QuantizeStep) -> ModelShape:
     """Return ``shape`` with the bits of ``step``, and activations as 8-bit weights read them then."""
     triples = zip(shape.layers, step.attention_bits, step.ffn_bits, strict=True)
     layers = tuple(replace(layer, attention_bits=a, ffn_bits=f) for layer, a, f in triples)
-    return replace(shape, layers=layers, embedding_bits=step.embedding_bits).with_activations(step.activations)
+    found = replace(shape, layers=layers, embedding_bits=step.embedding_bits).with_activations(step.activations)
+    return found.with_grid(WeightGrid(step.weight_group, step.zero_points))
 
 
 def apply(model: nn.Module, step: QuantizeStep, context: Context) -> nn.Module:
@@ -120,13 +136,13 @@ def apply(model: nn.Module, step: QuantizeStep, context: Context) -> nn.Module:
         adapter.replace_token_embedding(model, QuantizedEmbedding(levels, scale, step.embedding_bits))
     pairs = tuple(zip(step.attention_bits, step.ffn_bits, strict=True))
     if reads:
-        round_layers(model, pairs, step.rounding, batches, fixing=fixing)
+        round_layers(model, pairs, step.rounding, batches, fixing=fixing, grid_at=step.grid_at)
         return model
     for layer, (attention_bits, ffn_bits) in zip(adapter.layers(model), pairs, strict=True):
         for path in layer.attention_linears:
-            round_to_nearest(layer, path, attention_bits)
+            round_to_nearest(layer, path, attention_bits, grid_at=step.grid_at)
         for path in layer.ffn_linears:
-            round_to_nearest(layer, path, ffn_bits)
+            round_to_nearest(layer, path, ffn_bits, grid_at=step.grid_at)
     return model
 
 
@@ -136,7 +152,7 @@ def _documents(model: nn.Module, step: QuantizeStep, context: Context) -> list[L
         raise ConfigError(
             f"Weights are rounded by {step.rounding}, of activations that are {step.activations},"
             " and there are no calibration documents.",
-            right="Every rounding but nearest and all activations but dynamic ones read at least one training batch.",
+            right="Every rounding but nearest and activations over fixed ranges read at least one training batch.",
             next_step="Set calibration_batches in the plan's quantize step above 0.",
         )
     if step.fixing is not None:

@@ -22,7 +22,7 @@ from autocompress.compression.method import Context, Space
 from autocompress.compression.rounding.grids import ends_of
 from autocompress.models.quantized import QuantizedEmbedding, QuantizedLinear, quantizer_of, straight_through
 from autocompress.plan import RecipeName, Suggest
-from autocompress.shape import WEIGHT_GROUP, ModelShape
+from autocompress.shape import WEIGHT_GROUP, ModelShape, WeightGrid
 
 WITHIN = 0.499
 """How far from its level a float may start, in steps: nearer than half, so that it is surely rounded to that level."""
@@ -87,7 +87,9 @@ def learning(model: nn.Module, unrounded: nn.Module | None = None) -> Iterator[N
 
 
 class LearnedRounding(nn.Module):
-    """Floats v behind weights of few bits, and the step sizes s of their grid: levels are round(clip(v / s)).
+    """Floats v behind weights of few bits, and the step sizes s of their grid: levels are round(clip(v / s + z)).
+
+    Zero points z stay what they are.
 
     At the start s is what it was. v is the level itself; where floats are given and were rounded to nearest, v is the
     float: weights that were nearly rounded the other way are then the first to go there. Where OPTQ, say, chose another
@@ -103,19 +105,31 @@ class LearnedRounding(nn.Module):
         scale: (rows,), (rows x 1) or (rows x groups) f32; none at 16 bits, where v is cast.
         bits: Of the levels.
         floats: (rows x channels) f32.
+        grid: Groups of a linear's weights, if they are in groups.
+        zero_points: (rows x groups), where there are any.
     """
 
-    def __init__(self, weight: Tensor, scale: Tensor | None, bits: int, floats: Tensor | None) -> None:
+    def __init__(
+        self,
+        weight: Tensor,
+        scale: Tensor | None,
+        bits: int,
+        floats: Tensor | None,
+        grid: WeightGrid | None = None,
+        zero_points: Tensor | None = None,
+    ) -> None:
         super().__init__()
         start = weight.float()
         self._first_scale: Tensor | None = None
+        self._group = grid.group if grid else WEIGHT_GROUP
         if scale is not None:
             self._first_scale = torch.where(scale.abs() < LEAST, LEAST, scale)
-            self._ends = ends_of(bits)
-            steps = _spread(self._first_scale, weight.shape[1])
+            self._ends = ends_of(bits, grouped=grid is not None)
+            self._zeros = torch.zeros(()) if zero_points is None else self._spread(zero_points.float(), weight.shape[1])
+            steps = self._spread(self._first_scale, weight.shape[1])
             if floats is not None:
-                start += _inside(floats.detach() / steps, start, *self._ends)
-            start *= steps
+                start += _inside(floats.detach() / steps + self._zeros, start, *self._ends)
+            start = (start - self._zeros) * steps
             self.log_step = nn.Parameter(torch.zeros_like(scale))
         elif floats is not None:
             start = floats.detach().clone()
@@ -129,8 +143,16 @@ class LearnedRounding(nn.Module):
             return {"weight": weight.bfloat16()}
         scale = self._first_scale * torch.exp(self.log_step / self._rms)
         scale = scale if rows is None else scale[rows]
-        clipped = (weight / _spread(scale, weight.shape[1])).clamp(*self._ends)
-        return {"weight": straight_through(clipped, torch.round(clipped)), "scale": scale}
+        # Rounded before the zero point is added, as weights were: halves go to even either way, but not to the same.
+        ratio = weight / self._spread(scale, weight.shape[1])
+        clipped = (ratio + self._zeros).clamp(*self._ends)
+        rounded = (torch.round(ratio) + self._zeros).clamp(*self._ends)
+        return {"weight": straight_through(clipped, rounded), "scale": scale}
+
+    def _spread(self, each: Tensor, channels: int) -> Tensor:
+        """Return what each weight has of a row or group, (rows x 1) or (rows x channels)."""
+        each = each.reshape(len(each), -1)
+        return each if each.shape[1] == 1 else each.repeat_interleave(self._group, dim=1)[:, :channels]
 
 
 class LearnedModule(nn.Module):
@@ -139,7 +161,9 @@ class LearnedModule(nn.Module):
     def __init__(self, module: QuantizedLinear | QuantizedEmbedding, floats: Tensor | None) -> None:
         super().__init__()
         self.module = module
-        self.rounding = LearnedRounding(module.weight, module.scale, module.bits, floats)
+        grid = module.grid if isinstance(module, QuantizedLinear) else None
+        zeros = module.zero_points if isinstance(module, QuantizedLinear) else None
+        self.rounding = LearnedRounding(module.weight, module.scale, module.bits, floats, grid, zeros)
         self.bias = nn.Parameter(module.bias.clone()) if isinstance(module, QuantizedLinear) else None
         # Adapters read widths of a model also while it is trained.
         for width in ("in_features", "out_features", "num_embeddings", "embedding_dim"):
@@ -169,9 +193,3 @@ def _inside(ratio: Tensor, levels: Tensor, low: int, high: int) -> Tensor:
     """Return how far v / s starts from the level: where the float is, if it is rounded to it and inside the grid."""
     apart = ratio.clamp(low, high) - levels
     return torch.where(apart.abs() <= 0.5, apart, 0.0).clamp(-WITHIN, WITHIN)
-
-
-def _spread(scale: Tensor, channels: int) -> Tensor:
-    """Return the step of each weight, (rows x 1) or (rows x channels)."""
-    scale = scale.reshape(len(scale), -1)
-    return scale if scale.shape[1] == 1 else scale.repeat_interleave(WEIGHT_GROUP, dim=1)[:, :channels]

@@ -16,7 +16,7 @@ from autocompress.models.factorized import FactorizedEmbedding
 from autocompress.models.quantized import QuantizedEmbedding, QuantizedLinear, quantizer_of
 from autocompress.models.selecting import SelectingEncoder
 from autocompress.models.slices import select_channels, select_linear, select_norm, select_rows, unsupported
-from autocompress.shape import Bits, EmbeddingBits, LayerShape, ModelShape
+from autocompress.shape import WEIGHT_GROUP, Bits, EmbeddingBits, LayerShape, ModelShape
 
 TABLES = ("word_embeddings", "position_embeddings", "token_type_embeddings")
 """What is summed for a token, below the embeddings; a member of the family may lack the last."""
@@ -312,7 +312,8 @@ def _table_bits(module: nn.Module) -> EmbeddingBits:
 
 
 def _layer_shape(layer: LayerModules, most_tokens: int) -> LayerShape:
-    quantizer = quantizer_of(layer.get(layer.output)) or quantizer_of(layer.get(layer.ffn_in))
+    rounded = [each for each in map(layer.get, (layer.output, layer.ffn_in)) if isinstance(each, QuantizedLinear)]
+    grids = [module.grid for module in rounded if module.grid]
     return LayerShape(
         heads=_count(layer.get(layer.query), "out_features") // layer.head_width,
         head_width=layer.head_width,
@@ -320,7 +321,9 @@ def _layer_shape(layer: LayerModules, most_tokens: int) -> LayerShape:
         attention_bits=_bits(layer.get(layer.output)),
         ffn_bits=_bits(layer.get(layer.ffn_in)),
         most_tokens=most_tokens,
-        activations=quantizer.activations if quantizer else "dynamic",
+        activations=next((each.activations for each in rounded if each.activations != "dynamic"), "dynamic"),
+        weight_group=grids[0].group if grids else WEIGHT_GROUP,
+        zero_points=any(grid.zero_points for grid in grids),
     )
 
 
@@ -338,6 +341,8 @@ def _linear(modules: Sequence[nn.Module], name: str) -> dict[str, Tensor]:
     if _bits(modules[0]) < 16:
         scale = joined("scale")
         found[f"{name}.scale"] = scale.T if scale.dim() == 2 else scale
+    if getattr(modules[0], "zero_points", None) is not None:
+        found[f"{name}.zero_points"] = joined("zero_points").T
     if quantizer := quantizer_of(modules[0]):
         found |= {f"{name}.{part}": tensor for part, tensor in quantizer.named_buffers()}
     return found

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from autocompress.shape import WEIGHT_GROUP, Activations, Bits, EmbeddingBits
+from autocompress.shape import WEIGHT_GROUP, Activations, Bits, EmbeddingBits, WeightGrid, WeightGroup
 
 
 class _StraightThrough(torch.autograd.Function):
@@ -50,8 +50,8 @@ def quantize_activations(x: Tensor) -> tuple[Tensor, Tensor]:
     return straight_through(exact, torch.clamp(torch.round(exact) + zero, 0, 255) - zero), scale
 
 
-def quantize_activation_groups(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Quantize each token and group of 32 channels of ``x`` (... x channels) to -127..127.
+def quantize_activation_groups(x: Tensor, group: int = WEIGHT_GROUP) -> tuple[Tensor, Tensor]:
+    """Quantize each token and group of so many channels of ``x`` (... x channels) to -127..127.
 
     scale = max|x| / 127, levels = round(x * (127 / max|x|)) half to even, as ONNX Runtime's MatMulNBits has it at
     accuracy level 4; a group of zeros has the scale 0.
@@ -60,7 +60,7 @@ def quantize_activation_groups(x: Tensor) -> tuple[Tensor, Tensor]:
         (levels as floats that hold integers; scale (... x groups)).
     """
     channels = x.shape[-1]
-    grouped = nn.functional.pad(x, (0, -channels % WEIGHT_GROUP)).reshape(*x.shape[:-1], -1, WEIGHT_GROUP)
+    grouped = nn.functional.pad(x, (0, -channels % group)).reshape(*x.shape[:-1], -1, group)
     largest = grouped.detach().abs().amax(-1, keepdim=True)
     exact = grouped * torch.where(largest > 0, 127.0 / largest, 0.0)
     levels = straight_through(exact, torch.round(exact))
@@ -106,17 +106,19 @@ class StaticQuantizer(nn.Module):
 class QuantizedLinear(nn.Module):
     """``x @ weight.T + bias`` with weights of fewer bits than f32.
 
-    Up to 8 bits the activations are quantized as well, per sequence or over a fixed range at 8 bits, per token and
-    group of 32 channels below, and the products are sums of integers: below 8 bits within a group, whose sums are then
-    scaled and added. At 16 bits the arithmetic is that of f32.
+    Up to 8 bits the activations are quantized as well, and the products are sums of integers. At 8 bits activations are
+    so per sequence or over a fixed range; where weights are in groups of input channels, as they always are below 8
+    bits, per token and group, whose sums are then scaled and added. At 16 bits the arithmetic is that of f32.
 
     Args:
-        weight: (outputs x inputs) bfloat16 at 16 bits, else int8: -127..127 at 8 bits, -8..7 at 4, -4..3 at 3, -2..1
-            at 2.
-        scale: (outputs,) at 8 bits; (outputs x groups) below, a group being 32 input channels; none at 16.
+        weight: (outputs x inputs) bfloat16 at 16 bits, else int8: -127..127 at 8 bits, -128..127 there in groups, -8..7
+            at 4, -4..3 at 3, -2..1 at 2.
+        scale: (outputs,), or (outputs x groups) where weights are in groups; none at 16 bits.
         bias: (outputs,).
         bits: 16, 8, 4, 3 or 2.
         quantizer: Of the activations at 8 bits; ``None``: over the range of each sequence.
+        group: Input channels of a group; ``None``: no groups at 8 bits, 32 below.
+        zero_points: (outputs x groups) int8, the levels that stand for 0, below 8 bits; ``None``: 0.
     """
 
     def __init__(
@@ -126,27 +128,40 @@ class QuantizedLinear(nn.Module):
         bias: Tensor,
         bits: Bits,
         quantizer: StaticQuantizer | None = None,
+        group: WeightGroup | None = None,
+        zero_points: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.bits = bits
         self.quantizer = quantizer
+        self.grid = WeightGrid(group or WEIGHT_GROUP, zero_points is not None) if group or bits < 8 else None
         self.out_features, self.in_features = weight.shape
         self.weight: Tensor
         self.scale: Tensor | None
         self.bias: Tensor
+        self.zero_points: Tensor | None
         self.register_buffer("weight", weight)
         self.register_buffer("scale", scale)
         self.register_buffer("bias", bias)
+        self.register_buffer("zero_points", zero_points)
+
+    @property
+    def activations(self) -> Activations:
+        """What ``LayerShape`` calls them."""
+        if self.quantizer is not None:
+            return self.quantizer.activations
+        return "token" if self.bits == 8 and self.grid else "dynamic"
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (batch x ... x inputs) to (batch x ... x outputs)."""
         if self.scale is None:
             return nn.functional.linear(x, self.weight.to(x.dtype), self.bias)
-        if self.bits < 8:
+        if self.grid is not None:
             # Scaled before they are summed rather than after: the same but for rounding of 1e-7.
-            levels, scale = quantize_activation_groups(x)
-            weight = expand_groups(self.weight, self.scale)
-            return nn.functional.linear(expand_groups(levels, scale), weight, self.bias)
+            group = self.grid.group
+            levels, scale = quantize_activation_groups(x, group)
+            weight = expand_groups(self.weight, self.scale, group, self.zero_points)
+            return nn.functional.linear(expand_groups(levels, scale, group), weight, self.bias)
         if self.quantizer is None:
             levels, scale = quantize_activations(x)
         else:
@@ -180,6 +195,11 @@ class QuantizedEmbedding(nn.Module):
         return rows * self.scale[ids] if self.bits == 8 else expand_groups(rows, self.scale[ids])
 
 
-def expand_groups(levels: Tensor, scale: Tensor) -> Tensor:
-    """Return (... x channels) integer levels times the scale (... x groups) of their group of 32 channels."""
-    return levels * scale.repeat_interleave(WEIGHT_GROUP, dim=-1)[..., : levels.shape[-1]]
+def expand_groups(
+    levels: Tensor, scale: Tensor, group: int = WEIGHT_GROUP, zero_points: Tensor | None = None
+) -> Tensor:
+    """Return levels (... x channels), less the zero point, times the scale (... x groups), of their group."""
+    channels = levels.shape[-1]
+    if zero_points is not None:
+        levels = levels - zero_points.repeat_interleave(group, dim=-1)[..., :channels]
+    return levels * scale.repeat_interleave(group, dim=-1)[..., :channels]

@@ -45,10 +45,10 @@ T = TypeVar("T", bound=bool | int | float | str)
 RANKING_BATCHES = 8
 """Training batches on which the importance of units is measured."""
 SHAPELESS = (
-    *("heads_order", "neurons_order", "allocation", "repair", "recipe"),
-    *("rounding", "bits_allocation", "activations"),
+    *("heads_order", "neurons_order", "allocation", "repair", "recipe", "rounding", "bits_allocation"),
+    *("activations", "weight_group", "zero_points"),
 )
-"""Choices that change no width, or only how layers share it or how its weights are read."""
+"""Choices that change no width, or only how layers share it or how its weights are read and scaled."""
 KEPT_STUDENTS = 4
 """Distilled students kept in memory: candidates that differ only in bits share one."""
 
@@ -97,6 +97,8 @@ def space_of(
         activations=chosen.activations,
         ranges=chosen.ranges,
         smoothing=chosen.smoothing,
+        weight_group=chosen.weight_group,
+        zero_points=chosen.zero_points,
         vocabulary_keep=chosen.vocabulary_keep,
         embedding_rank=chosen.embedding_rank,
         tokens_keep=chosen.tokens_keep,

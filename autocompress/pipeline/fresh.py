@@ -27,7 +27,7 @@ from autocompress.predictors.store import save
 from autocompress.profiling.drift import without_waiting
 from autocompress.profiling.runner import LocalRunner
 from autocompress.profiling.timing import Timing
-from autocompress.shape import BITS, Activations, ModelShape
+from autocompress.shape import BITS, Activations, ModelShape, WeightGrid
 
 SEED = 2
 """Of the fresh shapes: neither that of samples drawn nor of those that samples are chosen from."""
@@ -148,14 +148,16 @@ def check_fresh(
 
 
 def fresh_shapes(predictor: FittedPredictor, count: int) -> Sequence[ModelShape]:
-    """Return random shapes within the widest one of a fit, at bits and activations that it knows, all of them new."""
+    """Return new random shapes within the widest one of a fit, at bits, activations and grids that it knows."""
     samples = {sample.shape: sample.tokens for sample in predictor.samples}
     widest = max(samples, key=lambda each: (each.vocabulary, sum(layer.attention + layer.ffn for layer in each.layers)))
     bits = {layer.ffn_bits for shape in samples for layer in shape.layers}
     kinds = {layer.activations for shape in samples for layer in shape.layers}
+    grids = {WeightGrid(layer.weight_group, layer.zero_points) for shape in samples for layer in shape.layers}
     variety = Variety(
         bits=tuple(width for width in BITS if width in bits),
         activations=tuple(kind for kind in get_args(Activations) if kind in kinds),
+        grids=tuple(sorted(grids, key=str)),
     )
     drawn = candidates(widest, count + len(samples), SEED, variety)
     new = [shape for shape in drawn if shape not in samples]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import product, starmap
 
 from autocompress.compiler.build import Container
 from autocompress.compression.hidden import width
@@ -23,7 +24,7 @@ from autocompress.pipeline.teacher import Teacher, load_teacher, untrained_shape
 from autocompress.pipeline.tuning import TVM
 from autocompress.predictors.predictor import FittedPredictor, Predictor
 from autocompress.predictors.sampling import Variety
-from autocompress.shape import ModelShape
+from autocompress.shape import ModelShape, WeightGrid
 
 
 @dataclass(frozen=True)
@@ -155,6 +156,7 @@ def _variety(config: RunConfig, shape: ModelShape) -> Variety:
         tokens_keep=space.tokens_keep,
         max_tokens=config.task.max_tokens,
         activations=space.activations,
+        grids=tuple(starmap(WeightGrid, product(space.weight_group, space.zero_points))),
     )
 
 

@@ -28,6 +28,10 @@ SELECTION: tuple[str, ...] = ("selections", "received_elements", "taken_elements
 FIXED: tuple[str, ...] = ("fixed_ranges", "static_elements", "smoothed_elements")
 """Linear maps that read activations over a fixed range, and the elements that are quantized so, without and with
 channels that are smoothed; ``quantized_elements_8`` are those whose range is found as the model runs."""
+GROUPED: tuple[str, ...] = ("token_macs", "token_elements", "coarse_macs", "zero_point_sums")
+"""Multiply-accumulates of 8-bit weights in groups and the elements that are quantized for them a token; the share of
+all multiply-accumulates in groups for which scales are saved, as groups are larger than 32; and how often a zero point
+is multiplied by a sum of activations."""
 LATENCY: tuple[str, ...] = (
     "constant",
     "layers",
@@ -43,6 +47,7 @@ LATENCY: tuple[str, ...] = (
     "ffn_elements",
     *SELECTION,
     *FIXED,
+    *GROUPED,
     *(f"embedding_elements_{bits}" for bits in EMBEDDING_BITS),
     *BEYOND,
 )
@@ -54,6 +59,7 @@ MEMORY: tuple[str, ...] = (
     "layers",
     *(f"linear_bytes_{bits}" for bits in BITS),
     *(f"embedding_bytes_{bits}" for bits in EMBEDDING_BITS),
+    "zero_points",
     "activation_bytes",
 )
 """Columns that explain resident memory: bytes of weights by kind, bytes of activations and workspace about as
@@ -66,12 +72,14 @@ SIZE: tuple[str, ...] = (
     "fixed_ranges",
     "weight_bytes",
     "linear_bytes_3",
+    "zero_points",
     "position_bytes",
     *KERNELS,
 )
 """Columns that explain bytes on disk: weights as packed, what an engine may add that stores those of 3 bits wider
-(``engines.STORED_AS``), the position table (a compiled library keeps only the rows it needs), what the container adds
-to each layer and to maps of fixed ranges, and linear maps that differ (a library holds code for each)."""
+(``engines.STORED_AS``) or zero points a byte each, the position table (a compiled library keeps only the rows it
+needs), what the container adds to each layer and to maps of fixed ranges, and linear maps that differ (a library holds
+code for each)."""
 HARDWARE: tuple[str, ...] = (
     *(f"padded_macs_{bits}" for bits in BITS),
     "dot_macs",

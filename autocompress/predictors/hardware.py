@@ -9,7 +9,7 @@ from typing import Any
 
 from autocompress.compiler.dots import Dot, HalfDot, dpbf16ps, nibble_vnni, vnni
 from autocompress.compiler.machine import Machine, tile_rows
-from autocompress.shape import WEIGHT_GROUP, Bits
+from autocompress.shape import WEIGHT_GROUP, Bits, WeightGrid
 
 _FAMILIES: dict[Bits, str] = {
     32: "gemm_f32",
@@ -41,11 +41,20 @@ class Hardware:
         """
         return cls(machine, l2_bytes or l3_bytes or l1d_bytes)
 
-    def padded_macs(self, rows: int, depth: int, columns: int, bits: Bits) -> int:
-        """Return the multiply-accumulates of the whole tiles that cover a product, as its kernel runs them."""
-        tile = self.machine.rule(_FAMILIES[bits], rows, depth, columns)
+    def padded_macs(self, rows: int, depth: int, columns: int, bits: Bits, grid: WeightGrid | None = None) -> int:
+        """Return the multiply-accumulates of the whole tiles that cover a product, as its kernel runs them.
+
+        Args:
+            rows: Of what is multiplied.
+            depth: Its channels.
+            columns: Of the weights.
+            bits: Of these.
+            grid: In what groups they are; ``None``: as weights of so many bits usually are.
+        """
+        family = f"gemm_grouped_{bits}" if grid else _FAMILIES[bits]
+        tile = self.machine.rule(family, rows, depth, columns)
         height = tile_rows(rows, tile.rows)
-        return _up(rows, height) * _up(depth, self._together(bits)) * _up(columns, tile.panel)
+        return _up(rows, height) * _up(depth, grid.group if grid else self._together(bits)) * _up(columns, tile.panel)
 
     def alignment(self, rows: int, depth: int, columns: int, bits: Iterable[Bits]) -> int:
         """Return the multiple in which channels between two products fill whole tiles of both, at each of ``bits``.
@@ -61,9 +70,11 @@ class Hardware:
         panels = {width: self.machine.rule(_FAMILIES[width], rows, depth, columns).panel for width in bits}
         return lcm(*panels.values(), *map(self._together, panels))
 
-    def has_dot(self, bits: Bits) -> bool:
+    def has_dot(self, bits: Bits, grid: WeightGrid | None = None) -> bool:
         """Return whether one instruction multiplies and adds neighbours of weights of so many bits as they are."""
         machine = self.machine
+        if grid is not None:
+            return machine.in_groups(bits).group >= 4
         if bits == 32:
             return False
         if bits == 16:

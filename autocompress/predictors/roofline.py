@@ -24,8 +24,8 @@ TAIL = 1.15
 
 KERNELS_PER_LAYER: dict[Bits, int] = {32: 16, 16: 16, 8: 36, 4: 16, 3: 16, 2: 16}
 """Kernel launches of one layer by bits: at 8 bits each of four linear maps quantizes, multiplies and scales."""
-FIXED_KERNELS = {"static": 16, "smoothed": 20}
-"""The same at 8 bits where ranges of activations are fixed: products are scaled and get their bias at once."""
+FEWER_KERNELS = {"static": 16, "smoothed": 20, "token": 16}
+"""The same at 8 bits where ranges are fixed, or a token's own: products are scaled and get their bias at once."""
 CYCLES_PER_ELEMENT = {
     "channel_elements": 6.0,
     "attention_elements": 6.0,
@@ -171,7 +171,7 @@ class Roofline:
         element_cycles = sum(cycles * row[name] for name, cycles in CYCLES_PER_ELEMENT.items())
         elementwise_s = element_cycles * EIGHT_LANES / peak.f32_flops_per_cycle / hz
         kernels = sum(
-            FIXED_KERNELS.get(layer.activations_at(bits), KERNELS_PER_LAYER[bits]) / 2
+            FEWER_KERNELS.get(layer.activations_at(bits), KERNELS_PER_LAYER[bits]) / 2
             for layer in shape.layers
             for bits in (layer.attention_bits, layer.ffn_bits)
         )

@@ -16,6 +16,7 @@ from autocompress.shape import (
     LayerShape,
     ModelShape,
     TokenShare,
+    WeightGrid,
     nearest_embedding_bits,
 )
 
@@ -31,7 +32,8 @@ BLOCK_VOCABULARY = 1024
 """Of a block: its token table is sent to a board in no time."""
 DIMENSIONS = 6
 """Depth, heads, neurons, attention bits, feed-forward bits, embedding bits, around which layers vary; where there are
-several, the width of the residual stream, the schedule of tokens and how activations are read are one more each."""
+several, the width of the residual stream, the schedule of tokens, how activations are read and the grid of weights in
+groups are one more each."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class Variety:
         tokens_keep: Shares of the tokens that reach the last layer; see ``ModelShape.with_schedule``.
         max_tokens: Of the longest document; 0: as many as the teacher has positions.
         activations: How 8-bit weights read them, in every layer alike.
+        grids: Of weights in groups, in every layer alike.
     """
 
     align: int = FFN_ALIGN
@@ -53,6 +56,7 @@ class Variety:
     tokens_keep: tuple[TokenShare, ...] = ("all",)
     max_tokens: int = 0
     activations: tuple[Activations, ...] = ("dynamic",)
+    grids: tuple[WeightGrid, ...] = (WeightGrid(),)
 
 
 USUAL = Variety()
@@ -90,7 +94,7 @@ def corners(teacher: ModelShape, variety: Variety = USUAL) -> tuple[ModelShape, 
     The smallest is a ``block``, so that no share of the vocabulary takes fewer bytes than were measured.
     Of the least hidden width, if it is below the teacher's, both the teacher and the smallest come at these ends too;
     and so do all of these with the token schedules at the ends, if there are any. Where ranges of activations may be
-    fixed, the teacher and the smallest come so at 8 bits.
+    fixed, the teacher and the smallest come so at 8 bits, and at the fewest bits with each unusual grid of weights.
     They hold the least and the most of every cost feature, and most of what a linear fit can learn; the small ones
     tell what a layer costs however little it computes, twice, so that no fit hangs on one sample.
     """
@@ -111,7 +115,13 @@ def corners(teacher: ModelShape, variety: Variety = USUAL) -> tuple[ModelShape, 
     ]
     found = (*wide, *small, *(_at(shape, width) for shape in (smallest, *thin, *few) for width in ends))
     fixed = [kind for kind in variety.activations if kind != "dynamic" and 8 in widths]
-    return (*found, *(_at(shape, 8).with_activations(kind) for kind in fixed for shape in (teacher, smallest)))
+    read = (_at(shape, 8).with_activations(kind) for kind in fixed for shape in (teacher, smallest))
+    unusual = [grid for grid in variety.grids if grid != WeightGrid() and widths[-1] < 8]
+    return (
+        *found,
+        *read,
+        *(_at(shape, widths[-1]).with_grid(grid) for grid in unusual for shape in (teacher, smallest)),
+    )
 
 
 def block(shape: ModelShape) -> ModelShape:
@@ -132,7 +142,7 @@ def _at(teacher: ModelShape, bits: Bits) -> ModelShape:
 def _interior(teacher: ModelShape, count: int, seed: int, variety: Variety) -> Iterator[ModelShape]:
     bits, streams = tuple(sorted(variety.bits)), sorted(variety.hidden) or [teacher.hidden]
     shares, tokens = variety.tokens_keep, variety.max_tokens or teacher.positions
-    several = [len(streams) > 1, len(shares) > 1, len(variety.activations) > 1]
+    several = [len(choices) > 1 for choices in (streams, shares, variety.activations, variety.grids)]
     # Twice as many points as asked for: small teachers have shapes that come up more than once.
     sequence = qmc.Sobol(DIMENSIONS + sum(several), seed=seed).random_base2(ceil(log2(max(2, 2 * count))))
     rng = np.random.default_rng(seed)
@@ -150,8 +160,9 @@ def _interior(teacher: ModelShape, count: int, seed: int, variety: Variety) -> I
         shape = replace(teacher, layers=layers, embedding_bits=tables[int(embedding * len(tables))])
         # One more dimension each for those of which there are several.
         rest = iter(others)
-        stream, share, kind = (next(rest) if chosen else 0.0 for chosen in several)
+        stream, share, kind, grid = (next(rest) if chosen else 0.0 for chosen in several)
         shape = shape.with_activations(variety.activations[int(kind * len(variety.activations))])
+        shape = shape.with_grid(variety.grids[int(grid * len(variety.grids))])
         shape = shape.with_hidden(streams[int(stream * len(streams))])
         yield shape.with_schedule(shares[int(share * len(shares))], tokens)
 

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from autocompress.compiler.graph import Stored, TensorSpec, weight_specs
 from autocompress.predictors.hardware import Hardware
-from autocompress.shape import Activations, Bits, LayerShape, ModelShape
+from autocompress.shape import WEIGHT_GROUP, Activations, Bits, LayerShape, ModelShape, WeightGrid
 
 Counts: TypeAlias = Iterator[tuple[str, float]]
 """(name, what is to be added to it); all of them multiples of 1/8, so that sums are exact in any order."""
@@ -42,7 +42,7 @@ def layer_work(layer: LayerShape, hidden: int, tokens: int, hardware: Hardware) 
         (left, layer.ffn, hidden, layer.ffn_bits),
     )
     for rows, inputs, outputs, bits in maps:
-        yield from _gemm(rows, inputs, outputs, bits, hardware, layer.activations_at(bits))
+        yield from _gemm(rows, inputs, outputs, bits, hardware, layer.activations_at(bits), layer.grid_at(bits))
     if 1 < left < tokens:
         yield "selections", 1.0
         yield "received_elements", layer.heads * tokens * tokens
@@ -59,22 +59,42 @@ def layer_work(layer: LayerShape, hidden: int, tokens: int, hardware: Hardware) 
 
 
 def _gemm(
-    rows: int, inputs: int, outputs: int, bits: Bits, hardware: Hardware, reads: Activations = "dynamic"
+    rows: int,
+    inputs: int,
+    outputs: int,
+    bits: Bits,
+    hardware: Hardware,
+    reads: Activations = "dynamic",
+    grid: WeightGrid | None = None,
 ) -> Counts:
-    padded = hardware.padded_macs(rows, inputs, outputs, bits)
+    padded = hardware.padded_macs(rows, inputs, outputs, bits, grid)
     yield f"gemm_macs_{bits}", rows * inputs * outputs
     yield f"padded_macs_{bits}", padded
-    if hardware.has_dot(bits):
+    if hardware.has_dot(bits, grid):
         yield "dot_macs", padded
     yield f"gemm_weights_{bits}", inputs * outputs
     yield "beyond_l2_bytes", max(0.0, inputs * outputs * bits / 8 - hardware.l2_bytes)
-    if reads != "dynamic":
+    if reads in ("static", "smoothed"):
         yield "fixed_ranges", 1.0
+    if reads != "dynamic":
         yield f"{reads}_elements", rows * inputs
     elif bits != 32:
         yield f"quantized_elements_{bits}", rows * inputs
-    if bits == 8:
+    if bits == 8 and grid is None:
         yield "dequantized_elements", rows * outputs
+    if grid is not None:
+        yield from _grouped(rows, inputs, outputs, bits, grid)
+
+
+def _grouped(rows: int, inputs: int, outputs: int, bits: Bits, grid: WeightGrid) -> Counts:
+    """Count what groups are unlike the usual ones below 8 bits, which ``gemm_macs`` of such bits tell of."""
+    macs = rows * inputs * outputs
+    if bits == 8:
+        yield "token_macs", macs
+    yield "coarse_macs", macs - macs * WEIGHT_GROUP / grid.group
+    if grid.zero_points:
+        yield "zero_points", grid.count(inputs) * outputs
+        yield "zero_point_sums", rows * grid.count(inputs) * outputs
 
 
 def _bytes(name: str, spec: TensorSpec, embedding_bits: int) -> Counts:

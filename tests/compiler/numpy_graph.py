@@ -27,9 +27,18 @@ class NumpyGraph:
         spread = np.sqrt((centred**2).mean(-1, keepdims=True) + epsilon)
         return centred / spread * self.weights[f"{name}.weight"] + self.weights[f"{name}.bias"]
 
-    def linear(self, x, name, bits, activation=None, *, reads="dynamic"):
+    def linear(self, x, name, bits, activation=None, *, reads="dynamic", grid=None):
         weight = self.weights[f"{name}.weight"]
-        if reads != "dynamic":
+        if grid is not None:
+            width, group = weight.shape[0], grid.group
+            q, scale = quantize_groups(x.astype(np.float32), group)
+            zeros = self.weights[f"{name}.zero_points"] if grid.zero_points else np.zeros((grid.count(width), 1))
+            # In float64 it is no matter whether the integers are scaled before they are summed or after.
+            y = (q * grouped(scale, axis=-1, width=width, group=group)) @ (
+                (weight - grouped(zeros, axis=0, width=width, group=group))
+                * grouped(self.weights[f"{name}.scale"], axis=0, width=width, group=group)
+            )
+        elif reads != "dynamic":
             step, scale, zero = (self.weights[f"{name}.{part}"] for part in ("step", "scale", "zero"))
             inverse = self.weights[f"{name}.inverse"] if reads == "smoothed" else None
             levels = quantize_static(x.astype(np.float32), step, int(zero[0]), inverse)
@@ -38,13 +47,6 @@ class NumpyGraph:
             q, scale, zero = quantize(x.astype(np.float32))
             sums = (q.astype(np.int64) - zero) @ weight.astype(np.int64)
             y = sums * (float(scale) * self.weights[f"{name}.scale"].astype(np.float64))
-        elif bits <= 4:
-            width = weight.shape[0]
-            q, scale = quantize_groups(x.astype(np.float32))
-            # In float64 it is no matter whether the integers are scaled before they are summed or after.
-            y = (q * grouped(scale, axis=-1, width=width)) @ (
-                weight * grouped(self.weights[f"{name}.scale"], axis=0, width=width)
-            )
         else:
             # At 16 bits the weights hold rounded values; some processors round activations as well.
             y = (self.narrow(x) if bits == 16 else x) @ weight.astype(np.float64)
@@ -91,11 +93,11 @@ ACTIVATIONS = {
 }
 
 
-def grouped(scale, *, axis, width):
+def grouped(scale, *, axis, width, group=WEIGHT_GROUP):
     """Repeat each scale over its group of channels."""
-    if scale.shape[axis] == 1 and width > WEIGHT_GROUP:
+    if scale.shape[axis] == 1 and width > group:
         return scale.astype(np.float64)
-    repeated = np.repeat(scale.astype(np.float64), WEIGHT_GROUP, axis=axis)
+    repeated = np.repeat(scale.astype(np.float64), group, axis=axis)
     return np.take(repeated, np.arange(width), axis=axis)
 
 
@@ -113,14 +115,14 @@ def quantize_static(x, step, zero, inverse=None):
     return np.clip(steps.astype(np.float64) + zero, 0, 255).astype(np.int32)
 
 
-def quantize_groups(x):
+def quantize_groups(x, group=WEIGHT_GROUP):
     """Return (levels as int32, scale (... x groups)) of float32 (... x channels), in float32.
 
     ONNX Runtime's MatMulNBits at accuracy level 4: 127 / max|x| of each token and group times x, half to even.
     """
     width = x.shape[-1]
-    x = np.concatenate([x, np.zeros((*x.shape[:-1], -width % WEIGHT_GROUP), np.float32)], -1)
-    split = x.reshape(*x.shape[:-1], -1, WEIGHT_GROUP)
+    x = np.concatenate([x, np.zeros((*x.shape[:-1], -width % group), np.float32)], -1)
+    split = x.reshape(*x.shape[:-1], -1, group)
     largest = np.abs(split).max(-1)
     inverse = np.divide(np.float32(127), largest, out=np.zeros_like(largest), where=largest > 0)
     levels = np.rint(split * inverse[..., None]).astype(np.int32)

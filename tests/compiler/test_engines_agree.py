@@ -13,21 +13,22 @@ from autocompress.compiler.build import BUILDERS, build
 from autocompress.compiler.graph import random_weights, round_bf16, weight_specs
 from autocompress.compiler.target import Target, machine_of
 from autocompress.engines import ENGINES, open_artifact
-from autocompress.shape import BITS, LayerShape, ModelShape, nearest_embedding_bits
+from autocompress.shape import BITS, WEIGHT_GROUPS, LayerShape, ModelShape, WeightGrid, nearest_embedding_bits
 from tests.compiler.numpy_graph import NARROW, reference
 
-LAYERS = st.builds(LayerShape, heads=st.integers(1, 3), head_width=st.sampled_from([3, 8, 20]), ffn=st.integers(1, 70),
+LAYERS = st.builds(LayerShape, heads=st.integers(1, 3), head_width=st.sampled_from([3, 8, 44]), ffn=st.integers(1, 290),
                    most_tokens=st.sampled_from([0, 1, 2, 9, 40]))  # fmt: skip
 
 
 @st.composite
 def cases(draw, bits, activations="dynamic"):
     """Return a shape, ids and a mask in which every sequence but the first has padding of its own."""
+    grid = WeightGrid(draw(st.sampled_from(WEIGHT_GROUPS)), draw(st.booleans()))
     layers = tuple(
-        replace(layer, attention_bits=bits, ffn_bits=bits, activations=activations)
+        replace(layer, attention_bits=bits, ffn_bits=bits, activations=activations).with_grid(grid)
         for layer in draw(st.lists(LAYERS, min_size=1, max_size=2))
     )
-    hidden = draw(st.integers(8, 50))
+    hidden = draw(st.sampled_from([8, 33, 50, 130]))
     shape = ModelShape(
         family="bert",
         vocabulary=50,
@@ -80,7 +81,7 @@ def test_every_engine_can_be_built_and_opened():
 
 
 @pytest.mark.parametrize(
-    ("bits", "activations"), [*((bits, "dynamic") for bits in BITS), (8, "static"), (8, "smoothed")]
+    ("bits", "activations"), [*((bits, "dynamic") for bits in BITS), (8, "static"), (8, "smoothed"), (8, "token")]
 )
 def test_every_engine_computes_the_reference(bits, activations):
     @settings(max_examples=6, deadline=None, derandomize=True, database=None, phases=[Phase.generate])

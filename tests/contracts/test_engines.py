@@ -15,12 +15,13 @@ from autocompress.compression.method import Space
 from autocompress.compression.methods import apply_plan, draw, reshape_plan
 from autocompress.engines import open_artifact
 from autocompress.models.load import adapter_of
-from autocompress.shape import BITS, EMBEDDING_BITS, Activations
+from autocompress.shape import BITS, EMBEDDING_BITS, WEIGHT_GROUPS, Activations
 from tests.compression.training_data import context_for
 
 SPACE = Space(depth=(1, 2, 3), depth_selection=("uniform", "dynabert", "replace_one"),
               layer_orders={"replace_one": (1, 2, 0)}, hidden_keep=(0.14, 0.54, 0.77, 1.0), heads_keep=(0.2, 0.5, 1.0),
               activations=get_args(Activations), ranges="percentile", rounding_batches=2,
+              weight_group=WEIGHT_GROUPS, zero_points=(False, True),
               ffn_keep=(0.1, 0.37, 0.81, 1.0), attention_bits=BITS, ffn_bits=BITS,
               embedding_bits=EMBEDDING_BITS, align=1, distill_steps=1, vocabulary_keep=(0.7, 1.0),
               embedding_rank=(0, 9, 33), tokens_keep=("all", 1.0, 0.4, 0.05), max_tokens=64)  # fmt: skip
@@ -44,7 +45,7 @@ class Drawn:
 
 def teacher():
     torch.manual_seed(0)
-    widths = {"hidden_size": 35, "num_hidden_layers": 3, "num_attention_heads": 5, "intermediate_size": 77}
+    widths = {"hidden_size": 35, "num_hidden_layers": 3, "num_attention_heads": 5, "intermediate_size": 177}
     model = BertForSequenceClassification(BertConfig(vocab_size=60, num_labels=3, **widths))
     with torch.no_grad():
         for parameter in model.parameters():

@@ -45,6 +45,10 @@ FIXED = replace(SHAPE, layers=(LayerShape(3, 16, 96, 32, 8, activations="static"
                                LayerShape(1, 16, 32, 8, 8, activations="smoothed"),
                                LayerShape(2, 16, 64, 8, 32)))  # fmt: skip
 
+GROUPED = replace(SHAPE, layers=(LayerShape(3, 16, 96, 8, 4, activations="token", weight_group=64, zero_points=True),
+                                 LayerShape(1, 16, 32, 8, 8, activations="token", weight_group=128),
+                                 LayerShape(2, 16, 64, 3, 32)))  # fmt: skip
+
 
 class Counting:
     """A graph whose values are element counts; it adds up what every operation does."""
@@ -67,20 +71,30 @@ class Counting:
         assert self.specs[f"{name}.weight"].dimensions == (x,)
         return x
 
-    def linear(self, x, name, bits, activation=None, *, reads="dynamic"):
-        inputs, outputs = self.specs[f"{name}.weight"].dimensions
+    def linear(self, x, name, bits, activation=None, *, reads="dynamic", grid=None):
+        self.name, (inputs, outputs) = name, self.specs[f"{name}.weight"].dimensions
         assert inputs == x
         self.totals[f"gemm_macs_{bits}"] += self.rows * inputs * outputs
         self.totals[f"gemm_weights_{bits}"] += inputs * outputs
         if reads != "dynamic":
             assert bits == 8
-            self.totals["fixed_ranges"] += 1
+            self.totals["fixed_ranges"] += reads != "token"
             self.totals[f"{reads}_elements"] += self.rows * inputs
         elif bits != 32:
             self.totals[f"quantized_elements_{bits}"] += self.rows * inputs
-        if bits == 8:
+        if bits == 8 and grid is None:
             self.totals["dequantized_elements"] += self.rows * outputs
+        if grid is not None:
+            self.grouped(bits, grid, inputs, outputs)
         return outputs
+
+    def grouped(self, bits, grid, inputs, outputs):
+        self.totals["token_macs"] += (bits == 8) * self.rows * inputs * outputs
+        self.totals["coarse_macs"] += self.rows * inputs * outputs * (1 - 32 / grid.group)
+        if grid.zero_points:
+            scales = int(np.prod(self.specs[f"{self.name}.scale"].dimensions))
+            self.totals["zero_points"] += scales
+            self.totals["zero_point_sums"] += self.rows * scales
 
     def attention(self, qkv, heads, head_width):
         assert qkv == 3 * heads * head_width
@@ -116,7 +130,9 @@ class Counting:
 
 
 @pytest.mark.parametrize(
-    "shape", [SHAPE, FACTORISED, SELECTING, FIXED], ids=["plain", "factorised", "selecting", "fixed"]
+    "shape",
+    [SHAPE, FACTORISED, SELECTING, FIXED, GROUPED],
+    ids=["plain", "factorised", "selecting", "fixed", "grouped"],
 )
 @pytest.mark.parametrize("tokens", [1, 7, 40])
 def test_the_columns_count_what_the_encoder_graph_does(shape, tokens):

@@ -23,7 +23,7 @@ def accumulate(dot: Dot, sums: Any, a: Any, b: Any) -> Any:
 
 
 def accumulate_nibbles(dot: Dot, sums: Any, a: Any, b: Any) -> Any:
-    """Add int8 activations times weights of 0..15, which are kept as uint8."""
+    """Add int8 activations times weights of 0..15, which are kept as uint8; with ``dots.bytes_in_groups`` any byte."""
     return _NIBBLES[dot.name](dot, sums, a, b)
 
 

@@ -1,4 +1,8 @@
-"""Quantization of activations a row and group, and their product with weights that stay at 4, 3 or 2 bits in memory."""
+"""Quantization of activations a row and group, and their product with weights in groups, packed as they are in memory.
+
+Sums within a group of 128 are at most 128 * 127 * 255 = 4,145,280 large: as int32, as f32 where they are scaled, and
+as the f32 sums of levels from which ``excess`` is made, all of them are exact.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ from tvm import tirx
 from tvm.script.ir_builder import tirx as ir
 
 from autocompress.compiler.dots import Dot
-from autocompress.compiler.graph import Activation, groups
+from autocompress.compiler.graph import Activation
 from autocompress.compiler.intrinsics.dot import accumulate_nibbles
 from autocompress.compiler.machine import Tile, tile_rows
 from autocompress.compiler.packing import FIELDS, Field, lines_of, offset_of
@@ -35,27 +39,35 @@ from autocompress.compiler.schedules.vectors import (
     store_first,
     typed,
 )
-from autocompress.shape import WEIGHT_GROUP
+from autocompress.shape import WeightGrid
 
 _LEVELS = 127.0
+_UNROLLED = 32
+"""Channels of which the steps are written out; every group is a multiple."""
 
 
-def quantize_groups(name: str, *, rows: int, width: int, bits: int, dot: Dot, lanes: int) -> Kernel:
+_USUAL = WeightGrid()
+
+
+def quantize_groups(
+    name: str, *, rows: int, width: int, bits: int, dot: Dot, lanes: int, grid: WeightGrid = _USUAL
+) -> Kernel:
     """Return the kernel (x, q (rows x padded width), scale (rows x groups), excess (rows x groups) int32).
 
-    q = round(x * (127 / m)), half to even, and scale = m / 127, where m is the largest magnitude of a row's 32
-    channels (all zero where m is), as ONNX Runtime's MatMulNBits has it. ``excess`` is the sum of q
-    times what was added to the weights of ``bits``, negative.
+    q = round(x * (127 / m)), half to even, and scale = m / 127, where m is the largest magnitude of a row's channels in
+    a group (all zero where m is), as ONNX Runtime's MatMulNBits has it. ``excess`` is the sum of q times what was added
+    to the weights of ``bits``, negative; the negative sum itself where groups have zero points.
     """
+    offset, blocks = 1 if grid.zero_points else offset_of(bits, dot), grid.count(width)
 
     def write() -> None:
         x = argument("x", (rows, width))
-        q = argument("q", (rows, groups(width) * WEIGHT_GROUP), dot.stored)
-        scale = argument("scale", (rows, groups(width)))
-        excess = argument("excess", (rows, groups(width)), "int32")
-        full, rest = divmod(width, WEIGHT_GROUP)
+        q = argument("q", (rows, blocks * grid.group), dot.stored)
+        scale = argument("scale", (rows, blocks))
+        excess = argument("excess", (rows, blocks), "int32")
+        full, rest = divmod(width, grid.group)
         with ir.parallel(0, rows) as row:
-            one = _Quantizer(x, q, scale, excess, row, bits, lanes)
+            one = _Quantizer(x, q, scale, excess, row, grid.group, offset, lanes)
             if full // lanes:
                 with ir.serial(0, full // lanes) as block:
                     one.full_groups(block * lanes, lanes)
@@ -63,7 +75,7 @@ def quantize_groups(name: str, *, rows: int, width: int, bits: int, dot: Dot, la
                 one.full_groups(full // lanes * lanes, full % lanes)
             if rest:
                 one.last_group(full, rest)
-            for start, count in spans(-width % WEIGHT_GROUP, lanes):
+            for start, count in spans(-width % grid.group, lanes):
                 store(q, splat(tirx.const(0, dot.stored), count), row, start=width + start, lanes=count)
 
     return kernel(name, write)
@@ -78,7 +90,8 @@ class _Quantizer:
     scale: Buffer
     excess: Buffer
     row: Expr
-    bits: int
+    group: int
+    offset: int
     lanes: int
 
     def full_groups(self, first: Expr, count: int) -> None:
@@ -88,8 +101,8 @@ class _Quantizer:
         inverse = on_stack((lanes,))
         with ir.serial(0, count) as index:
             largest = Register(ir.float32(0), lanes=lanes)
-            for start in range(0, WEIGHT_GROUP, lanes):
-                value = load(self.x, self.row, start=(first + index) * WEIGHT_GROUP + start, lanes=lanes)
+            for start in range(0, self.group, lanes):
+                value = load(self.x, self.row, start=(first + index) * self.group + start, lanes=lanes)
                 largest.set(ir.max(largest.get(), ir.abs(value)))
             store(each, largest.get(), index, start=0, lanes=lanes)
         m = Register(ir.float32(0), lanes=lanes)
@@ -97,11 +110,11 @@ class _Quantizer:
         self._scale(m.get(), first, count, inverse)
         with ir.serial(0, count) as index:
             total = Register(ir.float32(0), lanes=lanes)
-            for start in range(0, WEIGHT_GROUP, lanes):
-                level = self._round((first + index) * WEIGHT_GROUP + start, inverse[index], lanes)
+            for start in range(0, self.group, lanes):
+                level = self._round((first + index) * self.group + start, inverse[index], lanes)
                 total.set(total.get() + level)
             store(each, total.get(), index, start=0, lanes=lanes)
-        totals = fold_each(self._rows(each, count), lambda a, b: a + b) * splat(self._offset(), lanes)
+        totals = fold_each(self._rows(each, count), lambda a, b: a + b) * splat(ir.float32(-self.offset), lanes)
         whole = ir.cast(totals, typed("int32", lanes))
         store_first(self.excess, whole, self.row, start=first, count=count, lanes=lanes)
 
@@ -110,11 +123,11 @@ class _Quantizer:
         largest, total = Reduction(0.0, self.lanes, ir.max), Reduction(0.0, self.lanes, lambda a, b: a + b)
         inverse = on_stack((1,))
         for start, count in spans(width, self.lanes):
-            largest.take(ir.abs(load(self.x, self.row, start=group * WEIGHT_GROUP + start, lanes=count)), count)
+            largest.take(ir.abs(load(self.x, self.row, start=group * self.group + start, lanes=count)), count)
         self._scale(largest.result(), group, 1, inverse)
         for start, count in spans(width, self.lanes):
-            total.take(self._round(group * WEIGHT_GROUP + start, inverse[0], count), count)
-        ir.buffer_store(self.excess, ir.cast(total.result() * self._offset(), "int32"), [self.row, group])
+            total.take(self._round(group * self.group + start, inverse[0], count), count)
+        ir.buffer_store(self.excess, ir.cast(total.result() * ir.float32(-self.offset), "int32"), [self.row, group])
 
     def _rows(self, each: Buffer, count: int) -> list[Expr]:
         zeros = [splat(ir.float32(0), self.lanes)] * (self.lanes - count)
@@ -135,9 +148,6 @@ class _Quantizer:
         store(self.q, whole, self.row, start=start, lanes=lanes)
         return level.get()
 
-    def _offset(self) -> Expr:
-        return ir.float32(-offset_of(self.bits))
-
 
 def gemm_grouped(
     name: str,
@@ -149,27 +159,30 @@ def gemm_grouped(
     activation: Activation | None,
     tile: Tile,
     dot: Dot,
+    grid: WeightGrid = _USUAL,
 ) -> Kernel:
     """Return the kernel (q, scale, excess, W grouped panels, W scale (panels x groups x panel), bias panels, y).
 
-    The int32 sums within a group are exact; y = activation(sum over groups of scale * W scale * sums, in f32, + bias).
+    Before the bias come the zero points (panels x groups x panel), if the grid has any. The int32 sums within a group
+    are exact; y = activation(sum over groups of scale * W scale * sums, in f32, + bias).
     """
-    count, height = tile.panels(columns), tile_rows(rows, tile.rows)
-    lines = lines_of(groups(depth) * WEIGHT_GROUP // dot.group, bits)
+    count, height, blocks = tile.panels(columns), tile_rows(rows, tile.rows), grid.count(depth)
+    lines = lines_of(blocks * grid.group // dot.group, bits)
 
     def write() -> None:
-        q = argument("q", (rows, groups(depth) * WEIGHT_GROUP), dot.stored)
-        scale = argument("scale", (rows, groups(depth)))
-        excess = argument("excess", (rows, groups(depth)), "int32")
+        q = argument("q", (rows, blocks * grid.group), dot.stored)
+        scale = argument("scale", (rows, blocks))
+        excess = argument("excess", (rows, blocks), "int32")
         w = argument("w", (count, lines, tile.panel * dot.group), "uint8")
-        w_scale = argument("w_scale", (count, groups(depth), tile.panel))
+        w_scale = argument("w_scale", (count, blocks, tile.panel))
+        zeros = argument("zeros", (count, blocks, tile.panel), "uint8") if grid.zero_points else None
         bias = argument("bias", (count, tile.panel))
         epilogue = Epilogue(argument("y", (rows, columns)), bias, columns, activation, tile)
         starts = range(0, tile.panel, dot.lanes)
         with parallel_tiles(rows, height, count) as (panel, row):
-            block = _Block(q, excess, w, row, panel, height, starts, bits, dot, tile.ahead)
+            block = _Block(q, excess, w, zeros, row, panel, height, starts, bits, dot, tile.ahead, grid.group)
             totals = [[Register(ir.float32(0), lanes=dot.lanes) for _ in starts] for _ in range(height)]
-            with ir.serial(0, groups(depth)) as group:
+            with ir.serial(0, blocks) as group:
                 sums = block.sums(group)
                 for index in range(height):
                     for start, total, exact in zip(starts, totals[index], sums[index], strict=True):
@@ -188,6 +201,7 @@ class _Block:
     q: Buffer
     excess: Buffer
     w: Buffer
+    zeros: Buffer | None
     row: Expr
     panel: Expr
     height: int
@@ -195,17 +209,33 @@ class _Block:
     bits: int
     dot: Dot
     ahead: bool
+    group: int
 
     def sums(self, group: Expr) -> list[list[Register]]:
         """Return the sums within one group of channels, one list a row."""
+        sums = [[self._first(group, index, start) for start in self.starts] for index in range(self.height)]
+        if self.group == _UNROLLED:
+            self._add_channels(sums, group)
+        else:
+            with ir.serial(0, self.group // _UNROLLED) as part:
+                self._add_channels(sums, group * (self.group // _UNROLLED) + part)
+        return sums
+
+    def _first(self, group: Expr, index: int, start: int) -> Register:
+        """Return what the zero points of the weights, as they are stored, take from a sum."""
+        excess = self.excess[self.row + index, group]
+        first = Register(excess, dtype="int32", lanes=self.dot.lanes)
+        if self.zeros is not None:
+            zeros = load(self.zeros, self.panel, group, start=start, lanes=self.dot.lanes)
+            first.set(first.get() * ir.cast(zeros, typed("int32", self.dot.lanes)))
+        return first
+
+    def _add_channels(self, sums: list[list[Register]], block: Expr) -> None:
+        """Add the products of one block of ``_UNROLLED`` channels."""
         dot, fields = self.dot, FIELDS[self.bits]
-        sums = [
-            [Register(self.excess[self.row + index, group], dtype="int32", lanes=dot.lanes) for _ in self.starts]
-            for index in range(self.height)
-        ]
-        steps, size = WEIGHT_GROUP // dot.group, dot.lanes * dot.group
+        steps, size = _UNROLLED // dot.group, dot.lanes * dot.group
         for first in range(0, steps, len(fields)):
-            start_line = group * lines_of(steps, self.bits) + lines_of(first, self.bits)
+            start_line = block * lines_of(steps, self.bits) + lines_of(first, self.bits)
             lines = [start_line + line for line in range(lines_of(len(fields), self.bits))]
             if self.ahead:
                 for line in lines:
@@ -215,8 +245,7 @@ class _Block:
                 for step, parts in enumerate(fields, first):
                     b = Register(tirx.const(0, "uint8"), dtype="uint8", lanes=size)
                     b.set(reduce(or_, (_bits(packed, part, size) for part in parts)))
-                    self._add(sums, at, group * WEIGHT_GROUP + step * dot.group, b)
-        return sums
+                    self._add(sums, at, block * _UNROLLED + step * dot.group, b)
 
     def _add(self, sums: list[list[Register]], at: int, channel: Expr, b: Register) -> None:
         for index in range(self.height):

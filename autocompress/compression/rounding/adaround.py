@@ -32,19 +32,19 @@ def adaround(
 ) -> Tensor:
     """Return learned levels (rows x inputs) as int8, each the one below or above what ``start`` asks for.
 
-    Minimises loss(Q - W) / loss(Q_0 - W) + lambda * mean(1 - |2h - 1|^beta) by Adam over B. Q = s * clip(floor(W' / s)
-    + h), h = clip(1.2 sigmoid(B) - 0.1, 0, 1) starts as the fraction of W' / s, and Q_0 is W' rounded to nearest. Rows
-    (blocks, where G couples them) that end worse than they started keep Q_0, which the paper does not do. Learning is
-    f32: two runs give the same levels where the number of threads is the same.
+    Minimises loss(Q - W) / loss(Q_0 - W) + lambda * mean(1 - |2h - 1|^beta) by Adam over B. Q = s * (clip(floor(W' / s)
+    + z + h) - z), h = clip(1.2 sigmoid(B) - 0.1, 0, 1) starts as the fraction of W' / s, and Q_0 is W' rounded to
+    nearest. Rows (blocks, where G couples them) that end worse than they started keep Q_0, which the paper does not do.
+    Learning is f32: two runs give the same levels where the number of threads is the same.
 
     Args:
         weight: W, (rows x inputs).
         start: W', the same size.
-        grid: Levels and scales s.
+        grid: Levels, scales s and zero points z.
         objective: The loss; lambda is ``REGULARISER`` times its ``regulariser``.
         iterations: Of Adam.
     """
-    first, ratio = grid.levels(start), start / grid.scales(weight.shape[1])
+    first, ratio = grid.levels(start), start / grid.scales(weight.shape[1]) + grid.zeros(weight.shape[1])
     below = ratio.floor()
     before = objective.losses(grid.values(first).double() - weight)
     if not before.sum() > 0:
@@ -69,7 +69,8 @@ def _learn(
 
     The gradient is written out: the slope of a quadratic loss is the product that its value needs anyway.
     """
-    scales, strength = grid.scales(weight.shape[1]), REGULARISER * objective.regulariser / weight.numel()
+    scales, zeros = grid.scales(weight.shape[1]), grid.zeros(weight.shape[1])
+    strength = REGULARISER * objective.regulariser / weight.numel()
     logits = torch.logit((fraction - SHIFT) / STRETCH)
     optimizer = torch.optim.Adam([logits], lr=LEARNING_RATE, fused=True)
     warm_up = int(WARM_UP * iterations)
@@ -78,7 +79,7 @@ def _learn(
         up = (STRETCH * sigmoid + SHIFT).clamp_(0.0, 1.0)
         level = below + up
         inside = level.clamp(grid.low, grid.high)
-        gradient = objective.slope(inside * scales - weight).mul_(2.0 * scales).mul_(inside == level)
+        gradient = objective.slope((inside - zeros) * scales - weight).mul_(2.0 * scales).mul_(inside == level)
         if step >= warm_up:
             beta = SHARPEST + (BLUNTEST - SHARPEST) * (step - warm_up) / (iterations - warm_up)
             far = 2.0 * up - 1.0

@@ -7,7 +7,7 @@ are rounded for it, and so is the range of its inputs where that is fixed. No la
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, TypeAlias, cast
 
 import torch
@@ -17,7 +17,7 @@ from autocompress.compression.activations.ranges import FixedRange, Fixing, fix_
 from autocompress.compression.rounding.adaround import ITERATIONS, adaround
 from autocompress.compression.rounding.aespa import attention_objectives
 from autocompress.compression.rounding.descent import descend
-from autocompress.compression.rounding.grids import Grid, GridBits, grid_of, quantize_rows
+from autocompress.compression.rounding.grids import Grid, GridBits, grid_of
 from autocompress.compression.rounding.layer_inputs import LayerInputs
 from autocompress.compression.rounding.objective import Objective, second_moment
 from autocompress.compression.rounding.optq import compensated
@@ -25,13 +25,20 @@ from autocompress.models.adapter import LayerModules
 from autocompress.models.load import adapter_of
 from autocompress.models.quantized import QuantizedLinear
 from autocompress.plan import Rounding
-from autocompress.shape import Bits
+from autocompress.shape import Bits, WeightGrid
 from autocompress.training.loop import LabelledBatch
 
 Calibrated: TypeAlias = Literal["optq", "aespa", "descent"]
 """The ways of ``plan.Rounding`` that read documents. ``optq``: each linear for its own outputs. ``aespa``: queries,
 keys and values for what attention gives; levels are learned. ``descent``: the same objectives by coordinate descent.
 """
+GridAt: TypeAlias = Callable[[Bits], WeightGrid | None]
+"""How weights of so many bits are stored in groups; ``None``: in none."""
+
+
+def usual_grid(bits: Bits) -> WeightGrid | None:
+    """Return the grid of weights that nothing more is said of (a ``GridAt``)."""
+    return WeightGrid().at(bits, "dynamic")
 
 
 @torch.no_grad()
@@ -42,6 +49,7 @@ def round_layers(
     batches: Sequence[LabelledBatch],
     *,
     fixing: Fixing | None = None,
+    grid_at: GridAt = usual_grid,
     iterations: int = ITERATIONS,
 ) -> None:
     """Round the linears of every layer, in place.
@@ -52,6 +60,7 @@ def round_layers(
         rounding: How.
         batches: Calibration documents.
         fixing: How ranges of activations are fixed at 8 bits; ``None`` leaves them to be found as the model runs.
+        grid_at: How they are stored in groups.
         iterations: Of AdaRound, a linear.
     """
     inputs = LayerInputs(model, batches)
@@ -62,21 +71,28 @@ def round_layers(
             fixed = _fixed(layer, paths, inputs, fixing) if fixing and width == 8 else None
             if rounding == "nearest" or width > 8:
                 for path in paths:
-                    round_to_nearest(layer, path, width, fixed)
+                    round_to_nearest(layer, path, width, fixed, grid_at)
                 continue
             found = _inward(layer, inputs, rounding) if paths == inward else {paths[0]: _outward(inputs, paths[0])}
             for path, objective in found.items():
-                _round(layer, path, width, objective, rounding, iterations, fixed)
+                _round(layer, path, width, objective, rounding, iterations, fixed, grid_at)
         inputs.advance()
 
 
-def round_to_nearest(layer: LayerModules, path: str, bits: Bits, fixed: FixedRange | None = None) -> None:
+def round_to_nearest(
+    layer: LayerModules, path: str, bits: Bits, fixed: FixedRange | None = None, grid_at: GridAt = usual_grid
+) -> None:
     """Put the nearest levels in the place of the linear at ``path``; 32 bits leave it."""
-    if bits != 32:
-        linear = _linear(layer, path)
-        weight = linear.weight.detach()
-        levels, scale = quantize_rows(fixed.readers(weight) if fixed else weight, bits)
-        layer.replace(path, _quantized(levels, scale, linear, bits, fixed))
+    if bits == 32:
+        return
+    linear = _linear(layer, path)
+    weight = linear.weight.detach()
+    if bits == 16:
+        layer.replace(path, QuantizedLinear(weight.to(torch.bfloat16), None, linear.bias.detach().clone(), 16))
+        return
+    weight = fixed.readers(weight) if fixed else weight
+    grid = grid_of(weight, bits, stored=grid_at(bits))
+    layer.replace(path, _quantized(grid.levels(weight), grid, linear, bits, fixed, grid_at))
 
 
 def levels_of(
@@ -128,21 +144,24 @@ def _round(
     rounding: Calibrated,
     iterations: int,
     fixed: FixedRange | None,
+    grid_at: GridAt,
 ) -> None:
     linear = _linear(layer, path)
     weight = linear.weight.detach()
     if fixed and fixed.scales is not None:
         weight, objective = fixed.readers(weight), objective.of_scaled(fixed.scales)
-    grid = grid_of(weight, cast(GridBits, bits))
+    grid = grid_of(weight, cast(GridBits, bits), stored=grid_at(bits))
     levels = levels_of(weight, grid, objective, rounding, iterations=iterations)
-    layer.replace(path, _quantized(levels, grid.scale, linear, bits, fixed))
+    layer.replace(path, _quantized(levels, grid, linear, bits, fixed, grid_at))
 
 
 def _quantized(
-    levels: Tensor, scale: Tensor | None, linear: nn.Linear, bits: Bits, fixed: FixedRange | None
+    levels: Tensor, grid: Grid, linear: nn.Linear, bits: Bits, fixed: FixedRange | None, grid_at: GridAt
 ) -> QuantizedLinear:
     # A quantizer each: what is saved holds no tensor twice.
-    return QuantizedLinear(levels, scale, linear.bias.detach().clone(), bits, fixed.quantizer() if fixed else None)
+    bias, quantizer, stored = linear.bias.detach().clone(), fixed.quantizer() if fixed else None, grid_at(bits)
+    group = stored.group if stored else None
+    return QuantizedLinear(levels, grid.scale, bias, bits, quantizer, group, grid.zero_points)
 
 
 def _linear(layer: LayerModules, path: str) -> nn.Linear:

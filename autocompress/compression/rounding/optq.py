@@ -32,15 +32,18 @@ def compensated(weight: Tensor, hessian: Tensor, grid: Grid, *, block: int = BLO
     """
     order = torch.argsort(hessian.diagonal(), descending=True, stable=True)
     values = weight.double()[:, order]
-    scales = grid.scales(weight.shape[1]).double().expand(weight.shape)[:, order]
+    channels = weight.shape[1]
+    scales, zeros = (
+        each.double().expand(weight.shape)[:, order] for each in (grid.scales(channels), grid.zeros(channels))
+    )
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(hessian[order][:, order]))
     factor = torch.linalg.cholesky(inverse, upper=True)
     for start in range(0, len(order), block):
         stop = min(start + block, len(order))
         errors = torch.empty_like(values[:, start:stop])
         for i in range(start, stop):
-            column, scale = values[:, i], scales[:, i]
-            rounded = torch.round(column / scale).clamp(grid.low, grid.high) * scale
+            column, scale, zero = values[:, i], scales[:, i], zeros[:, i]
+            rounded = ((torch.round(column / scale) + zero).clamp(grid.low, grid.high) - zero) * scale
             errors[:, i - start] = (column - rounded) / factor[i, i]
             values[:, i + 1 : stop].addr_(errors[:, i - start], factor[i, i + 1 : stop], alpha=-1.0)
         values[:, stop:].addmm_(errors, factor[start:stop, stop:], alpha=-1.0)

@@ -7,7 +7,7 @@ meanwhile. No labels, no gradients; one run over the documents for each part and
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -19,11 +19,16 @@ from autocompress.compression.ranking.layer_importance import divergence, logits
 from autocompress.compression.rounding.levels import round_to_nearest
 from autocompress.models.adapter import LayerModules
 from autocompress.models.load import adapter_of
-from autocompress.shape import Bits, LayerShape, ModelShape
+from autocompress.shape import Activations, Bits, LayerShape, ModelShape, WeightGrid
 from autocompress.training.loop import TrainingBatch
 
-STORED_BITS: Mapping[Bits, float] = {32: 32.0, 16: 16.0, 8: 8.0, 4: 5.0, 3: 4.0, 2: 3.0}
-"""Of one weight with its share of the scale: at 4 bits and fewer one f32 serves 32 of them."""
+USUAL = WeightGrid()
+
+
+def bits_in_memory(bits: Bits, grid: WeightGrid = USUAL, activations: Activations = "dynamic") -> float:
+    """Return the bits that a weight takes with its share of its group's scale and zero point, where it has a group."""
+    stored = grid.at(bits, activations)
+    return bits if stored is None else bits + (32 + bits * stored.zero_points) / stored.group
 
 
 def sensitivities(
@@ -66,9 +71,10 @@ class _Part:
     weights: int
     nats: Mapping[Bits, float]
     stored_as: Mapping[Bits, Bits]
+    memory: Callable[[Bits], float]
 
     def stored(self, bits: Bits) -> float:
-        return self.weights * STORED_BITS[self.stored_as.get(bits, bits)]
+        return self.weights * self.memory(self.stored_as.get(bits, bits))
 
 
 def share_bits(
@@ -77,6 +83,8 @@ def share_bits(
     attention: Bits,
     ffn: Bits,
     stored_as: Mapping[Bits, Bits] = MappingProxyType({}),
+    grid: WeightGrid = USUAL,
+    activations: Activations = "dynamic",
 ) -> tuple[tuple[Bits, ...], tuple[Bits, ...]]:
     """Return the bits of each layer's attention and feed-forward weights, in no more bytes than equal widths take.
 
@@ -90,10 +98,16 @@ def share_bits(
         attention: Bits of every attention weight that bound the bytes.
         ffn: The same of every feed-forward weight.
         stored_as: Widths that the engine stores as others (``engines.STORED_AS``).
+        grid: Of weights in groups.
+        activations: Decide whether weights of 8 bits are.
     """
+
+    def memory(bits: Bits) -> float:
+        return bits_in_memory(bits, grid, activations)
+
     pairs = list(zip(shape.layers, sensitivity, strict=True))
-    parts = [_Part(_attention_weights(layer, shape.hidden), each.attention, stored_as) for layer, each in pairs]
-    parts += [_Part(2 * shape.hidden * layer.ffn, each.ffn, stored_as) for layer, each in pairs]
+    parts = [_Part(_attention_weights(layer, shape.hidden), each.attention, stored_as, memory) for layer, each in pairs]
+    parts += [_Part(2 * shape.hidden * layer.ffn, each.ffn, stored_as, memory) for layer, each in pairs]
     equal = [attention] * len(pairs) + [ffn] * len(pairs)
     room = sum(part.stored(bits) for part, bits in zip(parts, equal, strict=True))
     chosen: list[Bits] = [max(part.nats) for part in parts]

@@ -8,7 +8,7 @@ from torch.nn import functional
 from autocompress.compression.method import LayerSensitivity, Space
 from autocompress.compression.methods import draw
 from autocompress.compression.quantization import QuantizeStep, apply
-from autocompress.compression.rounding.sensitivity import STORED_BITS, sensitivities, share_bits
+from autocompress.compression.rounding.sensitivity import bits_in_memory, sensitivities, share_bits
 from autocompress.models.load import adapter_of
 from autocompress.shape import LayerShape, ModelShape
 from tests.compression.training_data import batches, context_for
@@ -29,7 +29,9 @@ def sensitivity_of(*layers):
 
 def stored(attention, ffn):
     pairs = zip(SHAPE.layers, attention, ffn, strict=True)
-    return sum(STORED_BITS[a] * 4 * 32 * layer.attention + STORED_BITS[f] * 2 * 32 * layer.ffn for layer, a, f in pairs)
+    return sum(
+        bits_in_memory(a) * 4 * 32 * layer.attention + bits_in_memory(f) * 2 * 32 * layer.ffn for layer, a, f in pairs
+    )
 
 
 def nats(found, sensitivity):

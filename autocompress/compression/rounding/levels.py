@@ -25,7 +25,7 @@ from autocompress.models.adapter import LayerModules
 from autocompress.models.load import adapter_of
 from autocompress.models.quantized import QuantizedLinear
 from autocompress.plan import Rounding
-from autocompress.shape import Bits, WeightGrid
+from autocompress.shape import Bits, LayerBits, WeightGrid, usual_grid
 from autocompress.training.loop import LabelledBatch
 
 Calibrated: TypeAlias = Literal["optq", "aespa", "descent"]
@@ -34,11 +34,6 @@ keys and values for what attention gives; levels are learned. ``descent``: the s
 """
 GridAt: TypeAlias = Callable[[Bits], WeightGrid | None]
 """How weights of so many bits are stored in groups; ``None``: in none."""
-
-
-def usual_grid(bits: Bits) -> WeightGrid | None:
-    """Return the grid of weights that nothing more is said of (a ``GridAt``)."""
-    return WeightGrid().at(bits, "dynamic")
 
 
 @torch.no_grad()

@@ -17,7 +17,7 @@ from pydantic import (
 )
 
 from autocompress.cost import Budget
-from autocompress.devices.quantities import Hours, LatencyLimit, Points, SizeLimit
+from autocompress.devices.quantities import Bytes, Hours, LatencyLimit, Points, SizeLimit
 from autocompress.devices.validation import MisfitError, Section, explain, read_mapping
 from autocompress.errors import ConfigError
 from autocompress.search_space import Count, Space
@@ -150,7 +150,14 @@ class Goal(Section):
     """How much worse the student may be than the teacher."""
 
     metric: Literal["accuracy", "macro_f1"] | None = Field(default=None, description="The same as task.metric.")
-    max_drop: Points = Field(default=2.0, description="Largest loss of the metric, in percentage points: 2 points.")
+    objective: Literal["task", "fidelity"] = Field(
+        default="task",
+        description="What students are trained and chosen for: the labels of documents, or the teacher's answers.",
+    )
+    max_drop: Points = Field(
+        default=2.0,
+        description="Largest loss in percentage points, 2 points: of the metric, or of answers that are the teacher's.",
+    )
 
     @property
     def max_drop_points(self) -> float:
@@ -184,6 +191,12 @@ class Search(Section):
     distill_steps: int = Field(default=100, ge=0, description="Training steps of each candidate.")
     variants: Count = Field(
         default=20, description="Of each training document, for recipes that learn from documents with words replaced."
+    )
+    teacher_cache: Bytes = Field(
+        default=2 * 1024**3, description="Room on disk for what teachers gave for training documents; old ones go."
+    )
+    training_device: Literal["auto", "cpu", "cuda", "mps"] = Field(
+        default="auto", description="Where teacher and students are trained; auto: on a GPU where torch finds one."
     )
     refine_steps: int = Field(default=1000, ge=0, description="Training steps of each finalist.")
     quantization_aware_steps: int = Field(

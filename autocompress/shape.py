@@ -143,8 +143,9 @@ class LayerShape:
         return self.activations if bits == 8 else "dynamic"
 
     def with_activations(self, activations: Activations) -> LayerShape:
-        """Return the layer with these, as far as it has 8-bit weights."""
-        return replace(self, activations=activations if 8 in self.bits else "dynamic")
+        """Return the layer with these, as far as it has 8-bit weights, and its grid as far as these are in groups."""
+        read = replace(self, activations=activations if 8 in self.bits else "dynamic")
+        return read.with_grid(WeightGrid(self.weight_group, self.zero_points))
 
     def grid_at(self, bits: Bits) -> WeightGrid | None:
         """Return how linears of so many bits are stored in groups; ``None``: in none."""

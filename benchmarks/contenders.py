@@ -24,7 +24,7 @@ from autocompress.compiler.schedules.gemm_grouped import gemm_grouped
 from autocompress.compiler.schedules.gemm_i8 import gemm_i8
 from autocompress.compiler.schedules.vectors import Kernel
 from autocompress.compiler.target import Target
-from autocompress.shape import WEIGHT_GROUP
+from autocompress.shape import WEIGHT_GROUP, WeightGrid
 
 SAMPLE_S = 0.003
 """What one sample is to take at least."""
@@ -161,7 +161,7 @@ def ours_grouped(product: Product, machine: Machine, bits: Literal[4, 3, 2]) -> 
         levels,
         np.ones((product.rows, groups), np.float32),
         -(2 ** (bits - 1)) * levels.reshape(product.rows, groups, WEIGHT_GROUP).sum(-1, dtype=np.int32),
-        grouped_panels(weight, tile.panel, dot.group, bits),
+        grouped_panels(weight, tile.panel, dot, bits, WeightGrid()),
         panels(np.ones((groups, product.columns), np.float32), tile.panel),
         row_panels(np.zeros(product.columns, np.float32), tile.panel),
     ]

@@ -12,7 +12,7 @@ from autocompress.compiler.graph import Array, Weights, weight_specs
 from autocompress.cost import Artifact
 from autocompress.engines import BUNDLED_CONSTANTS, append_constants
 from autocompress.errors import UnsupportedError
-from autocompress.shape import BITS, EMBEDDING_BITS, LayerShape, ModelShape
+from autocompress.shape import BITS, EMBEDDING_BITS, WEIGHT_GROUPS, LayerShape, ModelShape
 
 if TYPE_CHECKING:
     from autocompress.compiler.program import Program
@@ -137,6 +137,12 @@ def _check_layer(index: int, layer: LayerShape) -> None:
                 right="Every layer keeps at least one head and one neuron.",
                 next_step="Drop the whole layer instead, or raise its keep_ratio.",
             )
+    if layer.weight_group not in WEIGHT_GROUPS:
+        raise UnsupportedError(
+            f"Weights of layer {index} are in groups of {layer.weight_group} input channels.",
+            right=f"Groups are of {', '.join(map(str, WEIGHT_GROUPS))}.",
+            next_step="Correct weight_group in the plan's quantize step.",
+        )
     for bits in layer.bits[:2]:
         _check_bits(f"Attention of layer {index}", bits)
     for bits in layer.bits[2:]:

@@ -13,7 +13,16 @@ from typing import Literal, Protocol, TypeAlias, TypedDict, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from autocompress.shape import WEIGHT_GROUP, Activations, Bits, EmbeddingBits, LayerShape, ModelShape, WeightGrid, usual_grid
+from autocompress.shape import (
+    WEIGHT_GROUP,
+    Activations,
+    Bits,
+    EmbeddingBits,
+    LayerShape,
+    ModelShape,
+    WeightGrid,
+    usual_grid,
+)
 
 V = TypeVar("V")
 Array: TypeAlias = npt.NDArray[np.generic]

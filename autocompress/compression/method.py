@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from autocompress.compression.recipes.lessons import Answering, Lesson
-from autocompress.compression.recipes.recipe import Corpus
+from autocompress.compression.recipes.recipe import LessonName
 from autocompress.compression.recipes.teacher import TeacherOutputs
 from autocompress.errors import UnsupportedError
 from autocompress.plan import (
@@ -26,6 +26,7 @@ from autocompress.plan import (
     Suggest,
 )
 from autocompress.shape import WEIGHT_GROUP, Activations, Bits, EmbeddingBits, ModelShape, TokenShare, WeightGroup
+from autocompress.training.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,17 @@ class LayerImportance:
 
 @dataclass(frozen=True)
 class LayerSensitivity:
-    """How far the logits move when the attention or the feed-forward weights of one layer get these bits, in nats."""
+    """How far the logits move when one group of a layer's linears gets these bits, in nats."""
 
-    attention: Mapping[Bits, float]
-    ffn: Mapping[Bits, float]
+    attention_in: Mapping[Bits, float]
+    attention_out: Mapping[Bits, float]
+    ffn_in: Mapping[Bits, float]
+    ffn_out: Mapping[Bits, float]
+
+    @property
+    def groups(self) -> tuple[Mapping[Bits, float], ...]:
+        """All four, as ``LayerShape.bits`` has them."""
+        return self.attention_in, self.attention_out, self.ffn_in, self.ffn_out
 
 
 @dataclass(frozen=True)
@@ -55,13 +63,13 @@ class Space:
         hidden_keep: Shares of the hidden channels, 0 to 1.
         heads_keep: Shares of each layer's heads, 0 to 1.
         ffn_keep: Shares of each layer's feed-forward neurons, 0 to 1.
-        attention_bits, ffn_bits, embedding_bits: Bit widths.
+        attention_bits, ffn_bits, embedding_bits, head_bits: Bit widths; the linears of a block get the same.
         align: Neurons and hidden channels are kept in multiples of this many, so that no vector lane is left empty.
         vocabulary_keep: Shares of the tokens, 0 to 1.
         embedding_rank: Channels of each token's row that a linear map expands; 0: the whole row.
         bits_allocation: Whether all layers have equal bits, or share as many bytes as they would take then.
-        sensitivity: Of the layers that are left, at all bits of both parts; only ``global`` bits read it, and are equal
-            without.
+        sensitivity: Of the layers that are left, at all bits of their groups; only ``global`` bits read it, and are
+            equal without.
         stored_as: Widths that the engine stores as others (``engines.STORED_AS``): what bytes to share.
         tokens_keep: Shares of the tokens that reach the last layer; see ``shape.TokenShare``.
         max_tokens: Tokens of the longest document; 0: as many as the teacher has positions.
@@ -115,6 +123,7 @@ class Space:
     weight_group: tuple[WeightGroup, ...] = (WEIGHT_GROUP,)
     zero_points: tuple[bool, ...] = (False,)
     quantization_aware_steps: int = 0
+    head_bits: tuple[Bits, ...] = (32,)
 
 
 @dataclass(frozen=True)
@@ -134,6 +143,9 @@ class Context:
         unrounded: The model as it is before its weights are rounded, where it is at hand.
         varied: Training documents with words replaced (``recipes.augmentation``), as a lesson.
         text: Unlabelled text with tokens to guess.
+        checkpoint: Where trainings keep their states, each phase of a recipe its own; ``None``: nowhere.
+        device: Where students are trained.
+        mixed_precision: Whether they are trained in bfloat16 there, see ``training.device``.
     """
 
     batches: Callable[[int, int], Iterable[Any]]
@@ -146,15 +158,18 @@ class Context:
     unrounded: nn.Module | None = field(default=None, compare=False)
     varied: Callable[[], Lesson] = field(default=lambda: _unmeasured("data augmentation"))
     text: Callable[[], Lesson] = field(default=lambda: _unmeasured("text with tokens to guess"))
+    checkpoint: Checkpoint | None = None
+    device: torch.device = torch.device("cpu")
+    mixed_precision: bool = True
 
-    def lesson(self, corpus: Corpus) -> Lesson:
+    def lesson(self, name: LessonName) -> Lesson:
         """Return what a phase of a recipe reads.
 
         Raises:
             UnsupportedError: It is not at hand.
         """
-        lessons = {"task": lambda: Answering(self.batches, self.teacher), "augmented": self.varied, "text": self.text}
-        return lessons[corpus]()
+        lessons = {"task": lambda: Answering(self.batches, self.teacher), "varied": self.varied, "text": self.text}
+        return lessons[name]()
 
 
 class Method(Protocol):

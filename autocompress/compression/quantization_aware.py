@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -55,10 +55,10 @@ def reshape(shape: ModelShape, step: QuantizationAwareStep) -> ModelShape:
 
 
 def apply(model: nn.Module, step: QuantizationAwareStep, context: Context) -> nn.Module:
-    """Train weights, step sizes, biases and all that is not rounded."""
+    """Train weights, step sizes, biases and all that is not rounded, in the precision in which it is delivered."""
     if step.steps:
         with learning(model, context.unrounded):
-            distillation.apply(model, DistillStep(**asdict(step)), context)
+            distillation.apply(model, DistillStep(**asdict(step)), replace(context, mixed_precision=False))
     return model
 
 
@@ -120,17 +120,20 @@ class LearnedRounding(nn.Module):
     ) -> None:
         super().__init__()
         start = weight.float()
-        self._first_scale: Tensor | None = None
+        self._first_scale: Tensor | None
+        self._zeros: Tensor
+        first = None if scale is None else torch.where(scale.abs() < LEAST, LEAST, scale)
+        self.register_buffer("_first_scale", first, persistent=False)
         self._group = grid.group if grid else WEIGHT_GROUP
-        if scale is not None:
-            self._first_scale = torch.where(scale.abs() < LEAST, LEAST, scale)
+        if first is not None:
             self._ends = ends_of(bits, grouped=grid is not None)
-            self._zeros = torch.zeros(()) if zero_points is None else self._spread(zero_points.float(), weight.shape[1])
-            steps = self._spread(self._first_scale, weight.shape[1])
+            zeros = torch.zeros(()) if zero_points is None else self._spread(zero_points.float(), weight.shape[1])
+            self.register_buffer("_zeros", zeros, persistent=False)
+            steps = self._spread(first, weight.shape[1])
             if floats is not None:
                 start += _inside(floats.detach() / steps + self._zeros, start, *self._ends)
             start = (start - self._zeros) * steps
-            self.log_step = nn.Parameter(torch.zeros_like(scale))
+            self.log_step = nn.Parameter(torch.zeros_like(first))
         elif floats is not None:
             start = floats.detach().clone()
         self.weight = nn.Parameter(start)

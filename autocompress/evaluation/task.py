@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any, Literal, TypeAlias
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from autocompress.errors import AutoCompressError, ConfigError, UnsupportedError
-from autocompress.evaluation.datasets import Dataset
+from autocompress.evaluation.datasets import Dataset, Split
 from autocompress.evaluation.metrics import METRICS, confusion_matrix, standard_error
 from autocompress.evaluation.sampling import stratified_order
 from autocompress.training.loop import logits_of
@@ -28,6 +28,8 @@ what ``predict_with`` makes of a torch module."""
 WINDOW = 4
 """Batches among whose documents a shuffled epoch is sorted by length: short texts (SST-2, TREC-6) are then padded by
 29 %, by shuffling alone by 93 and 104 %."""
+Answers: TypeAlias = Mapping[int, int]
+"""Place of a document in its split -> class."""
 _MAX_TOKENS_UNSET = 10**9
 """Tokenizers that state no limit have a far larger one."""
 
@@ -99,6 +101,10 @@ class TextClassification:
         encoded, _ = self._splits[split]
         return np.bincount(np.fromiter(chain.from_iterable(encoded), np.int64), minlength=vocabulary)
 
+    def tokens(self, split: SplitName) -> Sequence[Sequence[int]]:
+        """Return the token ids of each document of a split, without padding."""
+        return self._splits[split][0]
+
     def gather(self, split: SplitName, indices: Tensor) -> Batch:
         """Return the documents at the positions ``indices`` (documents,) of a split, in that order."""
         return self._collate(indices.tolist(), *self._splits[split], None)
@@ -137,29 +143,55 @@ class TextClassification:
         limit: int | None = None,
         tokens: int | None = None,
     ) -> Score:
-        """Score a classifier.
+        """Score a classifier by ``answers`` and ``judge``, which say what arguments and errors are."""
+        return self.judge(self.answers(predict, split, batch_size=batch_size, limit=limit, tokens=tokens), split)
+
+    def answers(
+        self,
+        predict: Predict,
+        split: SplitName = "validation",
+        *,
+        batch_size: int = 32,
+        limit: int | None = None,
+        tokens: int | None = None,
+    ) -> dict[int, int]:
+        """Return the class that a classifier gives each document of a split, by its place.
 
         Args:
             predict: Ids and mask -> logits; an opened artifact, or ``predict_with(module)``.
-            split: On which documents.
+            split: Of which documents.
             batch_size: Documents in a batch. Activations that are quantized over a whole batch make the result
                 depend on it; 1 is what a device that gets one document at a time computes.
-            limit: Score that many documents, as ``batches`` draws them.
+            limit: Of that many documents, as ``batches`` draws them.
             tokens: Pad to that many, for artifacts compiled for one length.
 
         Raises:
             EvaluationError: There are logits that are no numbers, or not one for each class.
         """
-        classes = len(self.dataset.classes)
-        labels, predicted = [], []
+        found: dict[int, int] = {}
         for batch in self.batches(split, batch_size=batch_size, limit=limit, tokens=tokens):
             logits = np.asarray(predict(batch.input_ids.numpy(), batch.attention_mask.numpy()))
-            _check_logits(logits, (len(batch.labels), classes))
-            labels.append(batch.labels.numpy())
-            predicted.append(logits.argmax(axis=1))
-        confusion = confusion_matrix(np.concatenate(labels), np.concatenate(predicted), classes=classes)
+            _check_logits(logits, (len(batch.labels), len(self.dataset.classes)))
+            found |= zip(batch.indices.tolist(), logits.argmax(axis=1).tolist(), strict=True)
+        return found
+
+    def judge(self, answers: Answers, split: SplitName) -> Score:
+        """Score answers against the labels of a split."""
+        _, labels = self._splits[split]
+        expected, given = ([labels[place] for place in answers], list(answers.values()))
+        confusion = confusion_matrix(np.array(expected), np.array(given), classes=len(self.dataset.classes))
         metric = METRICS[self.metric]
         return Score(self.metric, metric(confusion), standard_error(metric, confusion), int(confusion.sum()))
+
+    def answered_by(self, predict: Predict, splits: Sequence[SplitName]) -> TextClassification:
+        """Return the same task with a classifier's answers in the place of the labels of some splits."""
+        dataset = self.dataset
+        for name in splits:
+            answers = self.answers(predict, name)
+            split: Split = getattr(self.dataset, name)
+            given = replace(split, labels=tuple(answers[place] for place in range(len(split))))
+            dataset = replace(dataset, **{name: given})  # type: ignore[arg-type]
+        return TextClassification(dataset, self.tokenizer, max_tokens=self.max_tokens, metric=self.metric)
 
     def _collate(
         self, indices: list[int], encoded: Sequence[Sequence[int]], labels: Sequence[int], tokens: int | None

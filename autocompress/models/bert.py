@@ -317,12 +317,15 @@ def _layer_shape(layer: LayerModules, most_tokens: int) -> LayerShape:
     linears = [layer.get(path) for path in (layer.query, layer.output, layer.ffn_in, layer.ffn_out)]
     rounded = [each for each in linears if isinstance(each, QuantizedLinear)]
     grids = [module.grid for module in rounded if module.grid]
-    bits = [_bits(linear) for linear in linears]
+    inward, outward, widening, narrowing = map(_bits, linears)
     return LayerShape(
-        _count(linears[0], "out_features") // layer.head_width,
-        layer.head_width,
-        _count(linears[2], "out_features"),
-        *bits,
+        heads=_count(linears[0], "out_features") // layer.head_width,
+        head_width=layer.head_width,
+        ffn=_count(linears[2], "out_features"),
+        attention_in_bits=inward,
+        attention_out_bits=outward,
+        ffn_in_bits=widening,
+        ffn_out_bits=narrowing,
         most_tokens=most_tokens,
         activations=next((each.activations for each in rounded if each.activations != "dynamic"), "dynamic"),
         weight_group=grids[0].group if grids else WEIGHT_GROUP,

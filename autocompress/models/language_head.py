@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -129,38 +128,19 @@ def new_head(model: nn.Module, *, generator: torch.Generator, counts: Tensor | N
     Args:
         model: A classifier of the family.
         generator: Of the dense layer's weights, which are normal as BERT's are.
-        counts: How often each token occurs in the text (vocabulary,): the bias then says how likely each is before
-            anything is read, log((count + 1) / sum); ``None``: all alike.
+        counts: How often each token occurs in the text (at most vocabulary,; later ones never do): the bias then says
+            how likely each is before anything is read, log((count + 1) / sum); ``None``: all alike.
     """
     config: Any = model.config
     rows = token_rows(model)
     dense = nn.Linear(_hidden_channels(model), rows.shape[1])
     nn.init.normal_(dense.weight, std=config.initializer_range, generator=generator)
     nn.init.zeros_(dense.bias)
-    bias = torch.zeros(len(rows)) if counts is None else ((counts.float() + 1) / (counts.sum() + len(rows))).log()
+    bias = torch.zeros(len(rows))
+    if counts is not None:
+        often = nn.functional.pad(counts.float(), (0, len(rows) - len(counts))) + 1
+        bias = (often / often.sum()).log()
     return LanguageHead(dense, nn.LayerNorm(rows.shape[1], eps=1e-12), bias, "gelu").eval()
-
-
-def head_like(head: LanguageHead, model: nn.Module) -> LanguageHead:
-    """Return a copy of a teacher's head for a student, as DistilBERT starts.
-
-    Raises:
-        UnsupportedError: The student has other hidden channels or other tokens.
-    """
-    vocabulary, embedding = token_rows(model).shape
-    needed, found = (
-        (_hidden_channels(model), embedding, vocabulary),
-        (head.dense.in_features, head.dense.out_features, len(head.bias)),
-    )
-    if needed != found:
-        names = ("hidden channels", "embedding channels", "tokens")
-        differing = [f"{b} {name} for {a}" for name, a, b in zip(names, needed, found, strict=True) if a != b]
-        raise UnsupportedError(
-            f"The teacher's language head has {', '.join(differing)} of the student.",
-            right="It is copied where hidden channels, embedding channels and tokens are the same.",
-            next_step="Make one on the student and fit it to text, or leave the masked language loss out.",
-        )
-    return deepcopy(head)
 
 
 def _hidden_channels(model: nn.Module) -> int:

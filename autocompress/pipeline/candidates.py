@@ -12,6 +12,7 @@ from itertools import product
 from math import ceil
 from typing import TypeVar
 
+import torch
 from torch import nn
 
 from autocompress.compression import factorize
@@ -24,7 +25,8 @@ from autocompress.compression.methods import apply_plan, draw
 from autocompress.compression.order import Rankings
 from autocompress.compression.quantization import QuantizeStep
 from autocompress.compression.ranking.channel_importance import channel_scores, order_hidden
-from autocompress.compression.recipes.teacher import TeacherOutputs
+from autocompress.compression.recipes.store import OutputStore
+from autocompress.compression.recipes.teacher import Keeping, TeacherOutputs
 from autocompress.compression.repairs.sublayers import Documents, documents_of
 from autocompress.compression.rounding.sensitivity import sensitivities
 from autocompress.compression.vocabulary import VocabularyStep
@@ -38,15 +40,16 @@ from autocompress.pipeline.teacher import Teacher, training_batches
 from autocompress.pipeline.vocabulary import Vocabularies, token_counts
 from autocompress.plan import CompressionPlan, Criterion, LayerSelection
 from autocompress.search_space import COVERAGE
-from autocompress.shape import Bits, ModelShape
+from autocompress.shape import Bits, ModelShape, by_block
+from autocompress.training.checkpoint import Checkpoint
 
 T = TypeVar("T", bound=bool | int | float | str)
 
 RANKING_BATCHES = 8
 """Training batches on which the importance of units is measured."""
 SHAPELESS = (
-    *("heads_order", "neurons_order", "allocation", "repair", "recipe", "rounding", "bits_allocation"),
-    *("activations", "weight_group", "zero_points"),
+    *("heads_order", "neurons_order", "allocation", "repair", "recipe"),
+    *("rounding", "bits_allocation", "activations", "weight_group", "zero_points"),
 )
 """Choices that change no width, or only how layers share it or how its weights are read and scaled."""
 KEPT_STUDENTS = 4
@@ -84,6 +87,7 @@ def space_of(
         attention_bits=chosen.attention_bits,
         ffn_bits=chosen.ffn_bits,
         embedding_bits=chosen.embedding_bits,
+        head_bits=chosen.head_bits,
         align=align_of(config, shape),
         heads_order=chosen.heads_order,
         neurons_order=chosen.neurons_order,
@@ -132,7 +136,7 @@ class Chosen:
 def choices(space: Space) -> dict[str, tuple[object, ...]]:
     """Return the choices of each parameter that the methods ask for."""
     widths = ("vocabulary_keep", "depth", "depth_selection", "hidden_keep", "heads_keep", "ffn_keep", "embedding_rank")
-    names = (*widths, "tokens_keep", *SHAPELESS, "attention_bits", "ffn_bits", "embedding_bits")
+    names = (*widths, "tokens_keep", *SHAPELESS, "attention_bits", "ffn_bits", "embedding_bits", "head_bits")
     return {name: getattr(space, name) for name in names}
 
 
@@ -151,7 +155,7 @@ def anchors(shape: ModelShape, space: Space) -> dict[str, dict[str, object]]:
     def params(depth: int, bits: int) -> dict[str, object]:
         kept = {"depth": depth, "depth_selection": space.depth_selection[0]}
         widths = {"vocabulary_keep": 1.0, "hidden_keep": 1.0, "heads_keep": 1.0, "ffn_keep": 1.0, "embedding_rank": 0}
-        first = {name: getattr(space, name)[0] for name in SHAPELESS}
+        first = {name: getattr(space, name)[0] for name in (*SHAPELESS, "head_bits")}
         first["tokens_keep"] = 1.0 if "all" not in space.tokens_keep else "all"
         return {**kept, **widths, **first, "attention_bits": bits, "ffn_bits": bits, "embedding_bits": bits}
 
@@ -177,7 +181,7 @@ def alternatives(shape: ModelShape, space: Space) -> dict[str, CompressionPlan]:
     half = DepthStep(uniform(layers, max(1, layers // 2)))
     distill = DistillStep(space.distill_steps, space.learning_rate, space.seed)
     return {
-        "int8 teacher": CompressionPlan((QuantizeStep(eight, eight, 8),)),
+        "int8 teacher": CompressionPlan((QuantizeStep(*by_block(eight, eight), 8),)),
         "half depth": CompressionPlan((half, distill)),
     }
 
@@ -193,12 +197,16 @@ class Students:
         seed: int,
         coverage: float = COVERAGE,
         lessons: Lessons | None = None,
+        store: OutputStore | None = None,
+        device: torch.device | None = None,
         progress: Progress = quiet,
     ) -> None:
         self._teacher, self._lessons, self._progress = teacher, lessons, progress
-        self._batch_size, self._seed = batch_size, seed
+        self._batch_size, self._seed, self._device = batch_size, seed, device or torch.device("cpu")
         self._vocabularies = Vocabularies(teacher.model, teacher.task, coverage=coverage)
-        self._outputs = TeacherOutputs(teacher.model, read=lambda indices: teacher.task.gather("train", indices))
+        keeping = None if store is None else Keeping(store, teacher.fingerprint, teacher.task.tokens("train"))
+        read = partial(teacher.task.gather, "train")
+        self._outputs = TeacherOutputs(teacher.model, read=read, keeping=keeping)
         self._rankings = Rankings(teacher.model, lambda: list(self._batches(teacher.task, RANKING_BATCHES, seed)))
         self._documents = lru_cache(maxsize=1)(self._read_documents)
         self._distilled: OrderedDict[str, nn.Module] = OrderedDict()
@@ -225,12 +233,13 @@ class Students:
         translation = self._vocabularies.translation(plan)
         context = Context(
             batches=partial(self._batches, task),
-            teacher=self._outputs.for_tokens(translation),
+            teacher=self._outputs.for_tokens(translation, task.tokens("train")),
             on_step=on_step,
             rankings=self._rankings,
             documents=partial(self._documents, start, dense),
             token_order=self._vocabularies.order,
             token_counts=partial(token_counts, task),
+            device=self._device,
         )
         if self._lessons is None:
             return context
@@ -257,14 +266,21 @@ class Students:
         found = self._rankings(criterion)
         return tuple(LayerImportance(layer.heads.importance, layer.neurons.importance) for layer in found)
 
-    def make(self, plan: CompressionPlan, stage: str = "distill") -> nn.Module:
-        """Return the student of ``plan``, in eval mode; the same plan always gives the same student."""
+    def make(self, plan: CompressionPlan, stage: str = "distill", *, checkpoint: Checkpoint | None = None) -> nn.Module:
+        """Return the student of ``plan``, in eval mode; the same plan always gives the same student.
+
+        Args:
+            plan: What to do to the teacher.
+            stage: What progress calls its trainings.
+            checkpoint: Where these keep their states; for this plan, or parts of it, alone.
+        """
         cut = 1 + max((i for i, step in enumerate(plan.steps) if isinstance(step, DistillStep)), default=-1)
         trained, rest = CompressionPlan(plan.steps[:cut]), CompressionPlan(plan.steps[cut:])
         # Only then, as sums over channels in another order differ by rounding.
         narrow = any(isinstance(step, HiddenStep) and step.keep < self._teacher.shape.hidden for step in plan.steps)
         start = self._hidden_ordered if narrow else self._teacher.model
-        key, context = json.dumps([narrow, trained.to_json()]), self._context(plan, stage, start)
+        key = json.dumps([narrow, trained.to_json()])
+        context = replace(self._context(plan, stage, start), checkpoint=checkpoint)
         if key not in self._distilled:
             self._distilled[key] = apply_plan(start, trained, context)
         self._distilled.move_to_end(key)

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 from autocompress.cost import Artifact, Figures, Measurement
 from autocompress.errors import MissingDependencyError
-from autocompress.evaluation.task import Score, predict_with
+from autocompress.evaluation.task import Answers, Score, predict_with
 from autocompress.export.parity import Parity, gate
 from autocompress.models.load import adapter_of
 from autocompress.pipeline.bench import reach_runner
-from autocompress.pipeline.finalists import TEACHER, Made, export, measure, parity, score
+from autocompress.pipeline.finalists import TEACHER, Made, answers, export, measure, parity
 from autocompress.pipeline.outcome import Outcome, choose, exceeded
 from autocompress.pipeline.package import pack
 from autocompress.pipeline.progress import Progress
@@ -70,10 +70,11 @@ def prove(
     """
     winner = choose([item for item in made if item.finalist], measured.by_name, measured.limits)
     progress("measure", 1, 1, f"{winner.name} is delivered")
-    scores = _scores(setting, made, winner, progress)
+    given = _answers(setting, made, winner, progress)
     artifacts, omitted = _artifacts(setting, winner)
-    parities = list(_parities(setting, winner, artifacts, scores[winner.name], progress))
-    return Outcome(made, winner, measured.by_name, scores, measured.limits, parities, omitted), artifacts
+    known = winner.task.judge(given[winner.name], "test")
+    parities = list(_parities(setting, winner, artifacts, known, progress))
+    return Outcome(made, winner, measured.by_name, given, measured.limits, parities, omitted), artifacts
 
 
 def deliver(
@@ -120,22 +121,25 @@ def _parities(
     for index, (engine, artifact) in enumerate(artifacts.items()):
         progress("prove", index, len(artifacts), engine)
         if setting.runs_here(engine):
-            found = known if artifact is winner.artifact else score(artifact, winner.task)
+            found = known
+            if artifact is not winner.artifact:
+                found = winner.task.judge(answers(artifact, winner.task), "test")
             result = parity(winner, artifact, setting.config, found)
             gate(result)
             yield result
     progress("prove", len(artifacts), len(artifacts), "the artifacts compute what was searched")
 
 
-def _scores(setting: Setting, made: Sequence[Made], winner: Made, progress: Progress) -> dict[str, Score]:
-    """Score teacher, alternatives and winner on the test documents, by what the engine computes where it runs here."""
+def _answers(setting: Setting, made: Sequence[Made], winner: Made, progress: Progress) -> dict[str, Answers]:
+    """Ask teacher, alternatives and winner for the test documents, in the engine where it runs here."""
     wanted = [item for item in made if item is winner or not item.finalist]
-    scores = {}
+    found: dict[str, Answers] = {}
     for index, item in enumerate(wanted):
         progress("evaluate", index, len(wanted), item.name)
         if setting.runs_here(item.artifact.engine):
-            scores[item.name] = score(item.artifact, item.task)
+            found[item.name] = answers(item.artifact, item.task)
         else:
-            scores[item.name] = item.task.evaluate(predict_with(item.student), "test")
-    progress("evaluate", len(wanted), len(wanted), f"{winner.name}: {scores[winner.name].value:.4f}")
-    return scores
+            found[item.name] = item.task.answers(predict_with(item.student), "test")
+    right = winner.task.judge(found[winner.name], "test")
+    progress("evaluate", len(wanted), len(wanted), f"{winner.name}: {right.value:.4f}")
+    return found

@@ -22,7 +22,7 @@ from autocompress.cost import Artifact, Failure, Measurement
 from autocompress.devices.profile import DeviceProfile
 from autocompress.engines import open_artifact
 from autocompress.errors import DeviceError
-from autocompress.evaluation.task import Score, TextClassification, predict_with
+from autocompress.evaluation.task import Answers, Score, TextClassification, predict_with
 from autocompress.export.parity import Parity, Tolerance, allow_bf16, allow_flips, compare
 from autocompress.models.load import adapter_of
 from autocompress.pipeline.bench import refuse_mixing
@@ -33,6 +33,7 @@ from autocompress.pipeline.workspace import Workspace
 from autocompress.plan import CompressionPlan
 from autocompress.profiling.runner import Runner, measure_alternating
 from autocompress.profiling.timing import Timing
+from autocompress.training.checkpoint import Checkpoint
 
 PARITY_INPUTS = 32
 ROUNDS = 3
@@ -79,7 +80,7 @@ def refined(plan: CompressionPlan, steps: int, aware: QuantizationAwareStep | No
         if not isinstance(step, QuantizationAwareStep)
     ]
     rounded = [step for step in kept if isinstance(step, QuantizeStep)]
-    few = any(min((*step.attention_bits, *step.ffn_bits, step.embedding_bits)) <= FEW_BITS for step in rounded)
+    few = any(min((*step.linear_bits, step.embedding_bits, step.head_bits)) <= FEW_BITS for step in rounded)
     return CompressionPlan((*kept, aware) if few and aware and aware.steps else tuple(kept))
 
 
@@ -95,7 +96,7 @@ def make(
     container: Container,
     finalist: bool,
 ) -> Made:
-    """Train the student of ``plan`` (or read it back, if an interrupted run did) and build its artifact.
+    """Train the student of ``plan`` (or go on where an interrupted run was, or read it back) and build its artifact.
 
     Args:
         name: In tables.
@@ -116,23 +117,25 @@ def make(
     decisive = [plan.to_json(), teacher.fingerprint, sorted(task.tokenizer.get_vocab())]
     key = hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:16]
     weights, note = (workspace.students / f"{key}{suffix}" for suffix in (".safetensors", ".json"))
+    checkpoint = Checkpoint(workspace.students / f"{key}.training")
     if note.is_file() and weights.is_file():
         told = json.loads(note.read_text())
         student = students.make(refined(plan, 0))
         student.load_state_dict(load_file(weights))
         plan, validation = read_plan(told["plan"]), float(told["validation"])
     else:
-        plan, student, validation = _trained(plan, students, task, stage=f"refine {name}")
+        plan, student, validation = _trained(plan, students, task, checkpoint, stage=f"refine {name}")
         weights.write_bytes(save({key: tensor.contiguous() for key, tensor in student.state_dict().items()}))
         # The note comes last: where it is, the weights are whole.
         note.write_text(json.dumps({"name": name, "validation": validation, "plan": plan.to_json()}) + "\n")
+    checkpoint.discard()
     stem, tokens = workspace.students / key, config.task.max_tokens
     artifact = export(student, stem, config.device.engine, tokens, target, container)
     return Made(name, plan, student, task, validation, artifact, finalist)
 
 
 def _trained(
-    plan: CompressionPlan, students: Students, task: TextClassification, *, stage: str
+    plan: CompressionPlan, students: Students, task: TextClassification, checkpoint: Checkpoint, *, stage: str
 ) -> tuple[CompressionPlan, nn.Module, float]:
     """Return the student of ``plan`` with its metric on validation documents.
 
@@ -140,7 +143,7 @@ def _trained(
     """
 
     def one(plan: CompressionPlan) -> tuple[CompressionPlan, nn.Module, float]:
-        student = students.make(plan, stage=stage)
+        student = students.make(plan, stage=stage, checkpoint=checkpoint)
         return plan, student, task.evaluate(predict_with(student), "validation").value
 
     without = CompressionPlan(tuple(step for step in plan.steps if not isinstance(step, QuantizationAwareStep)))
@@ -191,10 +194,10 @@ def _measured(name: str, result: Measurement | Failure, profile: DeviceProfile) 
     return result
 
 
-def score(artifact: Artifact, task: TextClassification) -> Score:
-    """Score an artifact on the test documents, one at a time, as a device gets them."""
+def answers(artifact: Artifact, task: TextClassification) -> Answers:
+    """Return what an artifact answers to the test documents, one at a time, as a device gets them."""
     run = open_artifact(artifact, threads=EVALUATION_THREADS)
-    return task.evaluate(run, "test", batch_size=1)
+    return task.answers(run, "test", batch_size=1)
 
 
 def parity(made: Made, artifact: Artifact, config: RunConfig, artifact_score: Score) -> Parity:

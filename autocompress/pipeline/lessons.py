@@ -21,11 +21,17 @@ from autocompress.evaluation.datasets import Split
 from autocompress.evaluation.sources import MODEL_WEIGHTS, fetch
 from autocompress.evaluation.task import Batch, TextClassification
 from autocompress.evaluation.text import Corpus
-from autocompress.models.language_head import LanguageHead, read_head
+from autocompress.models.language_head import LanguageHead
 from autocompress.models.load import load_classifier
 from autocompress.pipeline.progress import Progress
 from autocompress.pipeline.teacher import Teacher, cache_folder, training_batches
-from autocompress.pipeline.text import augmented_split, corpus_of, language_head, masked_batches
+from autocompress.pipeline.text import (
+    augmented_split,
+    corpus_of,
+    head_of_checkpoint,
+    language_head,
+    masked_batches,
+)
 from autocompress.pipeline.vocabulary import Translation
 
 HEAD_STEPS = 300
@@ -47,7 +53,7 @@ class Lessons:
     def __init__(self, config: RunConfig, teacher: Teacher, progress: Progress) -> None:
         self._config, self._teacher, self._progress = config, teacher, progress
         recipes = (RECIPES[name] for name in config.search.space.recipe)
-        if any(phase.corpus == "text" for recipe in recipes for phase in recipe.phases):
+        if any(phase.lesson == "text" for recipe in recipes for phase in recipe.phases):
             mask_id_of(teacher.task.tokenizer)
 
     def varied(self, task: TextClassification, translation: Translation | None) -> Answering:
@@ -58,7 +64,8 @@ class Lessons:
             translation: The teacher's ids of the student's tokens; ``None``: the same.
         """
         own, theirs = (self._with_variants(each) for each in (task, self._teacher.task))
-        outputs = TeacherOutputs(self._teacher.model, read=partial(theirs.gather, "train"), translate=translation)
+        # Not kept on disk: a training sees most of so many documents once.
+        outputs = TeacherOutputs(self._teacher.model, read=partial(theirs.gather, "train")).for_tokens(translation)
 
         def batches(steps: int, seed: int) -> Iterator[Batch]:
             return training_batches(own, steps, batch_size=self._config.search.batch_size, seed=seed)
@@ -88,11 +95,10 @@ class Lessons:
 
     @cached_property
     def _variants(self) -> Split:
-        head = read_head(self._source)
         return augmented_split(
             self._teacher.task.dataset.train,
             encoder=self._pretrained,
-            head=head,
+            head=head_of_checkpoint(self._source, self._pretrained, self._corpus),
             tokenizer=self._teacher.task.tokenizer,
             settings=Augmentation(variants=self._config.search.variants, seed=self._config.search.seed),
             cache=cache_folder(),

@@ -43,6 +43,7 @@ def pack(
         "measured": {name: value.to_dict() for name, value in outcome.measured.items() if name == winner.name},
         "limits": dict(outcome.limits),
         "scores": {name: asdict(value) for name, value in outcome.scores.items()},
+        "agreements": {name: asdict(value) for name, value in outcome.agreements.items()},
         "parity": [{**asdict(value), "passed": value.passed} for value in outcome.parities],
         "seeds": {"search": config.search.seed},
         "versions": versions(),

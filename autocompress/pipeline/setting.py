@@ -8,6 +8,7 @@ from itertools import product, starmap
 
 from autocompress.compiler.build import Container
 from autocompress.compression.hidden import width
+from autocompress.compression.recipes.store import OutputStore
 from autocompress.config import RunConfig
 from autocompress.devices.load import load_profile
 from autocompress.devices.profile import DeviceProfile
@@ -20,11 +21,12 @@ from autocompress.pipeline.feasibility import Feasibility, assess
 from autocompress.pipeline.known import HOST, covers, widths
 from autocompress.pipeline.lessons import Lessons
 from autocompress.pipeline.progress import Progress, quiet
-from autocompress.pipeline.teacher import Teacher, load_teacher, untrained_shape
+from autocompress.pipeline.teacher import Teacher, cache_folder, load_teacher, untrained_shape
 from autocompress.pipeline.tuning import TVM
 from autocompress.predictors.predictor import FittedPredictor, Predictor
 from autocompress.predictors.sampling import Variety
 from autocompress.shape import ModelShape, WeightGrid
+from autocompress.training.device import best_device
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,8 @@ class Setting:
             seed=search.seed,
             coverage=search.space.vocabulary_coverage,
             lessons=Lessons(self.config, self.teacher, progress),
+            store=OutputStore(cache_folder() / "teacher_outputs", search.teacher_cache),
+            device=best_device(search.training_device),
             progress=progress,
         )
 
@@ -156,6 +160,7 @@ def _variety(config: RunConfig, shape: ModelShape) -> Variety:
         tokens_keep=space.tokens_keep,
         max_tokens=config.task.max_tokens,
         activations=space.activations,
+        head_bits=space.head_bits,
         grids=tuple(starmap(WeightGrid, product(space.weight_group, space.zero_points))),
     )
 

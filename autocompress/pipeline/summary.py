@@ -71,10 +71,11 @@ def _cost(setting: Setting, made: Made) -> Cost:
 
 
 def _goal(setting: Setting, outcome: Outcome) -> GoalRow:
-    student = outcome.scores[outcome.winner.name]
+    scores = outcome.agreements if setting.config.goal.objective == "fidelity" else outcome.scores
+    student = scores[outcome.winner.name]
     return GoalRow(
         metric=student.metric,
-        teacher=outcome.scores[TEACHER].value,
+        teacher=scores[TEACHER].value,
         student=student.value,
         standard_error=student.standard_error,
         examples=student.count,
@@ -187,11 +188,11 @@ def _plan_key(plan: Sequence[Mapping[str, object]]) -> str:
 
 
 def _baselines(outcome: Outcome) -> list[BaselineRow]:
-    rows = []
+    rows, scores, agreements = [], outcome.scores, outcome.agreements
     for item in outcome.made:
         if item.name not in outcome.measured or (item.finalist and item is not outcome.winner):
             continue
-        measured, score = outcome.measured[item.name], outcome.scores.get(item.name)
+        measured, score, agreement = outcome.measured[item.name], scores.get(item.name), agreements.get(item.name)
         rows.append(
             BaselineRow(
                 name="found here" if item is outcome.winner else item.name,
@@ -202,6 +203,7 @@ def _baselines(outcome: Outcome) -> list[BaselineRow]:
                 peak_memory_bytes=measured.peak_memory_bytes,
                 size_bytes=measured.size_bytes,
                 samples=len(measured.samples_ms),
+                agreement=None if agreement is None else agreement.value,
             )
         )
     return rows

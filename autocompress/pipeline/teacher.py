@@ -19,12 +19,14 @@ from autocompress.errors import ConfigError, SourceError
 from autocompress.evaluation.datasets import DataSpec
 from autocompress.evaluation.load import load_task
 from autocompress.evaluation.sources import MODEL_WEIGHTS, fetch
-from autocompress.evaluation.task import Batch, TextClassification
+from autocompress.evaluation.task import Batch, TextClassification, predict_with
 from autocompress.export.package import replacing, sha256_of
 from autocompress.models.load import adapter_of, load_classifier, load_shape
 from autocompress.pipeline.progress import Progress, quiet
 from autocompress.pipeline.vocabulary import check_coverage
 from autocompress.shape import ModelShape
+from autocompress.training.checkpoint import Checkpoint
+from autocompress.training.device import best_device, placed
 from autocompress.training.loop import cross_entropy, head_rate, repeat, train
 
 
@@ -35,7 +37,7 @@ class Teacher:
     Attributes:
         model: In eval mode.
         shape: Of the model.
-        task: Documents, tokenizer and metric.
+        task: Documents, tokenizer and metric; for fidelity, labels of all but the test split are the model's answers.
         folder: Where the model lies.
         fingerprint: Changes whenever weights or documents do.
     """
@@ -57,12 +59,16 @@ def load_teacher(config: RunConfig, progress: Progress = quiet) -> Teacher:
 
     Raises:
         SourceError: Model or data is missing, unreadable or not what the task needs.
-        ConfigError, UnsupportedError: The model cannot do the task.
+        ConfigError, UnsupportedError: The model cannot do the task, or there is no such device to train on.
     """
+    best_device(config.search.training_device)  # First: this machine may have no such device.
     source, _, task = _fetch(config, progress)
     folder = source if config.model.finetune is None else _fine_tuned(config, source, task, progress)
     model = load_classifier(folder)
     _check_classes(model, task, config)
+    if config.goal.objective == "fidelity":
+        progress("teacher's answers", 0, 1, "they take the place of labels")
+        task = task.answered_by(predict_with(model), ("train", "validation"))
     fingerprint = _digest(sha256_of(folder / MODEL_WEIGHTS), _documents(task))
     return Teacher(model, adapter_of(model).shape(model), task, folder, fingerprint)
 
@@ -118,7 +124,9 @@ def _fine_tuned(config: RunConfig, source: Path, task: TextClassification, progr
         sha256_of(source / MODEL_WEIGHTS), _documents(task), recipe.model_dump(), task.max_tokens, torch.__version__
     )
     folder = cache_folder() / "teachers" / key
+    device, checkpoint = best_device(config.search.training_device), Checkpoint(folder.with_suffix(".training"))
     if (folder / MODEL_WEIGHTS).is_file():
+        checkpoint.discard()  # One that was made by a process that was killed just then.
         progress("fine-tune", 1, 1, f"cached in {folder}")
         return folder
     torch.manual_seed(recipe.seed)
@@ -126,19 +134,22 @@ def _fine_tuned(config: RunConfig, source: Path, task: TextClassification, progr
     documents = min(len(task.dataset.train), recipe.train_limit or len(task.dataset.train))
     steps = max(1, recipe.epochs * ceil(documents / recipe.batch_size))
     progress("fine-tune", 0, steps, f"{documents} documents")
-    train(
-        model,
-        training_batches(task, steps, batch_size=recipe.batch_size, seed=recipe.seed, limit=recipe.train_limit),
-        cross_entropy,
-        learning_rate=recipe.learning_rate,
-        steps=steps,
-        rate_of=head_rate(recipe.head_ratio),
-        seed=recipe.seed,
-        on_step=lambda step, total, loss: progress("fine-tune", step, total, f"loss {loss:.3f}"),
-    )
+    with placed(device, model):
+        train(
+            model,
+            training_batches(task, steps, batch_size=recipe.batch_size, seed=recipe.seed, limit=recipe.train_limit),
+            cross_entropy,
+            learning_rate=recipe.learning_rate,
+            steps=steps,
+            rate_of=head_rate(recipe.head_ratio),
+            seed=recipe.seed,
+            on_step=lambda step, total, loss: progress("fine-tune", step, total, f"loss {loss:.3f}"),
+            checkpoint=checkpoint,
+        )
     with replacing(folder) as draft:
         model.save_pretrained(draft)
         task.tokenizer.save_pretrained(draft)
+    checkpoint.discard()
     return folder
 
 

@@ -17,7 +17,7 @@ from torch import nn
 
 from autocompress.compression.recipes.augmentation import Augmentation, augment
 from autocompress.compression.recipes.candidate_words import CandidateWords, mask_id_of
-from autocompress.compression.recipes.masked_lm import fit_head
+from autocompress.compression.recipes.masked_lm import fit_head, guesses
 from autocompress.compression.recipes.masking import MaskedBatch, Masking, mask_tokens, rarity
 from autocompress.config import RunConfig
 from autocompress.errors import StorageError
@@ -29,6 +29,11 @@ from autocompress.models.load import adapter_of
 from autocompress.pipeline.teacher import cache_folder
 from autocompress.training.loop import repeat
 
+LEAST_RIGHT = 0.3
+"""Share of masked tokens that a head has to guess right for its guesses to stand in the place of words. One that
+guessed 0.17 named function words and signs (decision 0013)."""
+_ASKED = 16
+"""Batches on which that is found out."""
 _VERSION = 1
 """Of how documents are varied; another one makes every kept split anew."""
 
@@ -109,6 +114,26 @@ def language_head(
         batches = masked_batches(corpus, steps, batch_size=batch_size, seed=seed, settings=evenly)
         fit_head(head, encoder, batches, steps=steps, seed=seed, on_step=on_step)
     return head
+
+
+def head_of_checkpoint(folder: Path, encoder: nn.Module, corpus: Corpus, *, seed: int = 0) -> LanguageHead | None:
+    """Return the head of a model folder to vary documents by, if it has one that guesses well enough; else ``None``.
+
+    Args:
+        folder: Of the model.
+        encoder: A classifier whose encoder is that model's.
+        corpus: Whose tokens it is to guess, of some documents.
+        seed: Of these.
+
+    Raises:
+        SourceError, UnsupportedError: As ``read_head`` and ``masked_batches``.
+    """
+    head = read_head(folder)
+    if head is None:
+        return None
+    batches = masked_batches(corpus, _ASKED, batch_size=32, seed=seed, settings=Masking(smoothing=0.0))
+    _, right = guesses(head, encoder, batches)
+    return head if right >= LEAST_RIGHT else None
 
 
 def augmented_split(

@@ -68,7 +68,7 @@ class Efficiency:
         int8: Share of the int8 peak in matrix products with 8-bit weights.
         bandwidth: Share of the memory bandwidth.
         kernel_us: Time to start one kernel, in microseconds at 1 GHz.
-        int4: Share of the int8 peak in matrix products with 4-bit weights.
+        int4: Share of the int8 peak in matrix products with 4-bit weights, 8-bit ones in groups and all in larger ones.
         int3: Share of the int8 peak in matrix products with 3-bit weights.
         int2: Share of the int8 peak in matrix products with 2-bit weights.
         process_bytes: Resident memory of a process with the engine but no model.
@@ -164,6 +164,7 @@ class Roofline:
         f32_macs = row["gemm_macs_32"] + row["gemm_macs_16"] + row["attention_macs"]
         shares: dict[Bits, float] = {8: engine.int8, 4: engine.int4, 3: engine.int3, 2: engine.int2}
         int8_macs = sum(row[f"gemm_macs_{bits}"] / share for bits, share in shares.items())
+        int8_macs += (row["token_macs"] + row["coarse_macs"]) / engine.int4
         arithmetic_s = 2 * f32_macs / (hz * peak.f32_flops_per_cycle * engine.f32) + 2 * int8_macs / (
             hz * peak.int8_ops_per_cycle
         )
@@ -171,10 +172,11 @@ class Roofline:
         element_cycles = sum(cycles * row[name] for name, cycles in CYCLES_PER_ELEMENT.items())
         elementwise_s = element_cycles * EIGHT_LANES / peak.f32_flops_per_cycle / hz
         kernels = sum(
-            FEWER_KERNELS.get(layer.activations_at(bits), KERNELS_PER_LAYER[bits]) / 2
+            FEWER_KERNELS.get(layer.activations_at(bits), KERNELS_PER_LAYER[bits]) / 4
             for layer in shape.layers
-            for bits in (layer.attention_bits, layer.ffn_bits)
+            for bits in layer.bits
         )
+        kernels += (KERNELS_PER_LAYER[shape.head_bits] - KERNELS_PER_LAYER[32]) / 2
         starting_s = kernels * engine.kernel_us * 1e-6 / peak.ghz
         return max(arithmetic_s, streaming_s) + elementwise_s + starting_s
 

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from autocompress.compiler.graph import Stored, TensorSpec, weight_specs
 from autocompress.predictors.hardware import Hardware
-from autocompress.shape import WEIGHT_GROUP, Activations, Bits, LayerShape, ModelShape, WeightGrid
+from autocompress.shape import WEIGHT_GROUP, Activations, Bits, LayerShape, ModelShape, WeightGrid, usual_grid
 
 Counts: TypeAlias = Iterator[tuple[str, float]]
 """(name, what is to be added to it); all of them multiples of 1/8, so that sums are exact in any order."""
@@ -24,8 +24,10 @@ def frame_work(frame: ModelShape, tokens: int, hardware: Hardware) -> Counts:
     yield "channel_elements", tokens * frame.embedding
     if frame.embedding != frame.hidden:
         yield from _gemm(tokens, frame.embedding, frame.hidden, 32, hardware)
-    yield from _gemm(1, frame.hidden, frame.hidden, 32, hardware)
-    yield from _gemm(1, frame.hidden, frame.classes, 32, hardware)
+    for outputs in (frame.hidden, frame.classes):
+        yield from _gemm(1, frame.hidden, outputs, frame.head_bits, hardware, grid=usual_grid(frame.head_bits))
+        if frame.head_bits != 32:
+            yield f"head_maps_{frame.head_bits}", 1.0
     for name, spec in weight_specs(frame).items():
         if not name.startswith("layers."):
             yield from _bytes(name, spec, frame.embedding_bits)
@@ -36,10 +38,10 @@ def layer_work(layer: LayerShape, hidden: int, tokens: int, hardware: Hardware) 
     left = layer.passes_on(tokens)
     yield "layers", 1.0
     maps = (
-        (tokens, hidden, 3 * layer.attention, layer.attention_bits),
-        (left, layer.attention, hidden, layer.attention_bits),
-        (left, hidden, layer.ffn, layer.ffn_bits),
-        (left, layer.ffn, hidden, layer.ffn_bits),
+        (tokens, hidden, 3 * layer.attention, layer.attention_in_bits),
+        (left, layer.attention, hidden, layer.attention_out_bits),
+        (left, hidden, layer.ffn, layer.ffn_in_bits),
+        (left, layer.ffn, hidden, layer.ffn_out_bits),
     )
     for rows, inputs, outputs, bits in maps:
         yield from _gemm(rows, inputs, outputs, bits, hardware, layer.activations_at(bits), layer.grid_at(bits))
@@ -68,7 +70,10 @@ def _gemm(
     grid: WeightGrid | None = None,
 ) -> Counts:
     padded = hardware.padded_macs(rows, inputs, outputs, bits, grid)
-    yield f"gemm_macs_{bits}", rows * inputs * outputs
+    if grid is None:
+        yield f"gemm_macs_{bits}", rows * inputs * outputs
+    else:
+        yield from _grouped(rows, inputs, outputs, bits, grid)
     yield f"padded_macs_{bits}", padded
     if hardware.has_dot(bits, grid):
         yield "dot_macs", padded
@@ -82,19 +87,19 @@ def _gemm(
         yield f"quantized_elements_{bits}", rows * inputs
     if bits == 8 and grid is None:
         yield "dequantized_elements", rows * outputs
-    if grid is not None:
-        yield from _grouped(rows, inputs, outputs, bits, grid)
 
 
 def _grouped(rows: int, inputs: int, outputs: int, bits: Bits, grid: WeightGrid) -> Counts:
-    """Count what groups are unlike the usual ones below 8 bits, which ``gemm_macs`` of such bits tell of."""
-    macs = rows * inputs * outputs
-    if bits == 8:
-        yield "token_macs", macs
-    yield "coarse_macs", macs - macs * WEIGHT_GROUP / grid.group
+    """Count a product of weights in groups: kinds that cost more or less for as much work have columns of their own."""
+    macs, sums = rows * inputs * outputs, rows * grid.count(inputs) * outputs
+    if grid.group != WEIGHT_GROUP:
+        yield "coarse_macs", macs
+        yield "coarse_sums", sums
+    else:
+        yield "token_macs" if bits == 8 else f"gemm_macs_{bits}", macs
     if grid.zero_points:
         yield "zero_points", grid.count(inputs) * outputs
-        yield "zero_point_sums", rows * grid.count(inputs) * outputs
+        yield "zero_point_sums", sums
 
 
 def _bytes(name: str, spec: TensorSpec, embedding_bits: int) -> Counts:

@@ -50,6 +50,7 @@ def baselines(rows: Sequence[BaselineRow], teacher: BaselineRow | None) -> Html:
         cells = (
             model.name,
             percent(model.score, 2),
+            percent(model.agreement, 2),
             figure("latency_p50_ms", model.latency_p50_ms),
             figure("latency_p95_ms", model.latency_p95_ms),
             ratio(teacher.latency_p50_ms, model.latency_p50_ms) if teacher else ABSENT,
@@ -59,7 +60,7 @@ def baselines(rows: Sequence[BaselineRow], teacher: BaselineRow | None) -> Html:
         )
         return Row(cells, "chosen" if model.role == "student" else "")
 
-    header = ("model", "score", "median", "p95", "speed-up", "peak memory", "size", "runs")
+    header = ("model", "score", "as the teacher", "median", "p95", "speed-up", "peak memory", "size", "runs")
     return table(header, map(row, rows), caption="Measured models")
 
 

@@ -121,6 +121,7 @@ class BaselineRow:
         peak_memory_bytes: Peak resident memory of the process that ran it.
         size_bytes: Of the artifact on disk.
         samples: How many inferences the two percentiles come from.
+        agreement: Share of these examples that it answers as the teacher does (0 to 1).
     """
 
     name: str
@@ -131,6 +132,7 @@ class BaselineRow:
     peak_memory_bytes: int
     size_bytes: int
     samples: int
+    agreement: float | None = None
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from autocompress.errors import AutoCompressError, ConfigError
+from autocompress.training.checkpoint import Checkpoint, SavedState
+from autocompress.training.device import (
+    device_of,
+    full_precision,
+    mixed_precision,
+    random_state,
+    set_random_state,
+    widened,
+)
 
 
 class TrainingDivergedError(AutoCompressError):
@@ -70,11 +79,11 @@ def head_rate(ratio: float) -> Callable[[str], float]:
 
 def logits_of(model: nn.Module, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
     """Run a classifier; (documents x tokens) ids and mask -> logits (documents x classes), on the model's device."""
-    device = next(model.parameters()).device
+    device = device_of(model)
     output = model(input_ids=input_ids.to(device), attention_mask=attention_mask.to(device))
     logits = output if isinstance(output, Tensor) else output.logits
     assert isinstance(logits, Tensor)
-    return logits
+    return widened(logits)
 
 
 def cross_entropy(model: nn.Module, batch: LabelledBatch) -> Tensor:
@@ -102,13 +111,15 @@ def train(
     schedule: Schedule = "linear",
     seed: int = 0,
     on_step: Callable[[int, int, float], None] | None = None,
+    checkpoint: Checkpoint | None = None,
+    mixed: bool = True,
 ) -> TrainLog:
-    """Fit ``model`` in place. Its mode (train or eval) and the global random state are put back, also after an error.
+    """Fit ``model`` in place, where it lies. Its mode and the global random state are put back, also after an error.
 
     Args:
         model: Parameters that require gradients are fitted.
         batches: At least ``steps`` of them.
-        loss: (model, batch) -> scalar.
+        loss: (model, batch) -> scalar, f32.
         learning_rate: Peak, reached at the end of the warm-up.
         steps: Optimizer steps.
         weight_decay: On matrices; biases and norms have none.
@@ -118,6 +129,9 @@ def train(
         schedule: After the warm-up.
         seed: Of dropout.
         on_step: Told (step from 1, steps, loss) after each step.
+        checkpoint: Where the state is kept. If the same training was killed, it goes on there, and on a processor ends
+            with the very same weights; batches that were read then are passed over.
+        mixed: Whether products may be bfloat16, where the device is faster at it (``device.mixed_precision``).
 
     Raises:
         TrainingDivergedError: The loss or the gradient is not finite; the weights are those before that step.
@@ -125,19 +139,28 @@ def train(
     """
     groups = _parameter_groups(model, learning_rate, weight_decay, rate_of)
     optimizer = torch.optim.AdamW(groups, lr=learning_rate, fused=True)
-    rates = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step, steps, warmup_ratio, schedule))
-    losses: list[float] = []
+    device, saved = device_of(model), None
+    if checkpoint is not None:
+        rates = {name: rate_of(name) for name, _ in model.named_parameters()}
+        settings = [steps, learning_rate, weight_decay, warmup_ratio, clip, schedule, seed, rates, device.type, mixed]
+        saved = SavedState(checkpoint, model, optimizer, settings)
     with _training(model, seed):
-        for step, batch in enumerate(islice(batches, steps), start=1):
+        rest = iter(batches)
+        losses = [] if saved is None else saved.resume(rest, steps)
+        for step, batch in enumerate(islice(rest, steps - len(losses)), start=len(losses) + 1):
+            for group in optimizer.param_groups:
+                group["lr"] = group["peak"] * rate(step - 1, steps, warmup_ratio, schedule)
             optimizer.zero_grad(set_to_none=True)
-            value = loss(model, batch)
+            with mixed_precision(device) if mixed else full_precision(device):
+                value = loss(model, batch)
             value.backward()  # type: ignore[no-untyped-call]
             norm = nn.utils.clip_grad_norm_(model.parameters(), clip)
             losses.append(value.item())
             if not (isfinite(losses[-1]) and isfinite(norm.item())):
                 raise _diverged(step, losses[-1], learning_rate)
             optimizer.step()
-            rates.step()
+            if saved is not None:
+                saved.write(losses, ended=step == steps)
             if on_step is not None:
                 on_step(step, steps, losses[-1])
     if len(losses) < steps:
@@ -166,7 +189,7 @@ def _parameter_groups(
         if parameter.requires_grad:
             parted[parameter.ndim >= 2, rate_of(name)].append(parameter)
     return [
-        {"params": parameters, "weight_decay": weight_decay if decays else 0.0, "lr": learning_rate * multiple}
+        {"params": parameters, "weight_decay": weight_decay if decays else 0.0, "peak": learning_rate * multiple}
         for (decays, multiple), parameters in parted.items()
     ]
 
@@ -174,15 +197,17 @@ def _parameter_groups(
 @contextmanager
 def _training(model: nn.Module, seed: int) -> Iterator[None]:
     modes = {module: module.training for module in model.modules()}
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model.train()
-        try:
-            yield
-        finally:
-            model.zero_grad(set_to_none=True)
-            for module, mode in modes.items():
-                module.training = mode
+    device = device_of(model)
+    random = random_state(device)
+    torch.manual_seed(seed)
+    model.train()
+    try:
+        yield
+    finally:
+        set_random_state(device, random)
+        model.zero_grad(set_to_none=True)
+        for module, mode in modes.items():
+            module.training = mode
 
 
 def _diverged(step: int, loss: float, learning_rate: float) -> TrainingDivergedError:

@@ -9,7 +9,7 @@ from autocompress.compiler.build import build
 from autocompress.compiler.program import Tensor
 from autocompress.compiler.target import Target, machine_of
 from autocompress.shape import BITS
-from tests.boards.cases import TOKENS, assert_reference, encoder, inputs, integer_product
+from tests.boards.cases import TOKENS, assert_reference, encoder, grouped_encoder, inputs, integer_product
 from tests.boards.harness import Processor, called, given, room, run_encoder
 
 pytestmark = pytest.mark.board
@@ -31,6 +31,23 @@ PROCESSORS = {
         ("qemu-riscv64-static", "-cpu", "sifive-u54"),
     ),
 }
+
+
+ARM64 = {
+    cpu: Processor(Target(cpu, "aarch64-linux-gnu"), "aarch64-linux-gnu", ("qemu-aarch64-static", "-cpu", cpu))
+    for cpu in ("cortex-a53", "cortex-a76")
+}
+"""Without dot products, and with those of signed bytes alone."""
+
+
+@pytest.mark.parametrize("bits", [8, 4, 3, 2])
+@pytest.mark.parametrize("name", [*PROCESSORS, *ARM64])
+def test_weights_in_groups_of_any_size_compute_the_reference(name, bits, tmp_path):
+    processor = (PROCESSORS | ARM64)[name]
+    dot = machine_of(processor.target.llvm()).in_groups(bits)
+    assert dot.signed == (name == "cortex-a76")
+    logits = run_encoder(processor, *grouped_encoder(bits), list(inputs()), tmp_path)
+    assert_reference(logits, bits, case=grouped_encoder)
 
 
 @pytest.mark.parametrize("bits", BITS)

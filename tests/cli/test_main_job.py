@@ -144,6 +144,10 @@ def test_the_package_runs_without_autocompress_as_it_does_with_it(world):
             ["predict", "--device", "raspberry-pi-4", "--bits", "8", "--activations", "static"],
             ["static activations"],
         ),
+        (
+            ["predict", "--device", "raspberry-pi-4", "--bits", "4", "--weight-group", "64", "--zero-points"],
+            ["groups of 64, zero points"],
+        ),
         (["device", "list"], ["raspberry-pi-4", "pixel-8", "host"]),
         (["device", "show", "raspberry-pi-4"], ["Cortex-A72"]),
         (["device", "detect"], ["host.yaml"]),

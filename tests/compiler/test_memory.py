@@ -17,7 +17,17 @@ from autocompress.compiler.machine import Machine
 from autocompress.compiler.memory import activation_bytes, constant_bytes, plan, scratch, workspace_bytes
 from autocompress.compiler.program import Call, Kernel, Program, Tensor
 from autocompress.compiler.relax_graph import kernel_options, relax_module, write_kernel
-from autocompress.shape import BITS, EMBEDDING_BITS, Activations, LayerShape, ModelShape, nearest_embedding_bits
+from autocompress.shape import (
+    BITS,
+    EMBEDDING_BITS,
+    WEIGHT_GROUPS,
+    Activations,
+    LayerShape,
+    ModelShape,
+    WeightGrid,
+    by_block,
+    nearest_embedding_bits,
+)
 
 WIDE = Machine(lanes=16, registers=32, dot=vnni(16), nibbles=nibble_vnni(16), half=dpbf16ps(16))
 NARROW = Machine(lanes=8, registers=16, dot=pmaddwd(8), nibbles=nibble_maddubs(8), half=shifted(8))
@@ -32,6 +42,8 @@ layers = st.builds(
     ffn_bits=st.sampled_from(BITS),
     most_tokens=st.sampled_from((0, 1, 6, 200)),
     activations=st.sampled_from(get_args(Activations)),
+    weight_group=st.sampled_from(WEIGHT_GROUPS),
+    zero_points=st.booleans(),
 )
 shapes = st.builds(
     ModelShape,
@@ -48,7 +60,7 @@ shapes = st.builds(
 
 
 def at(bits, shape=MINILM):
-    wide = tuple(replace(layer, attention_bits=bits, ffn_bits=bits) for layer in shape.layers)
+    wide = tuple(layer.with_bits(*by_block(bits, bits)) for layer in shape.layers)
     return replace(shape, layers=wide, embedding_bits=nearest_embedding_bits(bits))
 
 
@@ -140,11 +152,12 @@ def test_values_that_are_alive_at_once_never_share_a_storage():
             alive[ours.places[tensor.name]] = last.get(tensor, index)
 
 
+@pytest.mark.parametrize("grid", [WeightGrid(), WeightGrid(128, zero_points=True)], ids=str)
 @pytest.mark.parametrize(
-    ("bits", "activations"), [*((bits, "dynamic") for bits in BITS), (8, "static"), (8, "smoothed")]
+    ("bits", "activations"), [*((bits, "dynamic") for bits in BITS), (8, "static"), (8, "smoothed"), (8, "token")]
 )
-def test_constants_take_the_bytes_of_their_packed_arrays(bits, activations):
-    small = replace(at(bits), vocabulary=60, layers=at(bits).layers[:1]).with_activations(activations)
+def test_constants_take_the_bytes_of_their_packed_arrays(bits, activations, grid):
+    small = replace(at(bits), vocabulary=60, layers=at(bits).layers[:1]).with_activations(activations).with_grid(grid)
     program, weights = lower(small, tokens=5, machine=WIDE), random_weights(small)
     assert constant_bytes(program) == sum(constant.pack(weights).nbytes for constant in program.constants)
 
@@ -178,8 +191,11 @@ def asked(kernel: Kernel) -> tuple[int, int, int]:
 
 @pytest.mark.parametrize(("machine", "tokens"), [(WIDE, 1), (NARROW, 9), (WIDE, 300)])
 def test_kernels_ask_for_the_workspace_that_is_in_their_code(machine, tokens):
-    layers = tuple(LayerShape(2, 7 + bits, 45, bits, bits) for bits in BITS)
-    fixed = (LayerShape(2, 9, 45, 8, 8, activations="static"), LayerShape(2, 9, 45, 8, 8, activations="smoothed"))
+    layers = tuple(LayerShape(2, 7 + bits, 45, *by_block(bits, bits)) for bits in BITS)
+    fixed = (
+        LayerShape(2, 9, 45, *by_block(8, 8), activations="static"),
+        LayerShape(2, 9, 45, *by_block(8, 8), activations="smoothed"),
+    )
     shape = ModelShape("bert", 50, 512, 20, 24, (*layers, *fixed, LayerShape(2, 8, 45, most_tokens=7)), 3)
     tables = [replace(shape, embedding_bits=bits) for bits in EMBEDDING_BITS]
     kernels = {kernel for shape in tables for kernel in lower(shape, tokens=tokens, machine=machine).names()}

@@ -11,8 +11,17 @@ from autocompress.compiler.graph import bf16_bits, random_weights, round_bf16
 from autocompress.compiler.onnx_graph import CONTRIB, OPSET, OnnxGraph, write_onnx
 from autocompress.cost import Artifact
 from autocompress.engines import open_artifact
-from autocompress.shape import BITS, EMBEDDING_BITS, LayerShape, ModelShape, nearest_embedding_bits
-from tests.compiler.numpy_graph import quantize_static, reference
+from autocompress.shape import (
+    BITS,
+    EMBEDDING_BITS,
+    WEIGHT_GROUPS,
+    LayerShape,
+    ModelShape,
+    WeightGrid,
+    by_block,
+    nearest_embedding_bits,
+)
+from tests.compiler.numpy_graph import NumpyGraph, quantize_static, reference
 from tests.compiler.test_engines_agree import spread_weights
 
 RNG = np.random.default_rng(0)
@@ -23,7 +32,7 @@ TOLERANCE = {32: 2e-5, 16: 2e-5, 8: 2e-2, 4: 1e-2, 3: 1e-2, 2: 1e-2}
 
 
 def at(bits, **changes):
-    layers = (LayerShape(2, 20, 70, bits, bits), LayerShape(3, 8, 33, bits, bits))
+    layers = (LayerShape(2, 20, 70, *by_block(bits, bits)), LayerShape(3, 8, 33, *by_block(bits, bits)))
     shape = ModelShape("bert", 50, 12, 40, 40, layers, 3, embedding_bits=nearest_embedding_bits(bits))
     return replace(shape, **changes)
 
@@ -31,7 +40,7 @@ def at(bits, **changes):
 def check(shape, folder):
     weights = spread_weights(shape)
     run = open_artifact(Artifact(write_onnx(shape, weights, folder / "model.onnx"), "onnxruntime", 9), threads=1)
-    bits = [width for layer in shape.layers for width in (layer.attention_bits, layer.ffn_bits)]
+    bits = [width for layer in shape.layers for width in layer.bits]
     for row in range(2):
         one = slice(row, row + 1)
         expected = reference(shape, weights, IDS[one], MASK[one])
@@ -53,7 +62,8 @@ def test_a_token_table_of_any_width_gives_its_rows(bits, rank, tmp_path):
 
 def test_widths_mix_within_a_model(tmp_path):
     layers = tuple(
-        LayerShape(2, 20, 70, attention, ffn) for attention, ffn in [(2, 16), (8, 2), (16, 4), (32, 8), (3, 3)]
+        LayerShape(2, 20, 70, *by_block(attention, ffn))
+        for attention, ffn in [(2, 16), (8, 2), (16, 4), (32, 8), (3, 3)]
     )
     check(at(2, layers=layers), tmp_path)
 
@@ -73,6 +83,32 @@ def test_activations_over_a_fixed_range_are_multiplied_as_integers(activations):
     assert levels.min() == 0 and levels.max() == 255
     assert np.float32(0.04) * np.float32(25) == 1
     np.testing.assert_array_equal(found, (levels - 101) @ weight.astype(np.int64) + bias)
+
+
+@pytest.mark.parametrize("grid", [WeightGrid(group, zeros) for group in WEIGHT_GROUPS for zeros in (False, True)])
+@pytest.mark.parametrize("bits", [8, 4, 3, 2])
+@pytest.mark.parametrize("ends", [False, True], ids=["drawn", "ends"])
+def test_products_in_groups_are_those_of_integers(bits, grid, ends):
+    """Within what f32 sums of scaled groups leave; floats of activations would be off by a thousand times that."""
+    rng, (inputs, outputs), half, stored = (
+        np.random.default_rng(bits),
+        (150, 6),
+        2 ** (bits - 1),
+        grid.at(bits, "token"),
+    )
+    x, dimensions = rng.standard_normal((2, 5, inputs)).astype(np.float32), (stored.count(inputs), outputs)
+    weight = rng.integers(-half, half, (inputs, outputs), dtype=np.int8)
+    if ends:
+        weight, x = np.where(weight < 0, -half, half - 1).astype(np.int8), np.sign(x)
+    parts = {"weight": weight, "scale": rng.uniform(0.5, 1, dimensions).astype(np.float32)}
+    parts |= {"bias": np.zeros(outputs, np.float32)}
+    if stored.zero_points:
+        parts["zero_points"] = rng.integers(-half, half, dimensions, dtype=np.int8)
+    weights = {f"map.{part}": values for part, values in parts.items()}
+    graph = OnnxGraph(weights)
+    graph.linear("x", "map", bits, reads="token" if bits == 8 else "dynamic", grid=stored)
+    expected = NumpyGraph(weights, None, None).linear(x, "map", bits, grid=stored)
+    np.testing.assert_allclose(alone(graph, {"x": x}), expected, atol=2e-6 * np.abs(expected).max())
 
 
 def alone(graph, inputs):

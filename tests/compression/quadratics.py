@@ -14,13 +14,13 @@ def correlated(rows=400, inputs=70, seed=0):
     return torch.randn(rows, inputs, generator=generator) @ mixing
 
 
-def setting(bits, *, blocks=2, rows=4, inputs=40, coupled, seed=0):
+def setting(bits, *, blocks=2, rows=4, inputs=40, coupled, seed=0, stored=None):
     """Return a weight, where OPTQ leaves it, its grid, and its damped objective."""
     generator = torch.Generator().manual_seed(seed)
-    weight = torch.randn(blocks * rows, inputs, generator=generator)
+    weight = torch.randn(blocks * rows, inputs, generator=generator) + (0 if stored is None else 1)
     outputs = second_moment(torch.randn(1, blocks, 3 * rows, rows, generator=generator))
     objective = Objective(second_moment([correlated(inputs=inputs, seed=seed)])[None], outputs if coupled else None)
-    grid, steady = grid_of(weight, bits), objective.damped()
+    grid, steady = grid_of(weight, bits, stored=stored), objective.damped()
     return weight, compensated(weight, steady.inputs[0], grid), grid, steady
 
 

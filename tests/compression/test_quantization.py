@@ -12,7 +12,7 @@ from autocompress.compiler.onnx_graph import write_onnx
 from autocompress.compression.method import Space
 from autocompress.compression.methods import read_plan
 from autocompress.compression.quantization import QuantizeStep, apply, reshape, suggest
-from autocompress.compression.rounding.grids import quantize_rows
+from autocompress.compression.rounding.grids import grid_of, quantize_rows
 from autocompress.cost import Artifact
 from autocompress.engines import open_artifact
 from autocompress.errors import ConfigError
@@ -23,11 +23,12 @@ from autocompress.models.quantized import (
     quantize_activations,
 )
 from autocompress.pipeline.candidates import Chosen
-from autocompress.shape import BITS, nearest_embedding_bits
+from autocompress.shape import BITS, WeightGrid, by_block, nearest_embedding_bits
 from tests.compression.training_data import batches, context_for
 from tests.conftest import tiny_model
 
-EVERY = [*((bits, "dynamic") for bits in BITS), (8, "static"), (8, "smoothed")]
+EVERY = [*((bits, "dynamic") for bits in BITS), (8, "static"), (8, "smoothed"), (8, "token")]
+GRIDS = [WeightGrid(), WeightGrid(64), WeightGrid(128, zero_points=True)]
 WORDS = "bert.embeddings.word_embeddings.weight"
 
 
@@ -95,15 +96,36 @@ def test_products_in_groups_are_integer_sums(bits, inputs):
     np.testing.assert_allclose(module(x).numpy(), expected, rtol=1e-5, atol=1e-6)
 
 
-def quantized(model, bits, activations="dynamic"):
-    step = QuantizeStep((bits,) * 3, (bits,) * 3, nearest_embedding_bits(bits), activations=activations)
+@pytest.mark.parametrize("bits", [8, 4, 3, 2])
+@pytest.mark.parametrize("grid", [WeightGrid(64), WeightGrid(32, zero_points=True), WeightGrid(128, zero_points=True)])
+def test_products_in_groups_of_any_size_are_integer_sums_less_zero_points(bits, grid):
+    linear, stored = nn.Linear(150, 6), grid.at(bits, "token")
+    found = grid_of(linear.weight.detach() + 0.05, bits, stored=stored)
+    levels, zeros = found.levels(linear.weight.detach() + 0.05), found.zero_points
+    module = QuantizedLinear(levels, found.scale, linear.bias.detach(), bits, None, stored.group, zeros)
+    assert (module.grid, zeros is not None) == (stored, stored.zero_points)
+    x = torch.randn(2, 3, 150)
+    quantized, x_scale = (part.numpy() for part in quantize_activation_groups(x, grid.group))
+    expected = np.zeros((2, 3, 6)) + module.bias.numpy()
+    for group in range(stored.count(150)):
+        part = slice(grid.group * group, grid.group * (group + 1))
+        weight = levels.numpy()[:, part].astype(np.int64) - (zeros.numpy()[:, group, None] if stored.zero_points else 0)
+        sums = quantized[..., part].astype(np.int64) @ weight.T
+        expected += sums * x_scale[..., group, None].astype(np.float64) * found.scale.numpy()[:, group]
+    np.testing.assert_allclose(module(x).numpy(), expected, rtol=1e-5, atol=1e-6)
+
+
+def quantized(model, bits, activations="dynamic", grid=WeightGrid()):  # noqa: B008 - a frozen value
+    step = QuantizeStep(*by_block((bits,) * 3, (bits,) * 3), nearest_embedding_bits(bits), activations=activations,
+                        weight_group=grid.group, zero_points=grid.zero_points)  # fmt: skip
     before = adapter_of(model).shape(model)
     return reshape(before, step), apply(model, step, context_for(model))
 
 
+@pytest.mark.parametrize("grid", GRIDS, ids=str)
 @pytest.mark.parametrize(("bits", "activations"), EVERY)
-def test_shape_and_weights_of_a_student_are_those_that_the_compiler_asks_for(bits, activations):
-    foreseen, student = quantized(tiny_model("bert"), bits, activations)
+def test_shape_and_weights_of_a_student_are_those_that_the_compiler_asks_for(bits, activations, grid):
+    foreseen, student = quantized(tiny_model("bert"), bits, activations, grid)
     adapter = adapter_of(student)
     assert adapter.shape(student) == foreseen
     weights, specs = adapter.weights(student), weight_specs(foreseen)
@@ -121,7 +143,7 @@ def test_rounding_reads_the_batches_that_the_step_names_and_leaves_the_same_grid
     context = replace(
         context_for(model), batches=lambda count, seed: asked.append((count, seed)) or batches(count, seed)
     )
-    nearest = QuantizeStep((4,) * 3, (8, 2, 3), 8)
+    nearest = QuantizeStep(*by_block((4,) * 3, (8, 2, 3)), 8)
     student = apply(copy.deepcopy(model), replace(nearest, rounding=rounding, calibration_batches=3, seed=7), context)
     other = apply(copy.deepcopy(model), nearest, context)
     assert asked == [(3, 7)]
@@ -137,12 +159,12 @@ def test_rounding_reads_the_batches_that_the_step_names_and_leaves_the_same_grid
 def test_rounding_without_documents_is_refused():
     model = tiny_model("bert")
     with pytest.raises(ConfigError, match="calibration_batches"):
-        apply(model, QuantizeStep((4,) * 3, (4,) * 3, 8, "optq", calibration_batches=0), context_for(model))
+        apply(model, QuantizeStep(*by_block((4,) * 3, (4,) * 3), 8, "optq", calibration_batches=0), context_for(model))
 
 
 @pytest.mark.parametrize("activations", ["static", "smoothed"])
 def test_ranges_without_documents_are_refused_before_anything_is_rounded(activations):
-    model, step = tiny_model("bert"), QuantizeStep((8,) * 3, (8,) * 3, 8, activations=activations)
+    model, step = tiny_model("bert"), QuantizeStep(*by_block((8,) * 3, (8,) * 3), 8, activations=activations)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     padding = replace(batches(1)[0], attention_mask=torch.zeros(4, 6, dtype=torch.int64))
     for none in ([], [padding]):
@@ -156,7 +178,7 @@ def test_ranges_of_a_model_that_gives_no_numbers_are_refused_before_anything_is_
     model = tiny_model("bert")
     adapter_of(model).layers(model)[1].get("attention.self.value").bias.data[3] = broken
     with pytest.raises(ConfigError, match="no numbers"):
-        apply(model, QuantizeStep((8,) * 3, (8,) * 3, 8, activations="static"), context_for(model))
+        apply(model, QuantizeStep(*by_block((8,) * 3, (8,) * 3), 8, activations="static"), context_for(model))
     assert isinstance(adapter_of(model).token_embedding(model), nn.Embedding)
 
 
@@ -166,7 +188,7 @@ def test_ranges_of_activations_that_overflow_are_refused():
     weight.mul_(2e38).mul_(2.0)
     assert weight.isfinite().all()
     with pytest.raises(ConfigError, match="no numbers"):
-        apply(model, QuantizeStep((8,) * 3, (8,) * 3, 8, activations="static"), context_for(model))
+        apply(model, QuantizeStep(*by_block((8,) * 3, (8,) * 3), 8, activations="static"), context_for(model))
 
 
 @pytest.mark.parametrize(("bits", "kept"), [(8, True), (4, False), (32, False)])
@@ -175,7 +197,7 @@ def test_steps_name_fixed_ranges_only_where_something_reads_them(activations, bi
     fixes = {"activations": (activations,), "ranges": "mse", "smoothing": 0.7, "rounding_batches": 5, "seed": 6}
     space = Space((3,), attention_bits=(bits,), ffn_bits=(4,), embedding_bits=(8,), **fixes)
     shape = adapter_of(tiny_model("bert")).shape(tiny_model("bert"))
-    step, plain = suggest(Chosen({}), shape, space), QuantizeStep((bits,) * 3, (4,) * 3, 8)
+    step, plain = suggest(Chosen({}), shape, space), QuantizeStep(*by_block((bits,) * 3, (4,) * 3), 8)
     if not kept or activations == "dynamic":
         assert step == plain
         return
@@ -185,16 +207,39 @@ def test_steps_name_fixed_ranges_only_where_something_reads_them(activations, bi
 
 
 def test_layers_without_eight_bits_read_as_before_whatever_a_step_says():
-    step = QuantizeStep((8, 4, 16), (2, 8, 4), 8, activations="static")
+    step = QuantizeStep(*by_block((8, 4, 16), (2, 8, 4)), 8, activations="static")
     layers = reshape(adapter_of(tiny_model("bert")).shape(tiny_model("bert")), step).layers
     assert [layer.activations for layer in layers] == ["static", "static", "dynamic"]
-    assert [layer.activations_at(layer.attention_bits) for layer in layers] == ["static", "dynamic", "dynamic"]
+    assert [layer.activations_at(layer.attention_in_bits) for layer in layers] == ["static", "dynamic", "dynamic"]
+
+
+@pytest.mark.parametrize(
+    ("attention", "ffn", "kept"),
+    [(8, 8, ("token", 64, False)), (4, 8, ("token", 64, True)), (4, 4, ("dynamic", 64, True)),
+     (16, 32, ("dynamic", 32, False))],
+)  # fmt: skip
+def test_steps_name_groups_and_zero_points_only_where_weights_have_them(attention, ffn, kept):
+    choices = {"activations": ("token",), "weight_group": (64,), "zero_points": (True,)}
+    space = Space((3,), attention_bits=(attention,), ffn_bits=(ffn,), embedding_bits=(8,), **choices)
+    shape = adapter_of(tiny_model("bert")).shape(tiny_model("bert"))
+    step, (activations, group, zeros) = suggest(Chosen({}), shape, space), kept
+    plain = QuantizeStep(*by_block((attention,) * 3, (ffn,) * 3), 8)
+    assert step == replace(plain, activations=activations, weight_group=group, zero_points=zeros)
+    assert step.fixing is None
+    (layer,) = set(reshape(shape, step).layers)
+    assert (layer.activations, layer.weight_group, layer.zero_points) == kept
+
+
+def test_layers_without_groups_of_weights_say_nothing_of_any():
+    step = QuantizeStep(*by_block((8, 4, 16), (32, 8, 16)), 8, weight_group=128, zero_points=True)
+    layers = reshape(adapter_of(tiny_model("bert")).shape(tiny_model("bert")), step).layers
+    assert [(layer.weight_group, layer.zero_points) for layer in layers] == [(32, False), (128, True), (32, False)]
 
 
 def test_old_plans_read_on_as_rounding_to_nearest():
     old = {"method": "quantize", "attention_bits": [8], "ffn_bits": [4], "embedding_bits": 8}
     (step,) = read_plan([old]).steps
-    assert step == QuantizeStep((8,), (4,), 8, rounding="nearest")
+    assert step == QuantizeStep(*by_block((8,), (4,)), 8, rounding="nearest")
 
 
 @pytest.mark.parametrize(
@@ -205,23 +250,25 @@ def test_steps_that_read_no_documents_do_not_name_any(bits, rounding, kept):
     step = suggest(
         Chosen({}), adapter_of(tiny_model("bert")).shape(tiny_model("bert")), replace(space, embedding_bits=(8,))
     )
-    plain = QuantizeStep((bits,) * 3, (bits,) * 3, 8)
+    plain = QuantizeStep(*by_block((bits,) * 3, (bits,) * 3), 8)
     assert step == (plain if kept == "nearest" else replace(plain, rounding="optq", calibration_batches=5, seed=6))
 
 
+@pytest.mark.parametrize("grid", GRIDS[::2], ids=str)
 @pytest.mark.parametrize(("bits", "activations"), EVERY)
-def test_a_student_reads_back_from_its_file(bits, activations):
-    _, student = quantized(tiny_model("bert"), bits, activations)
-    _, other = quantized(tiny_model("bert", seed=1), bits, activations)
+def test_a_student_reads_back_from_its_file(bits, activations, grid):
+    _, student = quantized(tiny_model("bert"), bits, activations, grid)
+    _, other = quantized(tiny_model("bert", seed=1), bits, activations, grid)
     other.load_state_dict(load(save(student.state_dict())))
     ids = torch.tensor([[2, 7, 9, 11, 5, 3]])
     with torch.no_grad():
         assert torch.equal(other(input_ids=ids).logits, student(input_ids=ids).logits)
 
 
+@pytest.mark.parametrize("grid", GRIDS[::2], ids=str)
 @pytest.mark.parametrize(("bits", "activations"), [each for each in EVERY if each[0] != 32])
-def test_the_engine_computes_what_the_student_computes(model, bits, activations, tmp_path):
-    quantized(model, bits, activations)
+def test_the_engine_computes_what_the_student_computes(model, bits, activations, grid, tmp_path):
+    quantized(model, bits, activations, grid)
     adapter = adapter_of(model)
     path = write_onnx(adapter.shape(model), adapter.weights(model), tmp_path / "model.onnx")
     ids = np.array([[2, 7, 9, 11, 5, 3]])

@@ -22,13 +22,14 @@ from autocompress.compression.recipes.teacher import TeacherOutputs
 from autocompress.compression.rounding.grids import ends_of, grid_of, quantize_rows
 from autocompress.models.load import adapter_of
 from autocompress.models.quantized import QuantizedEmbedding, QuantizedLinear, StaticQuantizer
-from autocompress.shape import BITS, nearest_embedding_bits
+from autocompress.shape import BITS, WeightGrid, nearest_embedding_bits
 from autocompress.training.loop import TrainingDivergedError
 from tests.compression.training_data import batches, context_for
 from tests.conftest import tiny_model
 
 STEP = QuantizationAwareStep(12, 1e-3, seed=0)
 WIDTHS = [bits for bits in BITS if bits != 32]
+GROUPED = {"activations": "token", "weight_group": 64, "zero_points": True}
 
 
 class Lost(TeacherOutputs):
@@ -38,10 +39,12 @@ class Lost(TeacherOutputs):
         return Outputs(torch.full((4, 3), torch.nan), {})
 
 
-def rounded(model: nn.Module, bits: int, rounding: str = "nearest", activations: str = "dynamic") -> nn.Module:
+def rounded(
+    model: nn.Module, bits: int, rounding: str = "nearest", activations: str = "dynamic", **grid: object
+) -> nn.Module:
     """Return a student of which the feed-forward linears stay at 8 bits."""
     table = nearest_embedding_bits(bits)
-    step = QuantizeStep((bits,) * 3, (8,) * 3, table, rounding, calibration_batches=2, activations=activations)
+    step = QuantizeStep((bits,) * 3, (8,) * 3, table, rounding, calibration_batches=2, activations=activations, **grid)
     return quantize(copy.deepcopy(model), step, context_for(model)).eval()
 
 
@@ -57,8 +60,9 @@ def quantized(model: nn.Module) -> dict[str, nn.Module]:
 
 @pytest.mark.parametrize("known", [True, False], ids=["from floats", "from levels"])
 @pytest.mark.parametrize("bits", WIDTHS)
-def test_training_starts_with_what_was_delivered_bit_by_bit(model, bits, known):
-    student = rounded(model, bits)
+@pytest.mark.parametrize("options", [{}, GROUPED], ids=["usual", "grouped"])
+def test_training_starts_with_what_was_delivered_bit_by_bit(model, bits, known, options):
+    student = rounded(model, bits, **options)
     before, state = outputs(student), copy.deepcopy(student.state_dict())
     with learning(student, model if known else None):
         learned = sum(isinstance(m, LearnedModule) for m in student.modules())
@@ -123,15 +127,18 @@ def test_a_trained_student_computes_what_it_computed_last_while_it_was_trained(m
 
 
 @pytest.mark.parametrize("bits", [8, 4, 2])
-def test_afterwards_weights_are_integers_and_scales_have_their_form(model, bits):
-    student = rounded(model, bits)
+@pytest.mark.parametrize("options", [{}, GROUPED], ids=["usual", "grouped"])
+def test_afterwards_weights_are_integers_and_scales_have_their_form(model, bits, options):
+    student = rounded(model, bits, **options)
     before = copy.deepcopy(adapter_of(student).weights(student))
     apply(student, STEP, replace(context_for(model), unrounded=model))
     after = adapter_of(student).weights(student)
     assert {name: (a.shape, a.dtype) for name, a in after.items()} == {
         name: (a.shape, a.dtype) for name, a in before.items()
     }
-    low, high = ends_of(bits)
+    low, high = ends_of(bits, grouped=bool(options) or bits < 8)
+    for name in (name for name in after if name.endswith("zero_points")):
+        assert np.array_equal(after[name], before[name]), name
     for name in (name for name in after if name.endswith("scale")):
         assert np.array_equal(np.sign(after[name]), np.sign(before[name])), name
         assert not np.array_equal(after[name], before[name]), name
@@ -182,6 +189,31 @@ def test_gradients_are_those_of_lsq(bits):
     expected = torch.stack([group.sum(1) for group in groups], 1).reshape(scale.shape)
     torch.testing.assert_close(module.log_step.grad.double(), expected, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(module.weight.grad.double(), torch.where(inside, g, 0.0), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("bits", [4, 3, 2])
+def test_gradients_of_steps_know_zero_points(bits):
+    """Inside the grid they are round(v / s) - v / s, outside the end less the zero point, times ds/dt = s / rms(v)."""
+    generator = torch.Generator().manual_seed(1)
+    floats, stored = torch.randn(3, 70, generator=generator) + 1, WeightGrid(64, zero_points=True)
+    grid = grid_of(floats, bits, stored=stored)
+    module = LearnedRounding(grid.levels(floats), grid.scale, bits, floats, stored, grid.zero_points)
+    with torch.no_grad():
+        module.log_step.fill_(-0.5)  # Some are cut off now.
+    found, zeros = module(), grid.zeros(70)
+    weight = (found["weight"] - zeros) * found["scale"].repeat_interleave(64, 1)[:, :70]
+    upstream = torch.randn(3, 70, generator=generator)
+    (weight * upstream).sum().backward()
+    v = module.weight.detach().double()
+    rms = v.square().mean().sqrt()
+    s = (grid.scale.double() * torch.exp(-0.5 / rms)).repeat_interleave(64, 1)[:, :70]
+    level, (low, high) = v / s + zeros, ends_of(bits, grouped=True)
+    inside = (level >= low) & (level <= high)
+    assert inside.any() and not inside.all() and zeros.any()
+    slope = torch.where(inside, (v / s).round() - v / s, level.clamp(low, high) - zeros) * s / rms * upstream
+    expected = torch.stack([part.sum(1) for part in slope.split(64, 1)], 1)
+    torch.testing.assert_close(module.log_step.grad.double(), expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(module.weight.grad, torch.where(inside, upstream, 0.0), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("bits", WIDTHS)

@@ -85,5 +85,5 @@ def test_every_engine_answers_as_the_student_of_any_plan(data):
 
 def tolerance(shape):
     """As a share of the spread of logits: rounding in f32, or a value at the edge of a step."""
-    bits = {bits for layer in shape.layers for bits in (layer.attention_bits, layer.ffn_bits)}
+    bits = {bits for layer in shape.layers for bits in layer.bits}
     return 1e-4 if bits == {32} else 4e-2

@@ -184,3 +184,20 @@ class TestBadTasks:
         bare = PreTrainedTokenizerFast(tokenizer_object=tokenizer.backend_tokenizer)
         with pytest.raises(UnsupportedError, match="no padding token"):
             TextClassification(DATASET, bare, max_tokens=10)
+
+
+class TestAnswers:
+    def test_are_given_by_place_whatever_the_order_in_which_documents_are_read(self, task: TextClassification) -> None:
+        def by_length(input_ids: Ids, attention_mask: Ids) -> Logits:
+            return np.eye(3, dtype=np.float32)[attention_mask.sum(1) % 3]
+
+        answers = task.answers(by_length, "test", batch_size=8)
+        expected = {place: len(ids) % 3 for place, ids in enumerate(task.tokens("test"))}
+        assert answers == expected
+
+    def test_of_a_classifier_can_take_the_place_of_labels(self, task: TextClassification) -> None:
+        answered = task.answered_by(always_first, ("train", "validation"))
+        assert set(answered.dataset.train.labels) == set(answered.dataset.validation.labels) == {0}
+        assert answered.dataset.test == task.dataset.test
+        assert answered.evaluate(always_first, "validation").value == 1.0
+        assert answered.evaluate(always_first, "test") == task.evaluate(always_first, "test")

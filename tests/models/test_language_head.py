@@ -16,7 +16,7 @@ from transformers import (
 from autocompress.compression import factorize
 from autocompress.compression.recipes.masked_lm import last_hidden
 from autocompress.errors import SourceError, UnsupportedError
-from autocompress.models.language_head import HEADS, head_like, new_head, read_head, token_rows
+from autocompress.models.language_head import HEADS, new_head, read_head, token_rows
 from autocompress.models.load import ADAPTERS, adapter_of
 from tests.compression.training_data import batches, context_for
 from tests.conftest import COMMON, WIDTHS, tiny_model
@@ -75,8 +75,9 @@ def test_what_is_no_model_folder_is_an_error_that_says_so(tmp_path):
 
 def test_a_new_head_knows_how_frequent_tokens_are_and_fits_the_encoder(family, generator):
     model = tiny_model(family)
-    counts = torch.arange(60)
-    head = new_head(model, generator=generator, counts=counts)
+    # A table may have rows for more tokens than the tokenizer knows.
+    counts = torch.arange(60) * (torch.arange(60) < 57)
+    head = new_head(model, generator=generator, counts=counts[:57])
     assert head.dense.in_features == 48 and head.dense.out_features == token_rows(model).shape[1]
     torch.testing.assert_close(head.bias.softmax(0), (counts + 1) / (counts + 1).sum())
     assert head(last_hidden(model, batches(1)[0]), token_rows(model)).shape == (4, 6, 60)
@@ -89,22 +90,3 @@ def test_rows_of_a_factorised_table_are_those_that_the_encoder_reads(family):
     torch.testing.assert_close(token_rows(model), model.get_input_embeddings()(ids))
     token_rows(model).sum().backward()
     assert adapter_of(model).token_embedding(model).weight.grad is not None
-
-
-def test_a_student_starts_from_a_copy_of_the_teachers_head(generator):
-    teacher = new_head(tiny_model("bert"), generator=generator)
-    student = head_like(teacher, tiny_model("bert", seed=1))
-    assert torch.equal(student.dense.weight, teacher.dense.weight)
-    assert student.dense.weight.data_ptr() != teacher.dense.weight.data_ptr()
-
-
-def test_a_student_of_other_widths_or_tokens_gets_no_copy(generator):
-    teacher, student = new_head(tiny_model("bert"), generator=generator), tiny_model("bert")
-    adapter_of(student).keep_hidden(student, range(40), range(40))
-    with pytest.raises(UnsupportedError, match="48 hidden channels for 40, 48 embedding channels for 40") as caught:
-        head_like(teacher, student)
-    assert "fit it to text" in caught.value.next_step
-    student = tiny_model("bert")
-    adapter_of(student).keep_tokens(student, range(50))
-    with pytest.raises(UnsupportedError, match="60 tokens for 50"):
-        head_like(teacher, student)

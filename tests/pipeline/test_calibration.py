@@ -180,7 +180,7 @@ def test_widths_are_measured_only_where_they_are_asked_for(host):
     knows = predictor(host, variety=replace(FINE, bits=(16, *COMMON_BITS)))
     assert ByFormula.runs == 2 * SAMPLES
     assert knows.predict(sixteen, TOKENS).calibrated
-    assert not any(layer.ffn_bits == 2 for sample in knows.samples for layer in sample.shape.layers)
+    assert not any(layer.ffn_in_bits == 2 for sample in knows.samples for layer in sample.shape.layers)
     predictor(host)
     assert ByFormula.runs == 2 * SAMPLES  # the one that knows more is used where less is asked
 

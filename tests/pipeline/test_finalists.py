@@ -1,5 +1,6 @@
 import copy
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from autocompress.pipeline.candidates import Chosen, Students, space_of
 from autocompress.pipeline.teacher import load_teacher
 from autocompress.pipeline.workspace import Workspace
 from autocompress.plan import CompressionPlan
+from autocompress.training.checkpoint import Checkpoint
 
 PARAMS = {"depth": 2, "heads_keep": 0.5, "ffn_keep": 0.5, "attention_bits": 8, "ffn_bits": 4, "embedding_bits": 8,
           "vocabulary_keep": 1.0, "embedding_rank": 0}  # fmt: skip
@@ -83,6 +85,40 @@ def test_a_student_that_was_trained_with_rounded_weights_is_read_back_equal(sett
     assert not same(first.student, make(setting, workspace, []).student)
 
 
+class Interruption(BaseException):
+    """What ends a process, as abruptly as a signal."""
+
+
+class Interrupting(list):
+    """Notes training steps, and ends the process at one of them."""
+
+    def append(self, event):
+        super().append(event)
+        if len(self) == self.after:
+            raise Interruption
+
+
+@pytest.mark.parametrize("after", [5, 10], ids=["while it learns", "while it learns with rounded weights"])
+def test_a_training_that_was_interrupted_goes_on_inside_and_ends_with_the_same_student(
+    setting, workspace, tmp_path, monkeypatch, after
+):
+    monkeypatch.setattr(finalists, "Checkpoint", partial(Checkpoint, seconds=0.0))
+    config, _ = setting
+    total = config.search.refine_steps + AWARE.steps
+    assert config.search.refine_steps == 8 and AWARE.steps == 3
+    first, second = Interrupting(), []
+    first.after = after
+    with pytest.raises(Interruption):
+        make(setting, workspace, first, AWARE)
+    again = make(setting, workspace, second, AWARE)
+    assert len(second) == total - after
+    assert sorted(path.suffix for path in workspace.students.iterdir()) == [".json", ".onnx", ".safetensors"]
+    whole = Workspace(tmp_path / "whole")
+    whole.create()
+    expected = make(setting, whole, [], AWARE)
+    assert same(again.student, expected.student) and again.plan == expected.plan
+
+
 def test_training_that_does_harm_on_validation_documents_is_undone(setting, workspace):
     """At such a rate the student forgets everything; what was read back says so too."""
     ruinous = replace(AWARE, learning_rate=0.3)
@@ -144,7 +180,7 @@ def test_the_validation_score_is_that_of_the_student_on_all_validation_documents
 def test_the_parity_gate_is_shown_the_artifact_itself(setting, workspace):
     config, teacher = setting
     made = make(setting, workspace, [])
-    score = finalists.score(made.artifact, teacher.task)
+    score = teacher.task.judge(finalists.answers(made.artifact, teacher.task), "test")
     found = finalists.parity(made, made.artifact, config, score)
     assert found.passed and found.inputs == min(finalists.PARITY_INPUTS, len(teacher.task.dataset.test))
     assert found.student_score == found.artifact_score == score.value

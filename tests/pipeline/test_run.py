@@ -1,6 +1,7 @@
 """The main job in this process: what it refuses, and that whatever ends it leaves what was there."""
 
 import json
+import re
 import shutil
 import sys
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from autocompress.profiling.runner import LocalRunner
 from autocompress.report.verdict import verdict_text
 from autocompress.search.records import records
 from autocompress.search.storage import open_study
+from autocompress.training.loop import TrainingDivergedError
 from tests.cli.world import World
 from tests.pipeline.test_calibration import ByFormula
 
@@ -211,3 +213,24 @@ def test_a_disk_that_fills_up_ends_the_run_and_loses_nothing_that_was_finished(
     assert after[: len(before)] == before
     assert [record.params for record in after] == [record.params for record in found(finished, "finished")]
     assert not [path for path in folder.iterdir() if path.name.startswith(".")]
+
+
+def test_for_fidelity_students_are_held_against_the_teachers_answers_and_both_are_told(world):
+    report = run(world, "faithful", "goal.objective=fidelity", "goal.max_drop=100 points", "search.baselines=true")
+    goal = report.goal
+    assert goal.metric == "agreement with the teacher" and goal.teacher == 1.0
+    rows = {row.role: row for row in report.baselines}
+    assert rows["teacher"].agreement == 1.0
+    assert rows["student"].agreement == goal.student
+    # Labels of test documents stay what they were: the teacher is not always right.
+    plain = run(world, "plain", "goal.max_drop=100 points").only("teacher")
+    assert rows["teacher"].score == plain.score and plain.agreement == 1.0
+
+
+def test_candidates_that_diverge_are_failed_ones_with_the_step_and_the_search_goes_on(world):
+    """At such a rate the first update makes weights of 1e30, and the second loss is no number."""
+    with pytest.raises(TrainingDivergedError, match="diverged in step"):
+        run(world, "diverging", "search.learning_rate=1e30", "search.trials=2")
+    tried = [record for record in found(world.folder / "runs/diverging", "diverging") if record.state != "over budget"]
+    assert len(tried) > 2 and {record.state for record in tried} == {"failed"}
+    assert all(re.match(r"TrainingDivergedError: Training diverged in step [2-4]:", record.reason) for record in tried)

@@ -11,6 +11,7 @@ from autocompress.errors import ConfigError, DeviceError
 from autocompress.pipeline import bench, calibration, setting
 from autocompress.pipeline.bench import Bench
 from autocompress.pipeline.setting import check, prepare
+from autocompress.shape import WeightGrid
 from tests.boards.agents import free_port
 from tests.pipeline.test_calibration import ByFormula
 
@@ -69,20 +70,22 @@ def test_checking_trains_nothing_and_foresees_what_a_run_would(world):
     assert prepared.container == "tar"
 
 
-def test_the_predictor_must_know_the_bits_schedules_and_activations_that_the_space_adds(world, monkeypatch):
+def test_the_predictor_must_know_what_the_space_adds(world, monkeypatch):
     asked = []
 
     def predictor_for(*args, variety, **kwargs):
-        asked.append((variety.bits, variety.tokens_keep, variety.max_tokens, variety.activations))
+        asked.append((variety.bits, variety.tokens_keep, variety.max_tokens, variety.activations, variety.grids))
         return calibration.predictor_for(*args, variety=variety, **kwargs)
 
     monkeypatch.setattr(setting, "predictor_for", predictor_for)
     board = ["device.profile=raspberry-pi-4", "budget.size=0.8x"]
     more = ["search.space.ffn_bits=[2,8]", "search.space.embedding_bits=[16]", "search.space.tokens_keep=[all,0.5]"]
+    more += ["search.space.activations=[static,dynamic]", "search.space.weight_group=[32,128]"]
     check(load_config(world.run_file, board))
-    check(load_config(world.run_file, [*board, *more, "search.space.activations=[static,dynamic]"]))
-    usual, wider = ((4, 8, 32), (1.0,), 12, ("dynamic",)), ((2, 4, 8, 16, 32), ("all", 0.5), 12, ("static", "dynamic"))
-    assert asked == [usual, wider]
+    check(load_config(world.run_file, [*board, *more, "search.space.zero_points=[true]"]))
+    grids = (WeightGrid(32, zero_points=True), WeightGrid(128, zero_points=True))
+    usual = ((4, 8, 32), (1.0,), 12, ("dynamic",), (WeightGrid(),))
+    assert asked == [usual, ((2, 4, 8, 16, 32), ("all", 0.5), 12, ("static", "dynamic"), grids)]
 
 
 def test_a_board_that_is_away_costs_no_fine_tuning(world, away, untrained):

@@ -1,4 +1,3 @@
-import copy
 from dataclasses import replace
 
 import pytest
@@ -22,7 +21,6 @@ from autocompress.models.load import adapter_of
 from autocompress.models.quantized import QuantizedLinear
 from autocompress.pipeline.candidates import RANKING_BATCHES, Chosen, Students, choices, space_of
 from autocompress.pipeline.layer_orders import layer_orders
-from autocompress.pipeline.lessons import Lessons
 from autocompress.pipeline.status import read_events
 from autocompress.pipeline.teacher import load_teacher, training_batches
 from autocompress.pipeline.workspace import Workspace, existing
@@ -215,26 +213,3 @@ def test_a_folder_without_a_run_and_a_run_without_a_result_are_told_apart(tmp_pa
     (tmp_path / "run.yaml").write_text("")
     with pytest.raises(StorageError, match="--resume"):
         existing(tmp_path).report()
-
-
-@pytest.mark.parametrize("recipe", ["distilbert", "tinybert", "ei_bert"])
-def test_recipes_that_read_other_documents_train_students_of_fewer_tokens(setting, recipe):
-    config, teacher = setting
-    given = ["model.finetune.epochs=1", f"search.space.recipe=[{recipe}]", "search.variants=2"]
-    config = load_config("first.yaml", [*given, "search.space.vocabulary_keep=[0.8]"])
-    told = []
-    if recipe == "distilbert":
-        with pytest.raises(UnsupportedError, match="no mask token"):
-            Lessons(config, teacher, lambda *_: None)
-    tokenizer = copy.deepcopy(teacher.task.tokenizer)
-    tokenizer.mask_token = "[UNK]"
-    teacher = replace(teacher, task=teacher.task.with_tokenizer(tokenizer))
-    lessons = Lessons(config, teacher, lambda stage, *_: told.append(stage))
-    maker = Students(teacher, batch_size=16, seed=0, coverage=0.5, lessons=lessons)
-    drawn = draw(Chosen({**PARAMS, "vocabulary_keep": 0.8}), teacher.shape, space_of(config, teacher.shape))
-    student = maker.make(drawn)
-    assert adapter_of(student).shape(student).vocabulary < teacher.shape.vocabulary
-    assert ("language head" in told) == (recipe == "distilbert")
-    if recipe == "tinybert":
-        places = [int(batch.indices.max()) for batch in lessons.varied(maker.task(drawn), None).batches(40, 0)]
-        assert max(places) >= len(teacher.task.dataset.train)

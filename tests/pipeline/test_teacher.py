@@ -1,11 +1,16 @@
 import json
 import shutil
+from functools import partial
 
 import pytest
+from safetensors.torch import load_file
 
 from autocompress.config import RunConfig, load_config
 from autocompress.errors import ConfigError, SourceError, UnsupportedError
-from autocompress.pipeline.teacher import load_teacher, untrained_shape
+from autocompress.evaluation.task import predict_with
+from autocompress.pipeline import teacher as teachers
+from autocompress.pipeline.teacher import cache_folder, load_teacher, untrained_shape
+from autocompress.training.checkpoint import Checkpoint
 
 
 def config(world, *overrides: str) -> RunConfig:
@@ -47,6 +52,43 @@ def test_a_teacher_is_fitted_once_for_the_same_recipe_and_documents(world):
     assert events(config(world, "model.finetune.epochs=1"))[-1] == ("fine-tune", 7, 7)
 
 
+class Interruption(BaseException):
+    """What ends a process, as abruptly as a signal."""
+
+
+def test_a_fine_tuning_that_was_interrupted_goes_on_inside_and_ends_with_the_same_teacher(world, monkeypatch):
+    monkeypatch.setattr(teachers, "Checkpoint", partial(Checkpoint, seconds=0.0))
+    run = config(world, "model.finetune.epochs=1", "model.finetune.seed=7")
+    steps = []
+
+    def until(last):
+        def progress(stage, done, total, note):
+            if stage == "fine-tune":
+                steps.append(done)
+            if done == last:
+                raise Interruption
+
+        return progress
+
+    with pytest.raises(Interruption):
+        load_teacher(run, until(4))
+    folder = load_teacher(run, until(None)).folder
+    assert steps == [0, 1, 2, 3, 4, 0, 5, 6, 7]
+    assert not list((cache_folder() / "teachers").glob("*.training"))
+    resumed = load_file(folder / "model.safetensors")
+    shutil.rmtree(folder)
+    whole = load_file(load_teacher(run).folder / "model.safetensors")
+    assert resumed.keys() == whole.keys()
+    assert all((resumed[name] == whole[name]).all() for name in whole)
+
+
+def test_a_device_that_is_not_there_is_refused_before_anything_is_fetched(world):
+    told = []
+    with pytest.raises(ConfigError, match="training_device is mps"):
+        load_teacher(config(world, "search.training_device=mps"), lambda *event: told.append(event))
+    assert not told
+
+
 def test_the_teacher_knows_the_names_of_its_classes_and_does_its_task(world):
     teacher = load_teacher(config(world))
     assert teacher.model.config.id2label == {0: "animal", 1: "plant"}
@@ -85,3 +127,13 @@ def test_other_classes_in_another_number_are_refused(world, tmp_path):
             load_teacher(config(world))
     finally:
         world.write_run()
+
+
+def test_for_fidelity_its_answers_take_the_place_of_all_labels_but_those_of_the_test_split(world):
+    half_taught = "model.finetune.epochs=1"  # So that it is not always right.
+    plain, faithful = (
+        load_teacher(config(world, half_taught, f"goal.objective={name}")) for name in ("task", "fidelity")
+    )
+    assert faithful.task.evaluate(predict_with(faithful.model), "validation").value == 1.0
+    assert faithful.task.dataset.test == plain.task.dataset.test
+    assert faithful.fingerprint != plain.fingerprint

@@ -172,3 +172,23 @@ def test_a_head_is_read_where_there_is_one_and_made_where_there_is_none_and_fitt
     made, fitted = (text.language_head(tmp_path / "without", encoder, corpus, steps=steps) for steps in (0, 60))
     asked = list(text.masked_batches(corpus, 20, batch_size=4, seed=9))
     assert guesses(fitted, encoder, asked)[0] < guesses(made, encoder, asked)[0]
+
+
+def test_words_are_guessed_by_the_head_of_a_checkpoint_only_if_it_guesses_well(tokenizer, tmp_path):
+    torch.manual_seed(0)
+    config = BertConfig(**WIDTHS, vocab_size=len(tokenizer), max_position_embeddings=64, initializer_range=0.2)
+    encoder, corpus = BertForSequenceClassification(config).eval(), Corpus(TEXTS, tokenizer, max_tokens=40)
+    encoder.save_pretrained(tmp_path / "without")
+    assert text.head_of_checkpoint(tmp_path / "without", encoder, corpus) is None
+    model = BertForMaskedLM(config)
+    model.save_pretrained(tmp_path / "untrained")
+    assert text.head_of_checkpoint(tmp_path / "untrained", encoder, corpus) is None
+    # Four sentences can be learnt by heart, about half of their tokens, though the encoder learns nothing.
+    trained = text.language_head(tmp_path / "without", encoder, corpus, steps=800)
+    for name, own in (("transform.dense", trained.dense), ("transform.LayerNorm", trained.norm)):
+        model.cls.predictions.get_submodule(name).load_state_dict(own.state_dict())
+    model.cls.predictions.bias.data = trained.bias.data
+    model.bert.load_state_dict(encoder.bert.state_dict(), strict=False)
+    model.save_pretrained(tmp_path / "trained")
+    found = text.head_of_checkpoint(tmp_path / "trained", encoder, corpus)
+    assert torch.equal(found.dense.weight, trained.dense.weight)

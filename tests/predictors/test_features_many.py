@@ -20,7 +20,7 @@ from autocompress.predictors.features import (
 )
 from autocompress.predictors.hardware import NOMINAL
 from autocompress.predictors.shape_table import ShapeTable
-from autocompress.shape import BITS, EMBEDDING_BITS, Activations, LayerShape, ModelShape
+from autocompress.shape import BITS, EMBEDDING_BITS, WEIGHT_GROUPS, Activations, LayerShape, ModelShape, by_block
 
 LAYERS = st.builds(
     LayerShape,
@@ -30,6 +30,8 @@ LAYERS = st.builds(
     st.sampled_from(BITS),
     st.sampled_from(BITS),
     activations=st.sampled_from(get_args(Activations)),
+    weight_group=st.sampled_from(WEIGHT_GROUPS),
+    zero_points=st.booleans(),
 )
 SHAPES = st.builds(
     ModelShape,
@@ -117,7 +119,7 @@ def test_whole_tiles_are_no_less_than_what_they_cover(shape):
 
 
 def test_every_column_of_one_small_layer_is_what_its_widths_say():
-    tokens, shape = 10, ModelShape("bert", 50, 40, 32, 32, (LayerShape(2, 16, 48, 8, 32),), 3)
+    tokens, shape = 10, ModelShape("bert", 50, 40, 32, 32, (LayerShape(2, 16, 48, *by_block(8, 32)),), 3)
     row = named(features(shape, tokens, SMALL))
     # Query, key and value together, then back, at 8 bits; into and out of the feed-forward block; then the head.
     macs_8, macs_32 = 32 * 96 + 32 * 32, 32 * 48 + 48 * 32
@@ -140,7 +142,7 @@ def test_every_column_of_one_small_layer_is_what_its_widths_say():
 
 @pytest.mark.parametrize("bits", [8, 16])
 def test_only_a_dot_product_instruction_adds_to_its_column(bits):
-    layer = LayerShape(2, 16, 48, bits, bits)
+    layer = LayerShape(2, 16, 48, *by_block(bits, bits))
     row = named(features(ModelShape("bert", 50, 40, 32, 32, (layer,) * 2, 3), 10))
     assert row["dot_macs"] == row[f"padded_macs_{bits}"] > 0
 

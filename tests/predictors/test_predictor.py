@@ -8,11 +8,12 @@ import pytest
 
 from autocompress.cost import LIMITS, Measurement
 from autocompress.errors import OutOfRangeError
-from autocompress.predictors.features import FIXED
+from autocompress.predictors.features import FIXED, GROUPED
 from autocompress.predictors.figure import Figure
 from autocompress.predictors.predictor import FIGURES, FittedPredictor, Sample
 from autocompress.predictors.sampling import COMMON_BITS, Variety, corners, sample_shapes
 from autocompress.predictors.shape_table import ShapeTable
+from autocompress.shape import WeightGrid, by_block
 from tests.predictors.synthetic import TAIL, TEACHER, TOKENS, fitted, fresh_shapes, sample, samples, true_bytes, true_ms
 
 
@@ -120,7 +121,7 @@ def test_a_width_that_no_sample_had_is_refused_and_one_that_some_had_is_not(bits
 
 @pytest.mark.parametrize("activations", ["static", "smoothed"])
 def test_fixed_ranges_that_no_sample_had_are_refused_and_dynamic_ones_are_served_as_before(activations):
-    eight = replace(TEACHER, layers=tuple(replace(each, attention_bits=8, ffn_bits=8) for each in TEACHER.layers))
+    eight = replace(TEACHER, layers=tuple(each.with_bits(*by_block(8, 8)) for each in TEACHER.layers))
     asked, without = eight.with_activations(activations), fitted()
     assert without.predict(eight, TOKENS).calibrated
     with pytest.raises(OutOfRangeError, match="_ranges = |_elements = "):
@@ -135,6 +136,34 @@ def test_fixed_ranges_that_no_sample_had_are_refused_and_dynamic_ones_are_served
         [sample(shape) for shape in sample_shapes(TEACHER, 24, 0, Variety(activations=("dynamic", activations)))]
     )
     assert knows.predict(asked, TOKENS).calibrated and knows.predict(eight, TOKENS).calibrated
+
+
+ZEROS = WeightGrid(32, zero_points=True)
+FOUR = replace(TEACHER, layers=tuple(each.with_bits(*by_block(4, 4)) for each in TEACHER.layers))
+EIGHT = replace(TEACHER, layers=tuple(each.with_bits(*by_block(8, 8)) for each in TEACHER.layers))
+
+
+@pytest.mark.parametrize(
+    ("usual", "asked", "variety", "what"),
+    [
+        (EIGHT, EIGHT.with_activations("token"), Variety(activations=("dynamic", "token")), "token_"),
+        (FOUR, FOUR.with_grid(WeightGrid(64)), Variety(grids=(WeightGrid(), WeightGrid(64))), "coarse_macs"),
+        (FOUR, FOUR.with_grid(ZEROS), Variety(grids=(WeightGrid(), ZEROS)), "zero_point"),
+    ],
+    ids=["token", "64", "zero points"],
+)
+def test_grids_that_no_sample_had_are_refused_and_usual_ones_are_served_as_before(usual, asked, variety, what):
+    without = fitted()
+    with pytest.raises(OutOfRangeError, match=what):
+        without.predict(asked, TOKENS)
+    older = without.to_dict()
+    older["ranges"] = {name: ends for name, ends in older["ranges"].items() if name not in (*GROUPED, "zero_points")}
+    older = FittedPredictor.from_dict(json.loads(json.dumps(older)))
+    assert older.predict(usual, TOKENS) == without.predict(usual, TOKENS)
+    with pytest.raises(OutOfRangeError, match=what):
+        older.predict(asked, TOKENS)
+    knows = fitted([sample(shape) for shape in sample_shapes(TEACHER, 24, 0, variety)])
+    assert knows.predict(asked, TOKENS).calibrated and knows.predict(usual, TOKENS).calibrated
 
 
 def test_how_many_linear_maps_differ_is_left_free():

@@ -8,8 +8,10 @@ import pytest
 
 from autocompress.predictors.features import BOUNDED, columns, features, features_many
 from autocompress.predictors.sampling import BLOCK_VOCABULARY, COMMON_BITS, FFN_ALIGN, Variety, corners, sample_shapes
-from autocompress.shape import BITS, EMBEDDING_BITS, LayerShape, nearest_embedding_bits
+from autocompress.shape import BITS, EMBEDDING_BITS, LayerShape, WeightGrid, by_block, nearest_embedding_bits
 from tests.predictors.synthetic import TEACHER, TOKENS
+
+GRIDS = (WeightGrid(), WeightGrid(64), WeightGrid(128, zero_points=True))
 
 
 def nested(shape) -> bool:
@@ -39,12 +41,22 @@ def test_the_teacher_comes_first_and_the_corners_with_it():
     assert min(len(shape.layers) for shape in corners(TEACHER)) == 1
 
 
-@pytest.mark.parametrize("activations", [("dynamic",), ("dynamic", "static", "smoothed"), ("static",)])
+@pytest.mark.parametrize(
+    ("activations", "grids"),
+    [
+        (("dynamic",), GRIDS[:1]),
+        (("dynamic", "static", "smoothed"), GRIDS[:1]),
+        (("static",), GRIDS),
+        (("dynamic", "token"), GRIDS),
+    ],
+)
 @pytest.mark.parametrize("shares", [("all",), ("all", 1.0, 0.5, 0.1), (0.3,)])
 @pytest.mark.parametrize("hidden", [(), (40, 72, 128)])
 @pytest.mark.parametrize("bits", [COMMON_BITS, BITS])
-def test_no_shape_within_the_teacher_is_outside_the_range_of_the_corners(bits, hidden, shares, activations):
-    variety = Variety(bits=bits, hidden=hidden, tokens_keep=shares, max_tokens=TOKENS, activations=activations)
+def test_no_shape_within_the_teacher_is_outside_the_range_of_the_corners(bits, hidden, shares, activations, grids):
+    variety = Variety(
+        bits=bits, hidden=hidden, tokens_keep=shares, max_tokens=TOKENS, activations=activations, grids=grids
+    )
     teacher = replace(TEACHER, vocabulary=30_000)
     ends = columns(features_many(corners(teacher, variety), TOKENS), BOUNDED)
     rng = np.random.default_rng(0)
@@ -54,8 +66,7 @@ def test_no_shape_within_the_teacher_is_outside_the_range_of_the_corners(bits, h
                 int(rng.integers(1, 5)),
                 32,
                 FFN_ALIGN * int(rng.integers(1, 17)),
-                bits[rng.integers(len(bits))],
-                bits[rng.integers(len(bits))],
+                *by_block(bits[rng.integers(len(bits))], bits[rng.integers(len(bits))]),
             )
             for _ in range(rng.integers(1, 5))
         )
@@ -64,6 +75,7 @@ def test_no_shape_within_the_teacher_is_outside_the_range_of_the_corners(bits, h
         kept = int(rng.integers(BLOCK_VOCABULARY, teacher.vocabulary + 1))
         shape = replace(teacher, layers=layers, vocabulary=kept, embedding_bits=table).with_hidden(stream)
         shape = shape.with_activations(activations[rng.integers(len(activations))])
+        shape = shape.with_grid(grids[rng.integers(len(grids))])
         shape = shape.with_schedule(shares[rng.integers(len(shares))], TOKENS)
         row = columns(features(shape, TOKENS), BOUNDED)
         outside = (row < ends.min(axis=0)) | (row > ends.max(axis=0))
@@ -77,7 +89,7 @@ def test_every_depth_and_the_widths_asked_for_come_up(bits):
     assert {shape.embedding_bits for shape in shapes} == set(bits) & set(EMBEDDING_BITS)
     for part in ("attention_bits", "ffn_bits"):
         assert {getattr(layer, part) for shape in shapes for layer in shape.layers} == set(bits)
-    mixed = [shape for shape in shapes if len({layer.ffn_bits for layer in shape.layers}) > 1]
+    mixed = [shape for shape in shapes if len({layer.ffn_in_bits for layer in shape.layers}) > 1]
     assert mixed
 
 
@@ -99,11 +111,19 @@ def test_ways_to_read_activations_come_up_where_there_are_several_and_change_not
     shapes = sample_shapes(TEACHER, 64, 0, Variety(activations=("dynamic", "static", "smoothed")))
     rest = [shape.layers for shape in shapes[len(corners(TEACHER)) + 4 :]]
     assert {layer.activations for layers in rest for layer in layers} == {"dynamic", "static", "smoothed"}
-    assert all(layer.activations == "dynamic" or 8 in (layer.attention_bits, layer.ffn_bits)
+    assert all(layer.activations == "dynamic" or 8 in layer.bits
                for layers in rest for layer in layers)  # fmt: skip
     only = sample_shapes(TEACHER, 64, 0, Variety(activations=("static",)))[len(corners(TEACHER)) + 2 :]
-    eights = [layer for shape in only for layer in shape.layers if 8 in (layer.attention_bits, layer.ffn_bits)]
+    eights = [layer for shape in only for layer in shape.layers if 8 in layer.bits]
     assert {layer.activations for layer in eights} == {"static"}
+
+
+def test_grids_come_up_where_there_are_several_and_change_nothing_where_there_are_none():
+    shapes = sample_shapes(TEACHER, 64, 0, Variety(grids=GRIDS))
+    rest = [layer for shape in shapes[len(corners(TEACHER)) + 4 :] for layer in shape.layers]
+    assert {(layer.weight_group, layer.zero_points) for layer in rest} == {(32, False), (64, False), (128, True)}
+    assert all(layer.weight_group == 32 or 4 in layer.bits for layer in rest)
+    assert sample_shapes(TEACHER, 64, 0, Variety(grids=GRIDS[:1])) == sample_shapes(TEACHER, 64, 0)
 
 
 def test_projected_embeddings_keep_their_width():

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from autocompress.predictors.shape_table import ABSENT, ShapeTable
-from autocompress.shape import LayerShape, ModelShape
+from autocompress.shape import LayerShape, ModelShape, by_block
 
 TEACHER = ModelShape("bert", 100, 40, 24, 48, (LayerShape(3, 16, 96), LayerShape(4, 8, 64), LayerShape(3, 16, 96)), 5)
 SHAPES = [
@@ -50,7 +50,9 @@ def test_choices_become_the_shapes_that_they_describe():
     )
     for row in range(size[0]):
         layers = tuple(
-            LayerShape(heads[row, at], layer.head_width, ffn[row, at], attention[row, at], feed_forward[row, at])
+            LayerShape(
+                heads[row, at], layer.head_width, ffn[row, at], *by_block(attention[row, at], feed_forward[row, at])
+            )
             for at, layer in enumerate(TEACHER.layers)
             if kept[row, at]
         )
@@ -68,7 +70,11 @@ def test_choices_that_all_shapes_share_need_no_array_each():
         ffn_bits=np.array(4),
         embedding_bits=np.array(16),
     )
-    wide = [LayerShape(2, 16, 32, 8, 4), LayerShape(1, 8, 32, 8, 4), LayerShape(3, 16, 32, 8, 4)]
+    wide = [
+        LayerShape(2, 16, 32, *by_block(8, 4)),
+        LayerShape(1, 8, 32, *by_block(8, 4)),
+        LayerShape(3, 16, 32, *by_block(8, 4)),
+    ]
     assert table[0] == replace(TEACHER, layers=tuple(wide), embedding_bits=16)
     assert table[1] == replace(TEACHER, layers=(replace(wide[2], ffn=100_000_000),), embedding_bits=16)
 

@@ -199,16 +199,13 @@ def mask_id_of(tokenizer: Any) -> int:
 
 def _words_of(text: str, encoding: Any) -> Iterator[_Word]:
     """Yield the words of a text that may be replaced and were read, with the positions of their pieces."""
-    parts = parts_of(text)
+    parts, ids = parts_of(text), encoding.ids
     starts = [0, *accumulate(map(len, parts))]
-    spans = [
-        (position, *encoding.offsets[position])
-        for position, sequence in enumerate(encoding.sequence_ids)
-        if sequence == 0
-    ]
+    places = zip(encoding.sequence_ids, encoding.offsets, strict=True)
+    spans = [(position, *span) for position, (sequence, span) in enumerate(places) if sequence == 0]
     for place, word in content_words(parts):
         begin, end = starts[place], starts[place + 1]
         pieces = [span for span in spans if span[1] < end and span[2] > begin]
         if pieces:
             whole = len(pieces) == 1 and text[pieces[0][1] : pieces[0][2]].strip() == word
-            yield _Word(text, place, word, encoding.ids, [piece[0] for piece in pieces], whole)
+            yield _Word(text, place, word, ids, [piece[0] for piece in pieces], whole)

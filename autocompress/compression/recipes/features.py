@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from autocompress.models.load import adapter_of
+from autocompress.training.device import widened
 from autocompress.training.loop import TokenBatch, logits_of
 
 FeatureKind: TypeAlias = Literal["hidden", "query", "key", "value"]
@@ -54,10 +55,10 @@ def _watch(model: nn.Module, feature: Feature, found: dict[Feature, Tensor]) -> 
     if feature.layer == 0:
         # Queries, keys and values of the first layer read the embeddings as they are: layers are post-norm.
         first = layers[0].get(layers[0].query)
-        return first.register_forward_pre_hook(lambda _module, inputs: found.update({feature: inputs[0]}))
+        return first.register_forward_pre_hook(lambda _module, inputs: found.update({feature: widened(inputs[0])}))
     layer = layers[feature.layer - 1]
     path = layer.ffn_norm if feature.kind == "hidden" else str(getattr(layer, feature.kind))
-    hook: Callable[..., None] = lambda _module, _inputs, output: found.update({feature: output})  # noqa: E731
+    hook: Callable[..., None] = lambda _module, _inputs, output: found.update({feature: widened(output)})  # noqa: E731
     return layer.get(path).register_forward_hook(hook)
 
 

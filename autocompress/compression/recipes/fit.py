@@ -21,6 +21,7 @@ from autocompress.compression.recipes.terms import TERMS, Pair, Reads, Seen
 from autocompress.compression.recipes.widening import widening
 from autocompress.models.load import adapter_of
 from autocompress.shape import ModelShape
+from autocompress.training.device import full_precision, placed
 from autocompress.training.loop import TrainingBatch, train
 
 OnStep: TypeAlias = Callable[[int, int, float], None]
@@ -62,7 +63,7 @@ def fit(
     Args:
         student: A classifier.
         recipe: How.
-        context: Its batches and its teacher.
+        context: Its batches, its teacher, and the device, to which both models go meanwhile.
         steps: Of all phases.
         learning_rate: Peak.
         seed: Of batches and dropout.
@@ -77,14 +78,16 @@ def fit(
     first = next(iter(context.batches(1, seed)))
     learner = copy.deepcopy(tutor.model) if recipe.teacher_rate else None
     takes = integrated(student, learner or tutor.model, (first, tutor.read(first)), shared=learner is not None)
-    with takes if recipe.integrates else nullcontext():
+    learners = [] if learner is None else [learner]
+    with placed(context.device, student, tutor.model, *learners), takes if recipe.integrates else nullcontext():
         trainee = Trainee(student, _widening(student, recipe, pair, context, first), learner)
         for number, (phase, count) in enumerate(zip(recipe.phases, counts, strict=True)):
             if count == 0:
                 continue
-            lesson = context.lesson(phase.corpus)
+            lesson = context.lesson(phase.lesson)
             trainee.head = lesson.head(student)
-            whole = phase.corpus == "text" or reads_of(phase, pair)
+            trainee.to(context.device)
+            whole = phase.lesson == "text" or reads_of(phase, pair)
             with _every_token(student, shape) if whole else nullcontext():
                 train(
                     trainee,
@@ -96,6 +99,8 @@ def fit(
                     schedule=phase.schedule,
                     rate_of=lambda name: recipe.teacher_rate if name.startswith("teacher.") else 1.0,
                     on_step=_counted(context.on_step, sum(counts[:number]), steps),
+                    checkpoint=context.checkpoint,
+                    mixed=context.mixed_precision,
                 )
     return student
 
@@ -112,18 +117,20 @@ def phase_loss(phase: Phase, recipe: Recipe, pair: Pair, lesson: Lesson) -> Call
         student = lesson.student(trainee.student, trainee.head, batch, ours)
         learns = trainee.teacher is not None
         teacher = lesson.teacher(trainee.teacher, batch, theirs) if asks or learns else NOTHING
-        mask, labels = (each.to(student.logits.device) for each in (batch.attention_mask, lesson.labels(batch)))
+        device = student.logits.device
+        mask, labels = (each.to(device) for each in (batch.attention_mask, lesson.labels(batch)))
         widen = trainee.widen or nn.Identity()
-        seen = Seen(student, _constant(teacher), labels, mask, pair, recipe.temperature, widen)
-        total = torch.stack([term.weight * TERMS[term.loss].compute(seen) for term in phase.terms]).sum()
-        if not learns:
-            return total
-        # Each looks at the other as it is: neither gradient passes through the other's answers.
-        learnt = weights.get("labels", 0.0) * functional.cross_entropy(teacher.logits, labels)
-        if recipe.two_way:
-            looks = soft_targets(teacher.logits, student.logits.detach(), recipe.temperature)
-            learnt = learnt + weights.get("logits", 0.0) * looks
-        return total + learnt
+        seen = Seen(student, _constant(teacher, device), labels, mask, pair, recipe.temperature, widen)
+        with full_precision(device):
+            total = torch.stack([term.weight * TERMS[term.loss].compute(seen) for term in phase.terms]).sum()
+            if not learns:
+                return total
+            # Each looks at the other as it is: neither gradient passes through the other's answers.
+            learnt = weights.get("labels", 0.0) * functional.cross_entropy(teacher.logits, labels)
+            if recipe.two_way:
+                looks = soft_targets(teacher.logits, student.logits.detach(), recipe.temperature)
+                learnt = learnt + weights.get("logits", 0.0) * looks
+            return total + learnt
 
     return loss
 
@@ -133,8 +140,9 @@ def reads_of(phase: Phase, pair: Pair) -> Reads:
     return [read for term in phase.terms for read in TERMS[term.loss].reads(pair)]
 
 
-def _constant(outputs: Outputs) -> Outputs:
-    return Outputs(outputs.logits.detach(), {key: value.detach() for key, value in outputs.features.items()})
+def _constant(outputs: Outputs, device: torch.device) -> Outputs:
+    features = {key: value.detach().to(device) for key, value in outputs.features.items()}
+    return Outputs(outputs.logits.detach().to(device), features)
 
 
 def _widening(
@@ -148,7 +156,7 @@ def _widening(
         ours = observe(student, batch, [each for each, _ in pairs]).features
     theirs = context.teacher(batch, [each for _, each in pairs]).features
     real = batch.attention_mask.bool()
-    rows = [(ours[one][real], theirs[other][real]) for one, other in pairs]
+    rows = [(ours[one][real], theirs[other][real].to(ours[one].device)) for one, other in pairs]
     return widening(*zip(*rows, strict=True), equal=pair.student.hidden == pair.teacher.hidden)
 
 

@@ -14,6 +14,7 @@ from autocompress.compression.recipes.masking import NOT_ASKED, MaskedBatch
 from autocompress.compression.recipes.teacher import TeacherOutputs
 from autocompress.models.language_head import LanguageHead, new_head, token_rows
 from autocompress.models.load import adapter_of
+from autocompress.training.device import device_of, full_precision, widened
 from autocompress.training.loop import TrainingBatch
 
 
@@ -110,7 +111,10 @@ class Guessing:
         """See ``Lesson.teacher``; a copy that learns is not asked, as its task is another."""
         if self.kept is not None:
             batch = replace(batch, input_ids=self.kept[batch.input_ids])
-        found = _guess(self.encoder, self.language_head, batch, features, batch.labels != NOT_ASKED)
+        device = device_of(self.encoder)
+        with full_precision(device):
+            head = self.language_head.to(device)
+            found = _guess(self.encoder, head, batch, features, batch.labels != NOT_ASKED)
         return found if self.kept is None else replace(found, logits=found.logits[:, self.kept])
 
     def labels(self, batch: MaskedBatch) -> Tensor:
@@ -123,4 +127,4 @@ def _guess(
 ) -> Outputs:
     last = Feature("hidden", len(adapter_of(model).layers(model)))
     found = observe(model, batch, [*features, last])
-    return replace(found, logits=head(found.features[last][asked], token_rows(model)))
+    return replace(found, logits=widened(head(found.features[last][asked], token_rows(model))))

@@ -66,7 +66,7 @@ def fit_head(
     batches: Iterable[MaskedBatch],
     *,
     steps: int,
-    learning_rate: float = 1e-3,
+    learning_rate: float = 3e-3,
     seed: int = 0,
     on_step: Callable[[int, int, float], None] | None = None,
 ) -> TrainLog:

@@ -25,7 +25,7 @@ LossName: TypeAlias = Literal[
 """Key of ``terms.TERMS``."""
 LayerMap: TypeAlias = Literal["uniform", "top", "bottom"]
 """Which of the teacher's layers each of the student's learns."""
-Corpus: TypeAlias = Literal["task", "augmented", "text"]
+LessonName: TypeAlias = Literal["task", "varied", "text"]
 """Documents that a phase reads: of the training split, the same with words replaced (``augmentation``), or unlabelled
 ones, some of whose tokens are masked (``masking``): these are then what ``labels`` and ``logits`` are about."""
 ANSWERS: frozenset[LossName] = frozenset({"labels", "logits", "soft_cross_entropy"})
@@ -48,13 +48,13 @@ class Phase:
         terms: The sum.
         share: Of the steps of all phases (0 to 1).
         schedule: Of the rate after its warm-up.
-        corpus: What is read.
+        lesson: What is read.
     """
 
     terms: tuple[Term, ...]
     share: float = 1.0
     schedule: Schedule = "linear"
-    corpus: Corpus = "task"
+    lesson: LessonName = "task"
 
 
 @dataclass(frozen=True)

@@ -20,14 +20,14 @@ RECIPES: dict[RecipeName, Recipe] = {
     "cross_entropy": _one(("labels", 1.0)),
     "distilbert": Recipe(
         (
-            Phase((Term("logits", 5.0), Term("labels", 2.0), Term("cosine", 1.0)), 0.5, corpus="text"),
+            Phase((Term("logits", 5.0), Term("labels", 2.0), Term("cosine", 1.0)), 0.5, lesson="text"),
             Phase((Term("logits", 0.5), Term("labels", 0.5)), 0.5),
         )
     ),
     "tinybert": Recipe(
         (
-            Phase(_terms("embedding", "hidden", "scores"), 0.75, "constant", "augmented"),
-            Phase(_terms("soft_cross_entropy"), 0.25, corpus="augmented"),
+            Phase(_terms("embedding", "hidden", "scores"), 0.75, "constant", "varied"),
+            Phase(_terms("soft_cross_entropy"), 0.25, lesson="varied"),
         )
     ),
     "minilm": _one(("attention", 1.0), ("values", 1.0), ("logits", 1.0)),

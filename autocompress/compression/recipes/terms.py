@@ -26,8 +26,9 @@ from autocompress.compression.recipes.losses import (
 from autocompress.compression.recipes.recipe import LayerMap, LossName, teacher_layer
 from autocompress.shape import ModelShape
 
-RELATION_HEADS = 48
-"""At most; the paper finds more of them better, up to 48 (Wang et al. 2021, section 4.5)."""
+RELATION_HEADS, RELATION_WIDTH = 48, 16
+"""At most so many, of so many of the student's channels at least: 48 of 16 are best in the paper, more than the models
+have heads (Wang et al. 2021, section 4.5)."""
 COFI_LAYERS = 4
 """Layers of the teacher that are learnt, evenly up to the last; 2, 5, 8 and 11 of 12 in the paper."""
 
@@ -170,7 +171,7 @@ def _attention(seen: Seen) -> Tensor:
 def _last_relation_heads(pair: Pair) -> int:
     student, teacher = pair.layers[-1]
     widths = pair.student.layers[student - 1].attention, pair.teacher.layers[teacher - 1].attention
-    return relation_heads(*widths, RELATION_HEADS)
+    return relation_heads(*widths, max(1, min(RELATION_HEADS, widths[0] // RELATION_WIDTH)))
 
 
 def _last_hidden(pair: Pair) -> Reads:

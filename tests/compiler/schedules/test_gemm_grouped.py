@@ -1,16 +1,34 @@
 import numpy as np
 import pytest
 
-from autocompress.compiler.dots import nibble_maddubs, nibble_vnni, nibble_widening, pmaddwd, widening
+from autocompress.compiler.dots import (
+    bytes_in_groups,
+    nibble_maddubs,
+    nibble_sdot,
+    nibble_vnni,
+    nibble_widening,
+    pmaddwd,
+    widening,
+)
 from autocompress.compiler.machine import Tile
-from autocompress.compiler.packing import FIELDS, grouped_panels, lines_of, panels, row_panels
+from autocompress.compiler.packing import (
+    FIELDS,
+    grouped_panels,
+    lines_of,
+    offset_of,
+    panels,
+    row_panels,
+    zero_panels,
+)
 from autocompress.compiler.schedules.gemm_grouped import gemm_grouped, quantize_groups
 from autocompress.compiler.target import Target, machine_of
+from autocompress.shape import WEIGHT_GROUPS, WeightGrid
 from tests.compiler import numpy_graph
 from tests.compiler.numpy_graph import ACTIVATIONS, grouped
 from tests.compiler.running import run
 
 HOST = machine_of(Target.host().llvm())
+USUAL = WeightGrid()
 
 
 def runnable_dots():
@@ -24,51 +42,86 @@ def runnable_dots():
     return list(dict.fromkeys(dots))
 
 
+GRIDS = [WeightGrid(group, zeros) for group in WEIGHT_GROUPS for zeros in (False, True)]
+
+
 def padded(values, width, dtype):
     filled = np.zeros((len(values), width), dtype)
     filled[:, : values.shape[1]] = values
     return filled
 
 
-def product(dot, q, weight, bits=4, *, scale=None, w_scale=None, bias=None, activation=None, vectors=1):
-    """Run the kernel on levels ``q``; scales are 1 and the bias 0 unless given."""
+def product(
+    dot, q, weight, bits=4, grid=USUAL, *, scale=None, w_scale=None, zeros=None, bias=None, activation=None, vectors=1
+):
+    """Run the kernel on levels ``q``; scales are 1, zero points and the bias 0 unless given."""
     (rows, depth), columns = q.shape, weight.shape[1]
-    count = -(-depth // 32)
+    count = grid.count(depth)
     scale = np.ones((rows, count), np.float32) if scale is None else scale
     w_scale = np.ones((count, columns), np.float32) if w_scale is None else w_scale
     bias = np.zeros(columns, np.float32) if bias is None else bias
     tile = Tile(rows=6, panel=vectors * dot.lanes, lanes=dot.lanes)
     size = {"rows": rows, "depth": depth, "columns": columns}
-    kernel = gemm_grouped("kernel", **size, bits=bits, activation=activation, tile=tile, dot=dot)
-    levels = padded(q, count * 32, dot.stored)
+    kernel = gemm_grouped("kernel", **size, bits=bits, activation=activation, tile=tile, dot=dot, grid=grid)
+    levels = padded(q, count * grid.group, dot.stored)
+    offset = 1 if grid.zero_points else 2 ** (bits - 1)
     inputs = [
         levels,
         scale,
-        -(2 ** (bits - 1)) * levels.reshape(rows, count, 32).astype(np.int32).sum(-1, dtype=np.int32),
-        grouped_panels(weight, tile.panel, dot.group, bits),
+        -offset * levels.reshape(rows, count, grid.group).astype(np.int32).sum(-1, dtype=np.int32),
+        grouped_panels(weight, tile.panel, dot, bits, grid),
         panels(w_scale, tile.panel),
+        *([zero_panels(zeros, tile.panel, bits)] if grid.zero_points else []),
         row_panels(bias, tile.panel),
     ]
     return run(kernel, inputs, [((rows, columns), "float32")])[0]
 
 
+def levels_of(rng, bits, dimensions):
+    return rng.integers(-(2 ** (bits - 1)), 2 ** (bits - 1), dimensions, dtype=np.int8)
+
+
 @pytest.mark.parametrize("dot", runnable_dots(), ids=lambda dot: f"{dot.name}{dot.lanes}")
-@pytest.mark.parametrize("bits", [4, 3, 2])
+@pytest.mark.parametrize("bits", [8, 4, 3, 2])
 @pytest.mark.parametrize(("rows", "depth", "columns"), [(1, 3, 5), (7, 37, 41), (13, 64, 33), (6, 70, 64)])
 def test_integer_sums_are_exact(dot, bits, rows, depth, columns):
     rng = np.random.default_rng(rows)
-    q = rng.integers(-127, 128, (rows, depth))
-    weight = rng.integers(-(2 ** (bits - 1)), 2 ** (bits - 1), (depth, columns), dtype=np.int8)
+    q, weight = rng.integers(-127, 128, (rows, depth)), levels_of(rng, bits, (depth, columns))
     # Below 2^24 every integer is a float32, so equality is exact.
-    assert depth * 127 * 8 < 2**24
+    assert depth * 127 * 128 < 2**24
+    dot = bytes_in_groups(dot) if bits == 8 else dot
     np.testing.assert_array_equal(product(dot, q, weight, bits), q @ weight.astype(np.int64))
 
 
 @pytest.mark.parametrize("dot", runnable_dots(), ids=lambda dot: f"{dot.name}{dot.lanes}")
-@pytest.mark.parametrize(("level", "weight"), [(-127, -8), (127, -8), (127, 7)])
-def test_the_largest_values_do_not_saturate(dot, level, weight):
-    sums = product(dot, np.full((2, 64), level), np.full((64, 3), weight, np.int8))
-    np.testing.assert_array_equal(sums, np.full((2, 3), level * weight * 64))
+@pytest.mark.parametrize("bits", [8, 4, 3, 2])
+@pytest.mark.parametrize("grid", [WeightGrid(32, zero_points=True), WeightGrid(64), GRIDS[-1]], ids=str)
+def test_integer_sums_are_exact_in_groups_of_any_size_less_their_zero_points(dot, bits, grid):
+    rng, (rows, depth, columns) = np.random.default_rng(grid.group), (7, 150, 37)
+    q, weight = rng.integers(-127, 128, (rows, depth)), levels_of(rng, bits, (depth, columns))
+    grid = grid.at(bits, "token")
+    zeros = levels_of(rng, bits, (grid.count(depth), columns)) if grid.zero_points else np.zeros((5, columns), np.int8)
+    dot = bytes_in_groups(dot) if bits == 8 else dot
+    expected = q @ (weight.astype(np.int64) - np.repeat(zeros, grid.group, 0)[:depth])
+    np.testing.assert_array_equal(product(dot, q, weight, bits, grid, zeros=zeros), expected)
+
+
+@pytest.mark.parametrize("dot", runnable_dots(), ids=lambda dot: f"{dot.name}{dot.lanes}")
+@pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.parametrize("grid", [USUAL, WeightGrid(128)], ids=str)
+def test_the_largest_values_do_not_saturate(dot, bits, grid):
+    levels, weights = np.array([[-127], [127]]), np.array([[-(2 ** (bits - 1)), 2 ** (bits - 1) - 1]])
+    dot = bytes_in_groups(dot) if bits == 8 else dot
+    sums = product(dot, levels.repeat(128, 1), weights.astype(np.int8).repeat(128, 0), bits, grid)
+    np.testing.assert_array_equal(sums, levels * weights * 128)
+
+
+def test_bytes_that_are_multiplied_as_signed_ones_are_stored_as_they_are():
+    weight = np.arange(-128, 128, dtype=np.int8).reshape(64, 4)
+    signed, unsigned = (grouped_panels(weight, 4, dot, 8, USUAL) for dot in (nibble_sdot(), nibble_vnni(4)))
+    np.testing.assert_array_equal(signed.view(np.int8) + np.int16(128), unsigned)
+    assert signed.view(np.int8)[0, 0].tolist() == weight[:4].T.reshape(-1).tolist()
+    assert [offset_of(8, dot) for dot in (nibble_sdot(), nibble_vnni(4))] == [0, 128]
 
 
 @pytest.mark.parametrize("vectors", [1, 3])
@@ -90,10 +143,10 @@ def test_groups_are_scaled_and_have_bias_and_activation_at_every_odd_size(rows, 
     np.testing.assert_allclose(y, expected, atol=(count + 3) * 2**-23 * size + (0 if activation is None else 2e-6))
 
 
-def quantized(x, dot=HOST.nibbles, lanes=HOST.lanes, bits=4):
-    (rows, width), count = x.shape, -(-x.shape[1] // 32)
-    kernel = quantize_groups("kernel", rows=rows, width=width, bits=bits, dot=dot, lanes=lanes)
-    outputs = [((rows, count * 32), dot.stored), ((rows, count), "float32"), ((rows, count), "int32")]
+def quantized(x, dot=HOST.nibbles, lanes=HOST.lanes, bits=4, grid=USUAL):
+    (rows, width), count = x.shape, grid.count(x.shape[1])
+    kernel = quantize_groups("kernel", rows=rows, width=width, bits=bits, dot=dot, lanes=lanes, grid=grid)
+    outputs = [((rows, count * grid.group), dot.stored), ((rows, count), "float32"), ((rows, count), "int32")]
     return run(kernel, [x], outputs)
 
 
@@ -106,6 +159,21 @@ def test_activations_are_quantized_bit_for_bit_a_row_and_group(width, bits, lane
     np.testing.assert_array_equal(q, padded(expected_q, q.shape[1], q.dtype))
     np.testing.assert_array_equal(scale, expected_scale)
     np.testing.assert_array_equal(excess, -(2 ** (bits - 1)) * q.reshape(5, -1, 32).astype(int).sum(-1))
+
+
+@pytest.mark.parametrize("lanes", [4, 16])
+@pytest.mark.parametrize("bits", [8, 3])
+@pytest.mark.parametrize("grid", GRIDS, ids=str)
+@pytest.mark.parametrize("width", [39, 128, 300])
+def test_groups_of_activations_are_as_large_as_those_of_weights(lanes, bits, grid, width):
+    x = np.random.default_rng(width).standard_normal((5, width), np.float32)
+    grid = grid.at(bits, "token")
+    q, scale, excess = quantized(x, nibble_widening(widening(lanes)), lanes, bits, grid)
+    expected_q, expected_scale = numpy_graph.quantize_groups(x, grid.group)
+    np.testing.assert_array_equal(q, padded(expected_q, q.shape[1], q.dtype))
+    np.testing.assert_array_equal(scale, expected_scale)
+    offset = 1 if grid.zero_points else 2 ** (bits - 1)
+    np.testing.assert_array_equal(excess, -offset * q.reshape(5, -1, grid.group).astype(int).sum(-1))
 
 
 def test_halves_round_to_even():
@@ -125,11 +193,12 @@ def test_a_group_of_zeros_stays_zero():
     assert (int(q[1, 40]), excess.tolist()) == (-127, [[0, 0], [0, 8 * 127]])
 
 
-@pytest.mark.parametrize("bits", [4, 3, 2])
+@pytest.mark.parametrize("bits", [8, 4, 3, 2])
 def test_weights_take_as_many_bits_as_they_are_said_to(bits):
-    weight = np.zeros((64, 96), np.int8)
+    weight = np.zeros((128, 96), np.int8)
     for dot in runnable_dots():
-        assert grouped_panels(weight, dot.lanes, dot.group, bits).nbytes == weight.size * bits / 8
+        for grid in GRIDS:
+            assert grouped_panels(weight, dot.lanes, dot, bits, grid).nbytes == weight.size * bits / 8
 
 
 @pytest.mark.parametrize("bits", FIELDS)

@@ -9,6 +9,8 @@ from autocompress.compression.recipes.recipe import Phase, Recipe, Term
 from autocompress.compression.recipes.table import RECIPES
 from autocompress.compression.recipes.terms import TERMS
 from autocompress.models.load import adapter_of
+from autocompress.training import device
+from autocompress.training.checkpoint import Checkpoint
 from autocompress.training.loop import TrainingDivergedError
 from tests.compression.training_data import batches, context_for
 from tests.conftest import tiny_model
@@ -109,3 +111,51 @@ def test_a_student_that_drops_tokens_drops_them_again_afterwards(family, name):
 def test_a_diverging_loss_names_its_step():
     with pytest.raises(TrainingDivergedError, match="step"):
         fitted(narrow_student("bert"), RECIPES["logits"], tiny_model("bert"), steps=20, learning_rate=1e30)
+
+
+class Interruption(BaseException):
+    """What ends a training, as abruptly as a signal."""
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_that_was_interrupted_in_its_last_phase_goes_on_there_and_changes_no_bit(name, tmp_path):
+    """Phases that had ended are not trained again; a finished recipe is not until its states are discarded."""
+    teacher, start, told = tiny_model("bert"), narrow_student("bert"), []
+
+    def run(after=None):
+        def on_step(step, total, loss):
+            told.append(step)
+            if step == after:
+                raise Interruption
+
+        context = replace(context_for(teacher), on_step=on_step, checkpoint=Checkpoint(tmp_path, 0.0))
+        student = copy.deepcopy(start)
+        return fit(student, RECIPES[name], context, steps=8, learning_rate=3e-3, seed=0)
+
+    with pytest.raises(Interruption):
+        run(after=7)
+    told.clear()
+    student = run()
+    assert told == [8]
+    expected, _ = fitted(copy.deepcopy(start), RECIPES[name], teacher, steps=8)
+    assert torch.equal(weights(student), weights(expected))
+    assert torch.equal(weights(run()), weights(expected)) and told == [8]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_in_bfloat16_a_student_learns_nearly_the_same_with_weights_and_losses_in_f32(name, monkeypatch):
+    teacher, start = tiny_model("bert"), narrow_student("bert")
+    whole, losses = fitted(copy.deepcopy(start), RECIPES[name], teacher, steps=20)
+    monkeypatch.setattr(device, "MIXED", {"cpu"})
+    mixed, rounded = fitted(copy.deepcopy(start), RECIPES[name], teacher, steps=20)
+    assert all(parameter.dtype == torch.float32 for parameter in mixed.parameters())
+    assert any(as_bfloat16(loss) != loss for _, _, loss in rounded)
+    moved = weights(whole) - weights(start)
+    apart = (weights(mixed) - weights(whole)).norm() / moved.norm()
+    assert 0 < apart < 0.1  # 0.02 to 0.06 of the way that weights went, by the recipe.
+    for (*_, one), (*_, other) in zip(losses, rounded, strict=True):
+        assert other == pytest.approx(one, rel=0.03)  # 0.02 at most.
+
+
+def as_bfloat16(value):
+    return float(torch.tensor(value).bfloat16())

@@ -3,22 +3,26 @@ import torch
 
 from autocompress.compression.rounding import adaround as module
 from autocompress.compression.rounding.adaround import adaround
+from autocompress.shape import WeightGrid
 from tests.compression.quadratics import loss, setting
 
 
+@pytest.mark.parametrize("stored", [None, WeightGrid(64, zero_points=True)], ids=str)
 @pytest.mark.parametrize("coupled", [False, True])
 @pytest.mark.parametrize("bits", [4, 3, 2])
-def test_learned_levels_beat_their_start_which_beats_rounding_to_nearest(bits, coupled):
-    weight, start, grid, objective = setting(bits, coupled=coupled)
+def test_learned_levels_beat_their_start_which_beats_rounding_to_nearest(bits, coupled, stored):
+    weight, start, grid, objective = setting(bits, coupled=coupled, stored=stored)
     ways = adaround(weight, start, grid, objective), grid.levels(start), grid.levels(weight)
     learned, first, nearest = (loss(levels, weight, grid, objective) for levels in ways)
     assert learned < 0.97 * first < first < nearest
 
 
 @pytest.mark.parametrize("bits", [4, 2])
-def test_learned_levels_are_the_two_beside_the_start(bits):
-    weight, start, grid, objective = setting(bits, coupled=False)
-    ratio = start / grid.scales(40)
+@pytest.mark.parametrize("stored", [None, WeightGrid(64, zero_points=True)], ids=str)
+def test_learned_levels_are_the_two_beside_the_start(bits, stored):
+    weight, start, grid, objective = setting(bits, coupled=False, stored=stored)
+    ratio = start / grid.scales(40) + grid.zeros(40)
+    assert stored is None or grid.zeros(40).any()
     floor, ceiling = (part.clamp(grid.low, grid.high) for part in (ratio.floor(), ratio.ceil()))
     levels = adaround(weight, start, grid, objective)
     assert ((levels == floor) | (levels == ceiling)).all()

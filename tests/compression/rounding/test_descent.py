@@ -6,13 +6,16 @@ import torch
 from autocompress.compression.rounding.descent import descend
 from autocompress.compression.rounding.grids import Grid
 from autocompress.compression.rounding.objective import Objective
+from autocompress.shape import WeightGrid
 from tests.compression.quadratics import loss, setting
 
 
+@pytest.mark.parametrize("stored", [None, WeightGrid(64, zero_points=True)], ids=str)
 @pytest.mark.parametrize("coupled", [False, True])
 @pytest.mark.parametrize("bits", [4, 3, 2])
-def test_descent_ends_where_no_single_level_can_be_improved(bits, coupled):
-    weight, start, grid, objective = setting(bits, coupled=coupled, rows=3, inputs=20)
+def test_descent_ends_where_no_single_level_can_be_improved(bits, coupled, stored):
+    weight, start, grid, objective = setting(bits, coupled=coupled, rows=3, inputs=20, stored=stored)
+    assert stored is None or grid.zero_points.any()
     levels = descend(weight, grid.levels(start), grid, objective, sweeps=100)
     least = loss(levels, weight, grid, objective)
     assert least <= loss(grid.levels(start), weight, grid, objective)

@@ -5,6 +5,7 @@ import torch
 from autocompress.compiler.graph import round_bf16
 from autocompress.compression.rounding.grids import grid_of, quantize_rows
 from autocompress.models.quantized import expand_groups
+from autocompress.shape import WEIGHT_GROUPS, WeightGrid
 
 
 def test_eight_bit_rounding_is_within_half_a_level():
@@ -83,3 +84,73 @@ def test_whole_rows_have_one_scale_each_which_fits_as_that_of_a_group_does(bits)
     rows, groups = grid_of(weight, bits, whole_rows=True), grid_of(weight, bits)
     assert rows.scale.equal(groups.scale[:, 0])
     assert grid_of(torch.randn(5, 70), bits, whole_rows=True).scale.shape == (5,)
+
+
+def squared_error(weight, grid):
+    return (grid.values(grid.levels(weight)) - weight).double().square()
+
+
+@pytest.mark.parametrize("bits", [4, 3, 2])
+@pytest.mark.parametrize("group", WEIGHT_GROUPS)
+def test_zero_points_fit_no_group_worse_and_lopsided_ones_far_better(bits, group):
+    drawn = torch.randn(8, 300, generator=torch.Generator().manual_seed(bits))
+    for weight, gain in ((drawn, 1.0), (drawn.sigmoid(), 0.6), (-drawn.sigmoid(), 0.6)):
+        plain, free = (grid_of(weight, bits, stored=WeightGrid(group, zeros)) for zeros in (False, True))
+        assert (plain.zero_points, free.zero_points.dtype) == (None, torch.int8)
+        assert free.zero_points.shape == free.scale.shape == plain.scale.shape == (8, -(-300 // group))
+        assert free.zero_points.min() >= free.low and free.zero_points.max() <= free.high
+        errors = [
+            torch.stack([part.sum(1) for part in squared_error(weight, grid).split(group, 1)]) for grid in (plain, free)
+        ]
+        assert (errors[1] <= errors[0] * (1 + 1e-5)).all()
+        assert errors[1].sum() < gain * errors[0].sum()
+
+
+@pytest.mark.parametrize("bits", [3, 2])
+def test_scales_and_zero_points_are_nearly_the_best_there_are(bits):
+    """Of 300 scales up to where both ends of the levels hold the group, with every zero point."""
+    generator = torch.Generator().manual_seed(0)
+    values = torch.cat([torch.randn(40, 64, generator=generator), torch.randn(40, 64, generator=generator) + 1])
+    grid = grid_of(values, bits, stored=WeightGrid(64, zero_points=True))
+    widest = (values.amax(1, keepdim=True) - values.amin(1, keepdim=True)).double()
+    least = torch.full((80,), torch.inf, dtype=torch.float64)
+    for share in np.linspace(0.1, 1.1, 300):
+        scale = widest * share / (grid.high - grid.low)
+        for zero in range(grid.low, grid.high + 1):
+            level = (torch.round(values / scale) + zero).clamp(grid.low, grid.high)
+            least = least.minimum((((level - zero) * scale - values) ** 2).sum(1))
+    assert squared_error(values, grid).sum() < 1.02 * least.sum()
+
+
+@pytest.mark.parametrize("bits", [4, 3, 2])
+def test_levels_with_a_zero_point_hold_what_is_made_of_them(bits):
+    low, high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
+    levels = torch.arange(low, high + 1).repeat(64 // 2**bits)[None].expand(4, 64)
+    zeros = torch.tensor([[low], [low + 1], [high], [0]])
+    weight = (levels - zeros) * torch.tensor([[0.3], [0.7], [2.0], [5.0]])
+    grid = grid_of(weight, bits, stored=WeightGrid(64, zero_points=True))
+    torch.testing.assert_close(grid.values(grid.levels(weight)), weight, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("zeros", [False, True])
+def test_padding_of_a_last_group_and_groups_of_zeros_do_no_harm(zeros):
+    weight = torch.cat([torch.randn(3, 40) + 2, torch.zeros(3, 64)], 1)
+    for group in WEIGHT_GROUPS:
+        grid = grid_of(weight, 2, stored=WeightGrid(group, zeros))
+        assert torch.isfinite(grid.scale).all()
+        assert not grid.values(grid.levels(weight))[:, 64:][:, : 0 if group > 64 else None].any()
+
+
+def test_eight_bits_in_groups_have_a_level_more_and_lose_less_than_a_scale_a_row():
+    weight = torch.randn(6, 300) * torch.logspace(-1, 1, 300)
+    rows, groups = grid_of(weight, 8), grid_of(weight, 8, stored=WeightGrid(64))
+    assert (groups.low, groups.high, rows.low) == (-128, 127, -127)
+    assert int(groups.levels(weight).min()) == -128
+    assert squared_error(weight, groups).sum() < squared_error(weight, rows).sum()
+
+
+def test_blocks_of_rows_have_their_own_zero_points():
+    weight = torch.rand(6, 40)
+    grid = grid_of(weight, 3, stored=WeightGrid(64, zero_points=True))
+    parts = [part.levels(rows) for part, rows in zip(grid.chunks(3), weight.chunk(3), strict=True)]
+    assert torch.equal(torch.cat(parts), grid.levels(weight))

@@ -10,6 +10,7 @@ from autocompress.compression.rounding.objective import Objective, second_moment
 from autocompress.compression.rounding.optq import compensated
 from autocompress.models.load import adapter_of
 from autocompress.models.quantized import QuantizedLinear
+from autocompress.shape import WeightGrid
 from tests.compression.padded import padded
 from tests.compression.quadratics import correlated, setting
 from tests.conftest import tiny_model
@@ -67,8 +68,20 @@ def test_bits_that_have_no_grid_are_left_or_rounded_to_nearest(rounding):
         assert after[0].get(path).weight.equal(before[0].get(path).weight)
         assert after[1].get(path).weight.equal(before[1].get(path).weight.to(torch.bfloat16))
         assert isinstance(after[2].get(path), QuantizedLinear)
-    found = [(layer.attention_bits, layer.ffn_bits) for layer in adapter_of(student).shape(student).layers]
+    found = [layer.bits for layer in adapter_of(student).shape(student).layers]
     assert found == [(32, 8), (16, 2), (4, 32)]
+
+
+@pytest.mark.parametrize("rounding", WAYS)
+def test_linears_are_rounded_on_the_grid_that_is_asked_for(rounding):
+    def grid_at(bits):
+        return WeightGrid(64, zero_points=True).at(bits, "token")
+
+    student = rounded(tiny_model("bert"), rounding, bits=((2, 8),) * 3, grid_at=grid_at, iterations=20)
+    for layer in adapter_of(student).layers(student):
+        assert {layer.get(path).grid for path in layer.attention_linears} == {WeightGrid(64, zero_points=True)}
+        assert {layer.get(path).grid for path in layer.ffn_linears} == {WeightGrid(64)}
+        assert layer.get(layer.query).zero_points.any()
 
 
 @pytest.mark.parametrize("rounding", WAYS)

@@ -5,6 +5,7 @@ from autocompress.compression.ranking.obs import damped
 from autocompress.compression.rounding.grids import grid_of
 from autocompress.compression.rounding.objective import Objective, second_moment
 from autocompress.compression.rounding.optq import compensated
+from autocompress.shape import WeightGrid
 from tests.compression.quadratics import correlated
 
 
@@ -12,10 +13,11 @@ def textbook(weight, hessian, grid):
     """OPTQ as it is derived: solve for the rest of the weights after each column, the most curved column first."""
     order = sorted(range(len(hessian)), key=lambda i: -float(hessian[i, i]))
     values, scales = weight.double().clone(), grid.scales(weight.shape[1]).double().expand(weight.shape)
-    as_rounded = torch.zeros_like(values)
+    as_rounded, zeros = torch.zeros_like(values), grid.zeros(weight.shape[1]).double().expand(weight.shape)
     for done, i in enumerate(order):
         as_rounded[:, i] = values[:, i]
-        rounded = torch.round(values[:, i] / scales[:, i]).clamp(grid.low, grid.high) * scales[:, i]
+        level = (torch.round(values[:, i] / scales[:, i]) + zeros[:, i]).clamp(grid.low, grid.high)
+        rounded = (level - zeros[:, i]) * scales[:, i]
         rest = order[done + 1 :]
         if rest:
             error = (rounded - values[:, i])[:, None]
@@ -23,10 +25,11 @@ def textbook(weight, hessian, grid):
     return as_rounded
 
 
+@pytest.mark.parametrize("stored", [None, WeightGrid(64, zero_points=True)], ids=str)
 @pytest.mark.parametrize("bits", [8, 4, 3, 2])
-def test_what_is_left_is_the_least_squares_answer_to_each_error(bits):
+def test_what_is_left_is_the_least_squares_answer_to_each_error(bits, stored):
     weight, hessian = torch.randn(5, 40), damped(second_moment([correlated(inputs=40)]))
-    grid = grid_of(weight, bits)
+    grid = grid_of(weight + 1, bits, stored=stored and stored.at(bits, "token"))
     torch.testing.assert_close(compensated(weight, hessian, grid), textbook(weight, hessian, grid))
 
 

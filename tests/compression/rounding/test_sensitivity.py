@@ -10,7 +10,7 @@ from autocompress.compression.methods import draw
 from autocompress.compression.quantization import QuantizeStep, apply
 from autocompress.compression.rounding.sensitivity import bits_in_memory, sensitivities, share_bits
 from autocompress.models.load import adapter_of
-from autocompress.shape import LayerShape, ModelShape
+from autocompress.shape import LayerShape, ModelShape, by_block
 from tests.compression.training_data import batches, context_for
 from tests.conftest import tiny_model
 from tests.contracts.test_methods import FirstChoice
@@ -45,7 +45,7 @@ def test_a_part_is_as_sensitive_as_the_logits_of_a_model_in_which_it_alone_is_ro
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     assert [set(layer.attention) for layer in found] == [{32, 4}] * 3
 
-    alone = apply(tiny_model("bert"), QuantizeStep((32, 4, 32), (32, 32, 32), 32), context_for(model))
+    alone = apply(tiny_model("bert"), QuantizeStep(*by_block((32, 4, 32), (32, 32, 32)), 32), context_for(model))
     with torch.no_grad():
         teacher, student = (
             torch.cat([net(b.input_ids, b.attention_mask).logits for b in batches(2)]).double().log_softmax(-1)

@@ -78,7 +78,7 @@ def rounded(tutored: Tutored, setting: Setting) -> nn.Module:
     student = apply(copy.deepcopy(tutored.model), step, NO_DATA).eval()
     if setting.rounding != "nearest":
         batches = list(training_batches(tutored.task, setting.batches, batch_size=BATCH, seed=setting.draw))
-        pairs = ((bits, bits),) * depth
+        pairs = (by_block(bits, bits),) * depth
         round_layers(student, pairs, setting.rounding, batches, iterations=setting.iterations)
     return student
 

@@ -73,7 +73,7 @@ def test_every_grid_is_rounded_in_every_way_at_every_width():
     assert len(set(found)) == len(found) == len(TASKS) * 3 * 2 * 6
     assert len(weight_grids.settings(quick=True)) == 6
     step = weight_grids.step_of(ModelShape("bert", 60, 40, 32, 32, (LayerShape(2, 16, 64),) * 2, 3), found[-1])
-    assert (step.ffn_bits, step.rounding, step.grid_at(2)) == ((2, 2), "optq", WeightGrid(128, zero_points=True))
+    assert (step.ffn_out_bits, step.rounding, step.grid_at(2)) == ((2, 2), "optq", WeightGrid(128, zero_points=True))
 
 
 def test_losses_of_fixed_ranges_are_means_over_draws():

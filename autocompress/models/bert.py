@@ -317,20 +317,16 @@ def _layer_shape(layer: LayerModules, most_tokens: int) -> LayerShape:
     linears = [layer.get(path) for path in (layer.query, layer.output, layer.ffn_in, layer.ffn_out)]
     rounded = [each for each in linears if isinstance(each, QuantizedLinear)]
     grids = [module.grid for module in rounded if module.grid]
-    inward, outward, widening, narrowing = map(_bits, linears)
-    return LayerShape(
+    found = LayerShape(
         heads=_count(linears[0], "out_features") // layer.head_width,
         head_width=layer.head_width,
         ffn=_count(linears[2], "out_features"),
-        attention_in_bits=inward,
-        attention_out_bits=outward,
-        ffn_in_bits=widening,
-        ffn_out_bits=narrowing,
         most_tokens=most_tokens,
         activations=next((each.activations for each in rounded if each.activations != "dynamic"), "dynamic"),
         weight_group=grids[0].group if grids else WEIGHT_GROUP,
         zero_points=any(grid.zero_points for grid in grids),
     )
+    return found.with_bits(*map(_bits, linears))
 
 
 def _norm(module: nn.Module, name: str) -> dict[str, Tensor]:

@@ -236,8 +236,15 @@ def test_layers_without_groups_of_weights_say_nothing_of_any():
     assert [(layer.weight_group, layer.zero_points) for layer in layers] == [(32, False), (128, True), (32, False)]
 
 
-def test_old_plans_read_on_as_rounding_to_nearest():
+def test_plans_of_one_width_a_block_are_refused_and_not_misread():
     old = {"method": "quantize", "attention_bits": [8], "ffn_bits": [4], "embedding_bits": 8}
+    with pytest.raises(ConfigError, match="attention_in_bits"):
+        read_plan([old])
+
+
+def test_old_plans_read_on_as_rounding_to_nearest():
+    widths = {"attention_in_bits": [8], "attention_out_bits": [8], "ffn_in_bits": [4], "ffn_out_bits": [4]}
+    old = {"method": "quantize", **widths, "embedding_bits": 8}
     (step,) = read_plan([old]).steps
     assert step == QuantizeStep(*by_block((8,), (4,)), 8, rounding="nearest")
 

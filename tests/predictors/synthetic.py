@@ -12,7 +12,7 @@ from autocompress.predictors.features import FEATURES, features
 from autocompress.predictors.fit import fit
 from autocompress.predictors.predictor import FittedPredictor, Sample
 from autocompress.predictors.sampling import sample_shapes
-from autocompress.shape import LayerShape, ModelShape, by_block
+from autocompress.shape import LayerShape, ModelShape
 
 TEACHER = ModelShape("bert", 1000, 64, 128, 128, (LayerShape(4, 32, 512),) * 4, 2)
 TOKENS = 32
@@ -45,14 +45,7 @@ def true_bytes(shape: ModelShape) -> int:
 
 def as_stored(shape: ModelShape, engine: str = "onnxruntime") -> ModelShape:
     """The shape at the widths at which an engine stores its weights."""
-    layers = [
-        replace(
-            layer.with_bits(
-                *by_block(stored_bits(engine, layer.attention_in_bits), stored_bits(engine, layer.ffn_in_bits))
-            ),
-        )
-        for layer in shape.layers
-    ]
+    layers = [layer.with_bits(*(stored_bits(engine, bits) for bits in layer.bits)) for layer in shape.layers]
     return replace(shape, layers=tuple(layers))
 
 

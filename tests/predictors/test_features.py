@@ -49,7 +49,8 @@ FIXED = replace(SHAPE, layers=(LayerShape(3, 16, 96, *by_block(32, 8), activatio
                                LayerShape(1, 16, 32, *by_block(8, 8), activations="smoothed"),
                                LayerShape(2, 16, 64, *by_block(8, 32))))  # fmt: skip
 
-GROUPED = replace(SHAPE, layers=(LayerShape(3, 16, 96, *by_block(8, 4), activations="token", weight_group=64, zero_points=True),
+GROUPED = replace(SHAPE, layers=(LayerShape(3, 16, 96, *by_block(8, 4), activations="token",
+                                            weight_group=64, zero_points=True),
                                  LayerShape(1, 16, 32, *by_block(8, 8), activations="token", weight_group=128),
                                  LayerShape(2, 16, 64, *by_block(3, 32))))  # fmt: skip
 

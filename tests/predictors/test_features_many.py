@@ -70,8 +70,10 @@ def test_rows_are_the_same_where_a_table_is_longer_than_what_is_counted_at_once(
         kept=rng.random(size) < 0.8,
         heads=rng.integers(1, 4, size),
         ffn=rng.choice([32, 96], size),
-        attention_bits=rng.choice([8, 32], size),
-        ffn_bits=rng.choice([4, 32], size),
+        attention_in_bits=rng.choice([8, 32], size),
+        attention_out_bits=rng.choice([2, 8], size),
+        ffn_in_bits=rng.choice([4, 32], size),
+        ffn_out_bits=rng.choice([3, 4], size),
         embedding_bits=rng.choice([8, 32], size[0]),
     )
     rows = features_many(table, 12)

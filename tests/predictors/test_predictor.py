@@ -103,7 +103,9 @@ def test_a_shape_outside_the_range_is_refused_with_what_is_outside(shape, tokens
 
 
 @pytest.mark.parametrize("bits", [2, 3, 16])
-@pytest.mark.parametrize("part", ["attention_bits", "ffn_bits", "embedding_bits"])
+@pytest.mark.parametrize(
+    "part", ["attention_in_bits", "attention_out_bits", "ffn_in_bits", "ffn_out_bits", "embedding_bits"]
+)
 def test_a_width_that_no_sample_had_is_refused_and_one_that_some_had_is_not(bits, part):
     def asked(width):
         if part == "embedding_bits":
@@ -117,6 +119,18 @@ def test_a_width_that_no_sample_had_is_refused_and_one_that_some_had_is_not(bits
     shapes = sample_shapes(TEACHER, 24, 0, Variety(bits=(bits, *COMMON_BITS)))
     knows = fitted([sample(shape) for shape in shapes])
     assert knows.predict(asked(bits), TOKENS).latency_p50_ms.value == pytest.approx(true_ms(asked(bits)), rel=0.15)
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4, 8, 16])
+def test_a_width_of_the_head_that_no_sample_had_is_refused_and_one_that_some_had_is_not(bits):
+    asked = replace(EIGHT, head_bits=bits)
+    with pytest.raises(OutOfRangeError, match=f"_{bits} = "):
+        fitted().predict(asked, TOKENS)
+    shapes = sample_shapes(TEACHER, 28, 0, Variety(bits=COMMON_BITS, head_bits=(32, bits)))
+    assert {shape.head_bits for shape in shapes} == {32, bits}
+    knows = fitted([sample(shape) for shape in shapes])
+    for known in (asked, EIGHT):
+        assert knows.predict(known, TOKENS).latency_p50_ms.value == pytest.approx(true_ms(known), rel=0.15)
 
 
 @pytest.mark.parametrize("activations", ["static", "smoothed"])

@@ -87,7 +87,7 @@ def test_every_depth_and_the_widths_asked_for_come_up(bits):
     shapes = sample_shapes(TEACHER, 48, 0, Variety(bits=bits))
     assert set(Counter(len(shape.layers) for shape in shapes)) == {1, 2, 3, 4}
     assert {shape.embedding_bits for shape in shapes} == set(bits) & set(EMBEDDING_BITS)
-    for part in ("attention_bits", "ffn_bits"):
+    for part in ("attention_in_bits", "attention_out_bits", "ffn_in_bits", "ffn_out_bits"):
         assert {getattr(layer, part) for shape in shapes for layer in shape.layers} == set(bits)
     mixed = [shape for shape in shapes if len({layer.ffn_in_bits for layer in shape.layers}) > 1]
     assert mixed

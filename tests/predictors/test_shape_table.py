@@ -44,8 +44,10 @@ def test_choices_become_the_shapes_that_they_describe():
         kept=kept,
         heads=heads,
         ffn=ffn,
-        attention_bits=attention,
-        ffn_bits=feed_forward,
+        attention_in_bits=attention,
+        attention_out_bits=attention,
+        ffn_in_bits=feed_forward,
+        ffn_out_bits=feed_forward,
         embedding_bits=tables,
     )
     for row in range(size[0]):
@@ -66,8 +68,10 @@ def test_choices_that_all_shapes_share_need_no_array_each():
         kept=np.array([[True, True, True], [False, False, True]]),
         heads=np.array([2, 1, 3]),
         ffn=np.array([[32], [100_000_000]]),
-        attention_bits=np.array(8),
-        ffn_bits=np.array(4),
+        attention_in_bits=np.array(8),
+        attention_out_bits=np.array(8),
+        ffn_in_bits=np.array(4),
+        ffn_out_bits=np.array(4),
         embedding_bits=np.array(16),
     )
     wide = [
@@ -85,8 +89,10 @@ def test_what_a_table_holds_is_plain_integers():
         kept=np.ones((1, 3), bool),
         heads=np.ones((1, 3), np.int64),
         ffn=np.ones((1, 3), np.int16),
-        attention_bits=np.array(8, np.uint8),
-        ffn_bits=np.array(8),
+        attention_in_bits=np.array(8, np.uint8),
+        attention_out_bits=np.array(8, np.uint8),
+        ffn_in_bits=np.array(8),
+        ffn_out_bits=np.array(8),
         embedding_bits=np.array(8),
     )
     plain = {name: value for name, value in vars(table.layers[0]).items() if name not in ("activations", "zero_points")}

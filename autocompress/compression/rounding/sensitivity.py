@@ -92,7 +92,8 @@ def share_bits(
 
     Sensitivities are taken to add up. From the widest down, the part goes to fewer bits that costs the least for each
     byte that it frees, until all fit; then parts go up again, the one first that gains most, as long as they fit. That
-    is the greedy solution of a knapsack with several choices, which is the best but for its last items.
+    is the greedy solution of a knapsack with several choices, the best but for its last items; where equal widths are
+    better, these are kept.
 
     Args:
         shape: Of the model to be rounded.
@@ -113,7 +114,7 @@ def share_bits(
         for group in range(4)
         for layer, each in pairs
     ]
-    equal = [bits for bits in by_block(attention, ffn) for _ in pairs]
+    equal: list[Bits] = [bits for bits in by_block(attention, ffn) for _ in pairs]
     room = sum(part.stored(bits) for part, bits in zip(parts, equal, strict=True))
     chosen: list[Bits] = [max(part.nats) for part in parts]
 
@@ -140,6 +141,12 @@ def share_bits(
             break
         _, at, bits = max(ups)
         chosen[-at] = bits
+
+    def lost(widths: Sequence[Bits]) -> float:
+        return sum(part.nats[bits] for part, bits in zip(parts, widths, strict=True))
+
+    if lost(equal) < lost(chosen):
+        chosen = equal  # Greedy steps of unequal size may end a little worse.
     inward, outward, widening, narrowing = (tuple(chosen[at * len(pairs) :][: len(pairs)]) for at in range(4))
     return inward, outward, widening, narrowing
 

@@ -61,7 +61,7 @@ def shrink(
     head = next((known for known in BITS if known == head_bits), None)
     if width is None or head is None or depth > layers:
         raise UnsupportedError(
-            f"{depth} layers of {bits} bits and a head of {head_bits} are asked for.",
+            f"{depth} layers of {bits} and a head of {head_bits} bits are asked for.",
             right=f"The model has {layers} layers; bits are one of {', '.join(map(str, BITS))}.",
             next_step="Correct --depth, --bits or --head-bits.",
         )

@@ -77,8 +77,8 @@ class Size:
 
 SIZES: dict[str, Size] = {
     "half": Size("half", "logits", 1000, 2e-4, 0, 32, 32, 0.98),
-    "a seventh": Size("tiny", "logits", 6000, 1e-3, 15000, 32, 32, 0.97, fewer=7.5),
-    "1.91 MB": Size("tiny", "logits", 6000, 1e-3, 9000, 8, 4, 0.92, limit_bytes=1_910_000),
+    "a seventh": Size("tiny", "logits", 3000, 3e-4, 15000, 32, 32, 0.97, fewer=7.5),
+    "1.91 MB": Size("tiny", "logits", 3000, 3e-4, 9000, 8, 4, 0.92, limit_bytes=1_910_000),
 }
 
 

@@ -11,8 +11,7 @@ from autocompress.cost import Figures, Measurement
 from autocompress.evaluation.task import Answers, Score
 from autocompress.export.parity import Parity
 from autocompress.pipeline.finalists import TEACHER, Made
-
-AGREEMENT = "agreement with the teacher"
+from autocompress.report.values import AGREEMENT
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,8 @@ def pareto(report: RunReport) -> Figure:
         ("teacher", "teacher", "square", 12, RED),
         ("chosen student", "student", "star", 18, GREEN),
     ):
-        measured = [row for row in report.baselines if row.role == role and row.score is not None]
+        models = ((model, report.judged(model)) for model in report.baselines if model.role == role)
+        measured = [(model, 100 * score) for model, score in models if score is not None]
         if measured:
             plot.add_trace(_measured(name, measured, {"symbol": symbol, "size": size, "color": colour}))
     if unscored:
@@ -160,23 +161,25 @@ def _candidates(name: str, rows: Sequence[CandidateRow], colour: str) -> Figure:
     )
 
 
-def _measured(name: str, rows: Sequence[BaselineRow], marker: dict[str, object]) -> Figure:
-    def hover(row: BaselineRow) -> str:
+def _measured(name: str, rows: Sequence[tuple[BaselineRow, float]], marker: dict[str, object]) -> Figure:
+    """Draw measured models, each with its score in percent."""
+
+    def hover(row: BaselineRow, score: float) -> str:
         memory, size = figure("peak_memory_bytes", row.peak_memory_bytes), figure("size_bytes", row.size_bytes)
         return _lines(
             f"<b>{escape(row.name)}</b>",
-            f"{percent(row.score, 2)}, {figure(LATENCY, row.latency_p50_ms)} measured",
+            f"{percent(score / 100, 2)}, {figure(LATENCY, row.latency_p50_ms)} measured",
             f"peak memory {memory}, size {size}",
         )
 
     return go.Scatter(
         name=name,
         mode="markers",
-        x=[row.latency_p50_ms for row in rows],
-        y=[100 * (row.score or 0.0) for row in rows],
+        x=[row.latency_p50_ms for row, _ in rows],
+        y=[score for _, score in rows],
         marker=marker,
         hoverinfo="text",
-        hovertext=[hover(row) for row in rows],
+        hovertext=[hover(row, score) for row, score in rows],
     )
 
 

@@ -15,6 +15,8 @@ from autocompress.cost import Estimate
 from autocompress.errors import StorageError
 
 R = TypeVar("R")
+AGREEMENT = "agreement with the teacher"
+"""The metric of a run whose objective is fidelity."""
 Stage: TypeAlias = Literal["infeasible", "scored", "refined", "exported"]
 Verdict: TypeAlias = Literal["pass", "fail", "infeasible", "estimated"]
 
@@ -281,6 +283,10 @@ class RunReport:
     def only(self, role: Literal["teacher", "student"]) -> BaselineRow | None:
         """Return the measured teacher or student, if there is one."""
         return next((row for row in self.baselines if row.role == role), None)
+
+    def judged(self, row: BaselineRow) -> float | None:
+        """Return what the goal asks of a model (0 to 1): its score, or how far it answers as the teacher."""
+        return row.agreement if self.goal is not None and self.goal.metric == AGREEMENT else row.score
 
     def limit(self, name: str) -> float | None:
         """Return the absolute limit of the figure ``name``, if it has one."""

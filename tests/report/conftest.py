@@ -87,11 +87,13 @@ def make_report() -> RunReport:
         goal=GoalRow("accuracy", 0.9507, 0.9406, 0.00506, 2189, 2.0),
         candidates=tried,
         baselines=(
-            BaselineRow("teacher, float32", "teacher", 0.9507, 43.8, 46.1, 214 * MIB, 87 * MIB, 200),
-            BaselineRow("teacher, int8", "baseline", 0.9461, 24.9, 26.0, 171 * MIB, 54 * MIB, 200),
-            BaselineRow("half depth, int8, distilled", "baseline", 0.9178, 13.2, 14.0, 124 * MIB, 17 * MIB, 200),
-            BaselineRow("prune, then quantize", "baseline", 0.9269, 17.3, 18.5, 133 * MIB, 20 * MIB, 200),
-            BaselineRow("chosen student", "student", 0.9406, 16.4, 17.6, 134_637_158, 19_818_086, 200),
+            BaselineRow("teacher, float32", "teacher", 0.9507, 43.8, 46.1, 214 * MIB, 87 * MIB, 200, 1.0),
+            BaselineRow("teacher, int8", "baseline", 0.9461, 24.9, 26.0, 171 * MIB, 54 * MIB, 200, 0.9836),
+            BaselineRow(
+                "half depth, int8, distilled", "baseline", 0.9178, 13.2, 14.0, 124 * MIB, 17 * MIB, 200, 0.9338
+            ),
+            BaselineRow("prune, then quantize", "baseline", 0.9269, 17.3, 18.5, 133 * MIB, 20 * MIB, 200, 0.9484),
+            BaselineRow("chosen student", "student", 0.9406, 16.4, 17.6, 134_637_158, 19_818_086, 200, 0.9653),
         ),
         predictor=PredictorHealth(
             source="latency_models/raspberry-pi-5-onnxruntime.json",

@@ -6,7 +6,7 @@ import pytest
 
 from autocompress.cost import Estimate
 from autocompress.report.plots import pareto, reliability, timeline
-from autocompress.report.values import Moment, Pair, RunReport
+from autocompress.report.values import AGREEMENT, Moment, Pair, RunReport
 from tests.report.conftest import SLOW, WAITING
 
 
@@ -120,3 +120,10 @@ def test_moments_without_a_reference_are_not_drawn_but_count_in_the_shading() ->
     plot = timeline([replace(first, reference_ms=None), *others])
     assert list(plot.data[0].x) == [1.0, 2.0]
     assert [(shape.x0, shape.x1) for shape in plot.layout.shapes] == [(0.5, 1.5)]
+
+
+def test_for_fidelity_measured_models_stand_where_they_answer_as_the_teacher(report):
+    goal = replace(report.goal, metric=AGREEMENT, teacher=1.0, student=0.9653)
+    faithful, plain = (traces(pareto(shown))["chosen student"] for shown in (replace(report, goal=goal), report))
+    assert faithful.y == (pytest.approx(96.53),)
+    assert plain.y == (pytest.approx(94.06),)

@@ -54,6 +54,7 @@ class Space(Section):
         default=(32, 8, 4), description="Of attention weights; ONNX Runtime stores those of 3 bits as 4."
     )
     ffn_bits: Choices[Bits] = Field(default=(32, 8, 4), description="Of feed-forward weights, likewise.")
+    head_bits: Choices[Bits] = Field(default=(32,), description="Of the linears of the head, likewise.")
     embedding_bits: Choices[EmbeddingBits] = Field(default=(32, 8, 4), description="Of the token embedding.")
     bits_allocation: Choices[Allocation] = Field(
         default=("uniform",),

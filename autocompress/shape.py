@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from itertools import accumulate
 from math import ceil
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias, TypeVar, get_args
 
 Bits: TypeAlias = Literal[2, 3, 4, 8, 16, 32]
 """Width of a stored weight. 32: f32 arithmetic. 16: bfloat16 weights, summed in f32; processors that multiply bfloat16
@@ -31,6 +31,16 @@ EMBEDDING_BITS: tuple[EmbeddingBits, ...] = get_args(EmbeddingBits)
 WEIGHT_GROUPS: tuple[WeightGroup, ...] = get_args(WeightGroup)
 WEIGHT_GROUP: WeightGroup = 32
 """Channels of a token table's row that share one scale at 4 bits; input channels of a linear, unless it says more."""
+
+
+T = TypeVar("T")
+LayerBits: TypeAlias = tuple[Bits, Bits, Bits, Bits]
+"""Of the four groups of a layer's linears: attention in (query, key, value) and out, feed-forward in and out."""
+
+
+def by_block(attention: T, ffn: T) -> tuple[T, T, T, T]:
+    """Return what each of the four groups of linears gets where the two of a block get the same."""
+    return attention, attention, ffn, ffn
 
 
 def nearest_embedding_bits(bits: Bits) -> EmbeddingBits:
@@ -68,6 +78,11 @@ class WeightGrid:
         return self if bits < 8 else None
 
 
+def usual_grid(bits: Bits) -> WeightGrid | None:
+    """Return how weights of so many bits are stored in groups where nothing more is said of them."""
+    return WeightGrid().at(bits, "dynamic")
+
+
 @dataclass(frozen=True)
 class LayerShape:
     """One transformer layer.
@@ -76,8 +91,10 @@ class LayerShape:
         heads: Attention heads that are left (>= 1).
         head_width: Channels of one head; ``heads * head_width`` need not equal the hidden width.
         ffn: Neurons of the feed-forward block (>= 1).
-        attention_bits: Bits of the query, key, value and output weights.
-        ffn_bits: Bits of the two feed-forward weights.
+        attention_in_bits: Bits of the query, key and value weights.
+        attention_out_bits: Bits of the weights that map what attention gives into the residual stream.
+        ffn_in_bits: Bits of the weights before the feed-forward activation.
+        ffn_out_bits: Bits of those after it.
         most_tokens: Tokens that go on from this layer's attention at most: the first, and those that others attend to
             most; 0: all of them.
         activations: Of what 8-bit weights read; ``dynamic`` where there are none.
@@ -88,8 +105,10 @@ class LayerShape:
     heads: int
     head_width: int
     ffn: int
-    attention_bits: Bits = 32
-    ffn_bits: Bits = 32
+    attention_in_bits: Bits = 32
+    attention_out_bits: Bits = 32
+    ffn_in_bits: Bits = 32
+    ffn_out_bits: Bits = 32
     most_tokens: int = 0
     activations: Activations = "dynamic"
     weight_group: WeightGroup = WEIGHT_GROUP
@@ -99,6 +118,21 @@ class LayerShape:
     def attention(self) -> int:
         """Inner width of the attention block, in channels."""
         return self.heads * self.head_width
+
+    @property
+    def bits(self) -> LayerBits:
+        """Bits of each group of linears, in the order in which they run."""
+        return self.attention_in_bits, self.attention_out_bits, self.ffn_in_bits, self.ffn_out_bits
+
+    def with_bits(self, attention_in: Bits, attention_out: Bits, ffn_in: Bits, ffn_out: Bits) -> LayerShape:
+        """Return the layer with these bits."""
+        return replace(
+            self,
+            attention_in_bits=attention_in,
+            attention_out_bits=attention_out,
+            ffn_in_bits=ffn_in,
+            ffn_out_bits=ffn_out,
+        )
 
     def passes_on(self, tokens: int) -> int:
         """Return how many of ``tokens`` tokens go on from the attention."""
@@ -110,7 +144,7 @@ class LayerShape:
 
     def with_activations(self, activations: Activations) -> LayerShape:
         """Return the layer with these, as far as it has 8-bit weights, and its grid as far as these are in groups."""
-        read = replace(self, activations=activations if 8 in (self.attention_bits, self.ffn_bits) else "dynamic")
+        read = replace(self, activations=activations if 8 in self.bits else "dynamic")
         return read.with_grid(WeightGrid(self.weight_group, self.zero_points))
 
     def grid_at(self, bits: Bits) -> WeightGrid | None:
@@ -119,7 +153,7 @@ class LayerShape:
 
     def with_grid(self, grid: WeightGrid) -> LayerShape:
         """Return the layer with this grid, as far as it has weights in groups."""
-        found = [each for bits in (self.attention_bits, self.ffn_bits) if (each := grid.at(bits, self.activations))]
+        found = [each for bits in self.bits if (each := grid.at(bits, self.activations))]
         return replace(
             self,
             weight_group=grid.group if found else WEIGHT_GROUP,
@@ -145,6 +179,8 @@ class ModelShape:
         norm_epsilon: Added to the variance in every layer norm.
         embedding_rank: Width of the token table's rows where a linear map expands them to ``embedding``; 0: the table
             is that wide itself.
+        head_bits: Bits of the head's two linears. They read one token, at 8 bits as ``dynamic`` activations; fewer
+            bits are in the usual groups.
     """
 
     family: str
@@ -159,6 +195,7 @@ class ModelShape:
     embedding_bits: EmbeddingBits = 32
     norm_epsilon: float = 1e-12
     embedding_rank: int = 0
+    head_bits: Bits = 32
 
     @property
     def token_width(self) -> int:
@@ -215,14 +252,9 @@ class ModelShape:
 
         if not self.layers:
             return f"0 layers x {self.hidden}"
-        bits = "/".join(
-            span(values)
-            for values in (
-                [int(layer.attention_bits) for layer in self.layers],
-                [int(layer.ffn_bits) for layer in self.layers],
-                [int(self.embedding_bits)],
-            )
-        )
+        attention = [int(bits) for layer in self.layers for bits in layer.bits[:2]]
+        feeding = [int(bits) for layer in self.layers for bits in layer.bits[2:]]
+        bits = "/".join(map(span, (attention, feeding, [int(self.embedding_bits)])))
         heads, ffn = span([layer.heads for layer in self.layers]), span([layer.ffn for layer in self.layers])
         rank = f", embedding rank {self.embedding_rank}" if self.embedding_rank else ""
         widths = f"{len(self.layers)} layers x {self.hidden}, {heads} heads, ffn {ffn}, bits {bits}"
@@ -230,7 +262,8 @@ class ModelShape:
         tokens = f", tokens left {span(left)}" if left else ""
         kinds = sorted({layer.activations for layer in self.layers} - {"dynamic"})
         fixed = f", {'/'.join(kinds)} activations" if kinds else ""
+        head = f", head {self.head_bits} bits" if self.head_bits != 32 else ""
         groups = [int(layer.weight_group) for layer in self.layers]
         grid = f", groups of {span(groups)}" if max(groups) > WEIGHT_GROUP else ""
         zeros = ", zero points" if any(layer.zero_points for layer in self.layers) else ""
-        return f"{widths}, vocabulary {self.vocabulary}{rank}{tokens}{fixed}{grid}{zeros}"
+        return f"{widths}, vocabulary {self.vocabulary}{rank}{head}{tokens}{fixed}{grid}{zeros}"

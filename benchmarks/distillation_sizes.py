@@ -35,7 +35,7 @@ from autocompress.evaluation.task import TextClassification, predict_with
 from autocompress.models.load import adapter_of
 from autocompress.pipeline.vocabulary import Vocabularies
 from autocompress.plan import CompressionPlan, RecipeName
-from autocompress.shape import Bits, EmbeddingBits
+from autocompress.shape import Bits, EmbeddingBits, by_block
 from benchmarks.distillation_rows import Pupils, Start
 from benchmarks.kept import Kept, reader
 from benchmarks.l2p import spread
@@ -133,7 +133,7 @@ def deliver(pupils: Pupils, vocabularies: Vocabularies, setting: Setting) -> Del
     parameters = sum(parameter.numel() for parameter in student.parameters())
     if size.bits != 32:
         each: tuple[Bits, ...] = (size.bits,) * len(adapter_of(student).layers(student))
-        student = quantization.apply(student, QuantizeStep(each, each, size.table_bits), context)
+        student = quantization.apply(student, QuantizeStep(*by_block(each, each), size.table_bits), context)
     with tempfile.TemporaryDirectory() as folder:
         model_bytes, accuracy = _written(student, task, Path(folder))
         task.tokenizer.save_pretrained(folder)

@@ -33,7 +33,7 @@ from autocompress.engines import open_artifact
 from autocompress.models.load import adapter_of, load_shape
 from autocompress.pipeline.teacher import training_batches
 from autocompress.plan import RangeKind
-from autocompress.shape import Activations, ModelShape
+from autocompress.shape import Activations, ModelShape, by_block
 from benchmarks.kept import Kept, reader
 from benchmarks.l2p import spread
 from benchmarks.record import finish, print_table
@@ -89,8 +89,7 @@ def step_of(shape: ModelShape, setting: Setting) -> QuantizeStep:
     """Return the step that rounds a teacher of ``shape``."""
     eight = (8,) * len(shape.layers)
     return QuantizeStep(
-        eight,
-        eight,
+        *by_block(eight, eight),
         8,
         calibration_batches=BATCHES,
         seed=setting.draw,

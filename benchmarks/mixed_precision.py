@@ -23,7 +23,7 @@ from autocompress.compression.rounding.sensitivity import bits_in_memory, sensit
 from autocompress.models.load import adapter_of
 from autocompress.pipeline.teacher import training_batches
 from autocompress.plan import Rounding
-from autocompress.shape import Bits, ModelShape
+from autocompress.shape import Bits, ModelShape, by_block
 from benchmarks.pruning import TASKS, Judge
 from benchmarks.record import finish, print_table
 from benchmarks.teachers import Tutored, load
@@ -59,7 +59,8 @@ def rows(
     print(f"{tutored.name}: sensitivities took {time.process_time() - start_s:.0f} s of one thread", flush=True)
     depth = len(shape.layers)
     for attention, ffn in equal:
-        ways = {"equal": ((attention,) * depth, (ffn,) * depth), "shared": share_bits(shape, found, attention, ffn)}
+        equally = by_block((attention,) * depth, (ffn,) * depth)
+        ways = {"equal": equally, "shared": share_bits(shape, found, attention, ffn)}
         for rounding in roundings:
             for name, bits in ways.items():
                 step = QuantizeStep(*bits, 4, rounding, batches)

@@ -29,7 +29,7 @@ from autocompress.models.load import adapter_of
 from autocompress.pipeline.finalists import export
 from autocompress.pipeline.teacher import training_batches
 from autocompress.plan import Rounding
-from autocompress.shape import Bits
+from autocompress.shape import Bits, by_block
 from benchmarks.peer_worker import PEER_ENGINES
 from benchmarks.peers import (
     NAMES,
@@ -53,7 +53,7 @@ BATCHES, BATCH = 8, 32
 def ours(bits: Bits, rounding: Rounding, tutored: Tutored, batches: int, subject: Subject) -> Artifact:
     """Round as a search would, and build for ONNX Runtime."""
     depth = len(adapter_of(tutored.model).layers(tutored.model))
-    step = QuantizeStep((bits,) * depth, (bits,) * depth, bits, rounding, batches)
+    step = QuantizeStep(*by_block((bits,) * depth, (bits,) * depth), bits, rounding, batches)
     context = Context(
         lambda count, seed: training_batches(tutored.task, count, batch_size=BATCH, seed=seed), lambda batch: batch
     )

@@ -27,7 +27,7 @@ from autocompress.compression.recipes.teacher import TeacherOutputs
 from autocompress.cost import Artifact
 from autocompress.engines import Ids
 from autocompress.models.load import adapter_of
-from autocompress.shape import WEIGHT_GROUP, Bits
+from autocompress.shape import WEIGHT_GROUP, Bits, by_block
 
 CALIBRATION_INPUTS = 16
 PRODUCTS = ("MatMul", "Gemm")
@@ -263,7 +263,7 @@ def ours(subject: Subject, *, engine: str, bits: Bits) -> Artifact:
     model = subject.model
     if bits != 32:
         depth = len(adapter_of(model).layers(model))
-        step = quantization.QuantizeStep((bits,) * depth, (bits,) * depth, bits)
+        step = quantization.QuantizeStep(*by_block((bits,) * depth, (bits,) * depth), bits)
         model = quantization.apply(copy.deepcopy(model), step, _NO_DATA)
     adapter = adapter_of(model)
     stem = subject.folder / f"ours-{bits}"

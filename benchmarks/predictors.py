@@ -169,8 +169,10 @@ def shapes_per_second(predictor: FittedPredictor, *, layers: int = 6) -> float:
             kept=np.arange(layers) < rng.integers(1, layers + 1, (ASKED, 1)),
             heads=rng.integers(1, 13, size),
             ffn=32 * rng.integers(1, 49, size),
-            attention_bits=rng.choice([4, 8, 32], size),
-            ffn_bits=rng.choice([4, 8, 32], size),
+            attention_in_bits=rng.choice([4, 8, 32], size),
+            attention_out_bits=rng.choice([4, 8, 32], size),
+            ffn_in_bits=rng.choice([4, 8, 32], size),
+            ffn_out_bits=rng.choice([4, 8, 32], size),
             embedding_bits=rng.choice([4, 8, 32], ASKED),
         )
         predictor.predict_many(table, TOKENS)

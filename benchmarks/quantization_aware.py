@@ -34,7 +34,7 @@ from autocompress.models.load import adapter_of
 from autocompress.models.quantized import QuantizedLinear
 from autocompress.pipeline.teacher import training_batches
 from autocompress.plan import Rounding
-from autocompress.shape import Bits
+from autocompress.shape import Bits, by_block
 from benchmarks.kept import Kept, reader
 from benchmarks.l2p import spread
 from benchmarks.record import finish, print_table
@@ -103,7 +103,7 @@ class Trainer:
         start_s = time.process_time()
         floats = self._distilled(setting.seed, setting.steps) if setting.way == BEFORE else self.tutored.model
         widths = (setting.bits,) * self.depth
-        step = QuantizeStep(widths, widths, 4, setting.rounding, BATCHES, setting.seed)
+        step = QuantizeStep(*by_block(widths, widths), 4, setting.rounding, BATCHES, setting.seed)
         student = quantization.apply(copy.deepcopy(floats), step, self.context).eval()
         moved = 0.0
         if setting.way in (FLOATS, LEVELS):

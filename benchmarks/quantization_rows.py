@@ -21,6 +21,7 @@ from autocompress.models.adapter import LayerModules
 from autocompress.models.load import adapter_of
 from autocompress.pipeline.teacher import training_batches
 from autocompress.plan import Rounding
+from autocompress.shape import by_block
 from benchmarks.teachers import Tutored, logits
 
 BATCH = 32
@@ -73,11 +74,11 @@ def rounded(tutored: Tutored, setting: Setting) -> nn.Module:
     """Return the student."""
     depth, bits = len(adapter_of(tutored.model).layers(tutored.model)), setting.bits
     linears = (bits if setting.rounding == "nearest" else 32,) * depth
-    step = QuantizeStep(linears, linears, TABLE_BITS[bits])
+    step = QuantizeStep(*by_block(linears, linears), TABLE_BITS[bits])
     student = apply(copy.deepcopy(tutored.model), step, NO_DATA).eval()
     if setting.rounding != "nearest":
         batches = list(training_batches(tutored.task, setting.batches, batch_size=BATCH, seed=setting.draw))
-        pairs = ((bits, bits),) * depth
+        pairs = (by_block(bits, bits),) * depth
         round_layers(student, pairs, setting.rounding, batches, iterations=setting.iterations)
     return student
 

@@ -34,7 +34,7 @@ from autocompress.profiling.drift import drifted, reference_ms, remeasure_drifte
 from autocompress.profiling.episodes import describe
 from autocompress.profiling.runner import LocalRunner
 from autocompress.profiling.timing import Timing
-from autocompress.shape import LayerShape, ModelShape
+from autocompress.shape import LayerShape, ModelShape, by_block
 from benchmarks.injection import WAYS, Injected, inject, judge
 from benchmarks.record import finish, print_table
 
@@ -45,9 +45,9 @@ CAP_S = 0.5
 BLOCKS: dict[str, LayerShape] = {
     "12 heads, 1536 neurons": LayerShape(12, 32, 1536),
     "7 heads, 1000 neurons": LayerShape(7, 32, 1000),
-    "int8": LayerShape(12, 32, 1536, 8, 8),
-    "int8, 6 heads, 512 neurons": LayerShape(6, 32, 512, 8, 8),
-    "int8 attention": LayerShape(12, 32, 1536, 8, 32),
+    "int8": LayerShape(12, 32, 1536, *by_block(8, 8)),
+    "int8, 6 heads, 512 neurons": LayerShape(6, 32, 512, *by_block(8, 8)),
+    "int8 attention": LayerShape(12, 32, 1536, *by_block(8, 32)),
 }
 LAYERS = 2
 Profile = dict[str, Measurement | Failure]

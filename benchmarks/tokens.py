@@ -31,7 +31,7 @@ from autocompress.compression.recipes.teacher import TeacherOutputs
 from autocompress.engines import open_artifact
 from autocompress.models.load import adapter_of, load_shape
 from autocompress.pipeline.teacher import training_batches
-from autocompress.shape import Bits, ModelShape, TokenShare
+from autocompress.shape import Bits, ModelShape, TokenShare, by_block
 from benchmarks.l2p import spread
 from benchmarks.pruning import TASKS, Judge
 from benchmarks.record import finish, print_table
@@ -74,7 +74,7 @@ def losses(tutored: Tutored, *, shares: Sequence[TokenShare], seeds: Sequence[in
 def times(shape: ModelShape, *, tokens: int, bits: Bits, rounds: int) -> list[dict]:
     """Return for each engine and share the median latency in milliseconds, and its ratio to that of all tokens."""
     depth = len(shape.layers)
-    whole = quantized(shape, QuantizeStep((bits,) * depth, (bits,) * depth, bits))
+    whole = quantized(shape, QuantizeStep(*by_block((bits,) * depth, (bits,) * depth), bits))
     rows = []
     ids = np.random.default_rng(0).integers(0, shape.vocabulary, (1, tokens))
     with tempfile.TemporaryDirectory() as folder:

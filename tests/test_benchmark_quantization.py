@@ -8,7 +8,7 @@ import torch
 
 from autocompress.compression.quantization import QuantizeStep, apply
 from autocompress.models.load import adapter_of
-from autocompress.shape import LayerShape, ModelShape, WeightGrid
+from autocompress.shape import LayerShape, ModelShape, WeightGrid, by_block
 from benchmarks import fixed_ranges, weight_grids
 from benchmarks.mixed_precision import megabytes
 from benchmarks.quantization import DRAWS, ROWS, TASKS, report, settings
@@ -31,7 +31,7 @@ def test_every_rounding_gets_every_draw_and_rounding_to_nearest_one():
 def test_attention_is_compared_layer_by_layer_on_equal_inputs():
     """So rounded feed-forward blocks and projections behind attention are no errors of attention."""
     model = tiny_model("bert")
-    student = apply(copy.deepcopy(model), QuantizeStep((32,) * 3, (2,) * 3, 4), NO_DATA)
+    student = apply(copy.deepcopy(model), QuantizeStep(*by_block((32,) * 3, (2,) * 3), 4), NO_DATA)
     assert attention_error(student, model, batches(2)) == 0
     for layer in adapter_of(student).layers(student):
         layer.get(layer.value).weight.data *= 1.1
@@ -73,7 +73,7 @@ def test_every_grid_is_rounded_in_every_way_at_every_width():
     assert len(set(found)) == len(found) == len(TASKS) * 3 * 2 * 6
     assert len(weight_grids.settings(quick=True)) == 6
     step = weight_grids.step_of(ModelShape("bert", 60, 40, 32, 32, (LayerShape(2, 16, 64),) * 2, 3), found[-1])
-    assert (step.ffn_bits, step.rounding, step.grid_at(2)) == ((2, 2), "optq", WeightGrid(128, zero_points=True))
+    assert (step.ffn_out_bits, step.rounding, step.grid_at(2)) == ((2, 2), "optq", WeightGrid(128, zero_points=True))
 
 
 def test_losses_of_fixed_ranges_are_means_over_draws():

@@ -87,10 +87,12 @@ def test_it_is_what_a_fit_to_its_samples_gives(predictor: FittedPredictor) -> No
 
 def test_it_refuses_widths_that_none_of_its_samples_has(predictor: FittedPredictor) -> None:
     shape, tokens = predictor.samples[0].shape, predictor.samples[0].tokens
-    measured = {layer.ffn_bits for sample in predictor.samples for layer in sample.shape.layers}
+    measured = {layer.ffn_in_bits for sample in predictor.samples for layer in sample.shape.layers}
     assert set(COMMON_BITS) <= measured < set(BITS)
     for bits in BITS:
-        asked = replace(shape, layers=tuple(replace(layer, ffn_bits=bits) for layer in shape.layers))
+        asked = replace(
+            shape, layers=tuple(replace(layer, ffn_in_bits=bits, ffn_out_bits=bits) for layer in shape.layers)
+        )
         with nullcontext() if bits in measured else pytest.raises(OutOfRangeError, match=f"_{bits} = "):
             predictor.predict(asked, tokens)
 

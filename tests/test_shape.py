@@ -3,9 +3,17 @@ from dataclasses import replace
 
 import pytest
 
-from autocompress.shape import BITS, EMBEDDING_BITS, LayerShape, ModelShape, WeightGrid, nearest_embedding_bits
+from autocompress.shape import (
+    BITS,
+    EMBEDDING_BITS,
+    LayerShape,
+    ModelShape,
+    WeightGrid,
+    by_block,
+    nearest_embedding_bits,
+)
 
-SHAPE = ModelShape("bert", 100, 40, 24, 48, (LayerShape(3, 16, 96, 16, 2),), 5, embedding_bits=16)
+SHAPE = ModelShape("bert", 100, 40, 24, 48, (LayerShape(3, 16, 96, *by_block(16, 2)),), 5, embedding_bits=16)
 
 
 @pytest.mark.parametrize("rank", [0, 8])
@@ -23,7 +31,7 @@ def test_a_shape_written_before_there_were_ranks_has_a_table_as_wide_as_the_embe
 
 @pytest.mark.parametrize("activations", ["static", "smoothed"])
 def test_a_shape_tells_how_activations_are_read_where_there_are_eight_bits(activations):
-    shape = replace(SHAPE, layers=(LayerShape(3, 16, 96, 8, 4), LayerShape(3, 16, 96, 4, 4)))
+    shape = replace(SHAPE, layers=(LayerShape(3, 16, 96, *by_block(8, 4)), LayerShape(3, 16, 96, *by_block(4, 4))))
     fixed = shape.with_activations(activations)
     assert [layer.activations for layer in fixed.layers] == [activations, "dynamic"]
     assert ModelShape.from_dict(json.loads(json.dumps(fixed.to_dict()))) == fixed
@@ -39,7 +47,11 @@ def test_a_shape_written_before_ranges_could_be_fixed_finds_them_as_it_runs():
 
 
 def test_a_shape_tells_groups_and_zero_points_where_weights_have_them():
-    layers = (LayerShape(3, 16, 96, 8, 4), LayerShape(3, 16, 96, 8, 8), LayerShape(3, 16, 96, 16, 32))
+    layers = (
+        LayerShape(3, 16, 96, *by_block(8, 4)),
+        LayerShape(3, 16, 96, *by_block(8, 8)),
+        LayerShape(3, 16, 96, *by_block(16, 32)),
+    )
     shape, grid = replace(SHAPE, layers=layers), WeightGrid(64, zero_points=True)
     found = shape.with_grid(grid)
     assert [(each.weight_group, each.zero_points) for each in found.layers] == [(64, True), (32, False), (32, False)]

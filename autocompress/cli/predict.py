@@ -36,6 +36,7 @@ def run(
         ),
     ] = "all",
     bits: Annotated[int, typer.Option(help="Bits of all weights: 32, 16, 8, 4, 3 or 2 (4 for the token table).")] = 32,
+    head_bits: Annotated[int, typer.Option(help="Bits of the head: 32, 16, 8, 4, 3 or 2.")] = 32,
     activations: Annotated[
         str, typer.Option(parser=reading, metavar=READINGS, help="How 8-bit weights read them.")
     ] = "dynamic",
@@ -64,7 +65,9 @@ def run(
 
     whole = shape_of(model)
     shares = {"heads_keep": heads_keep, "ffn_keep": ffn_keep, "hidden_keep": hidden_keep}
-    shape = shrink(whole, depth=depth, **shares, bits=bits).with_schedule(cast("TokenShare", tokens_keep), tokens)
+    shape = shrink(whole, depth=depth, **shares, bits=bits, head_bits=head_bits).with_schedule(
+        cast("TokenShare", tokens_keep), tokens
+    )
     grid = WeightGrid(cast("WeightGroup", group), zero_points)
     shape = shape.with_activations(cast("Activations", activations)).with_grid(grid)
     predictor = best_predictor(device, engine, threads)
@@ -86,7 +89,7 @@ def run(
         ]
         show(["part", "median latency", "share"], cells, title="Of which")
     say(cost.source)
-    width = shape.layers[0].ffn_bits
+    width = shape.layers[0].ffn_in_bits
     if (stored := stored_bits(engine, width)) != width:
         say(f"{engine} has no product of {width}-bit weights: it stores and multiplies them as {stored}-bit ones.")
     if engine == "tvm":

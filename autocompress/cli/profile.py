@@ -42,6 +42,10 @@ def run(
         Optional[list[int]],  # noqa: UP045 - typer reads the annotation
         typer.Option(help="Measure weights of 16, 3 or 2 bits too; may be repeated. 32, 8 and 4 are always measured."),
     ] = None,
+    head_bits: Annotated[
+        Optional[list[int]],  # noqa: UP045 - typer reads the annotation
+        typer.Option(help="Measure heads of 16, 8, 4, 3 or 2 bits too; may be repeated. 32 always is."),
+    ] = None,
     activations: Annotated[
         Optional[list[str]],  # noqa: UP045 - typer reads the annotation
         typer.Option(
@@ -75,7 +79,7 @@ def run(
     """See ``HELP``."""
     from autocompress.devices.load import load_profile
     from autocompress.pipeline.bench import reach_device, resumable
-    from autocompress.pipeline.known import widths
+    from autocompress.pipeline.known import known_bits, widths
     from autocompress.pipeline.prediction import shape_of
     from autocompress.pipeline.profiling import profile_device
     from autocompress.predictors.sampling import Variety
@@ -100,6 +104,7 @@ def run(
                 max_tokens=tokens,
                 activations=cast("tuple[Activations, ...]", tuple(dict.fromkeys(("dynamic", *(activations or ()))))),
                 grids=tuple(starmap(WeightGrid, product(dict.fromkeys((32, *(groups or ()))), zeros))),
+                head_bits=known_bits((32, *(head_bits or ()))),
             ),
             tune=tune,
             bench=bench,

@@ -117,6 +117,7 @@ def check_shape(shape: ModelShape, tokens: int) -> None:
             next_step="Correct embedding_rank in the plan.",
         )
     _check_bits("The token embedding", shape.embedding_bits, EMBEDDING_BITS)
+    _check_bits("The head", shape.head_bits)
 
 
 def _check_batch(batch: int) -> None:
@@ -142,8 +143,10 @@ def _check_layer(index: int, layer: LayerShape) -> None:
             right=f"Groups are of {', '.join(map(str, WEIGHT_GROUPS))}.",
             next_step="Correct weight_group in the plan's quantize step.",
         )
-    _check_bits(f"Attention of layer {index}", layer.attention_bits)
-    _check_bits(f"The feed-forward block of layer {index}", layer.ffn_bits)
+    for bits in layer.bits[:2]:
+        _check_bits(f"Attention of layer {index}", bits)
+    for bits in layer.bits[2:]:
+        _check_bits(f"The feed-forward block of layer {index}", bits)
 
 
 def _check_bits(where: str, bits: int, known: tuple[int, ...] = BITS) -> None:

@@ -13,7 +13,16 @@ from typing import Literal, Protocol, TypeAlias, TypedDict, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from autocompress.shape import WEIGHT_GROUP, Activations, Bits, EmbeddingBits, LayerShape, ModelShape, WeightGrid
+from autocompress.shape import (
+    WEIGHT_GROUP,
+    Activations,
+    Bits,
+    EmbeddingBits,
+    LayerShape,
+    ModelShape,
+    WeightGrid,
+    usual_grid,
+)
 
 V = TypeVar("V")
 Array: TypeAlias = npt.NDArray[np.generic]
@@ -114,8 +123,8 @@ def emit(graph: Graph[V], shape: ModelShape) -> V:
     first_alone = False
     for index, layer in enumerate(shape.layers):
         name = f"layers.{index}"
-        mixing, feeding = (_storing(layer, bits) for bits in (layer.attention_bits, layer.ffn_bits))
-        qkv = graph.linear(x, f"{name}.qkv", layer.attention_bits, **mixing)
+        inward, outward, widening, narrowing = (_storing(layer, bits) for bits in layer.bits)
+        qkv = graph.linear(x, f"{name}.qkv", layer.attention_in_bits, **inward)
         first_alone = layer.most_tokens == 1 and index == len(shape.layers) - 1
         if layer.most_tokens and not first_alone:
             mixed, received = graph.attention_received(qkv, layer.heads, layer.head_width)
@@ -125,13 +134,14 @@ def emit(graph: Graph[V], shape: ModelShape) -> V:
             mixed = graph.attention(qkv, layer.heads, layer.head_width)
         if first_alone:
             mixed, x = graph.first_token(mixed), graph.first_token(x)
-        x = graph.add(x, graph.linear(mixed, f"{name}.output", layer.attention_bits, **mixing))
+        x = graph.add(x, graph.linear(mixed, f"{name}.output", layer.attention_out_bits, **outward))
         x = graph.norm(x, f"{name}.attention_norm", shape.norm_epsilon)
-        inner = graph.linear(x, f"{name}.ffn_in", layer.ffn_bits, shape.activation, **feeding)
-        x = graph.add(x, graph.linear(inner, f"{name}.ffn_out", layer.ffn_bits, **feeding))
+        inner = graph.linear(x, f"{name}.ffn_in", layer.ffn_in_bits, shape.activation, **widening)
+        x = graph.add(x, graph.linear(inner, f"{name}.ffn_out", layer.ffn_out_bits, **narrowing))
         x = graph.norm(x, f"{name}.ffn_norm", shape.norm_epsilon)
-    pooled = graph.linear(x if first_alone else graph.first_token(x), "head.dense", 32, shape.head_activation)
-    return graph.linear(pooled, "head.classifier", 32)
+    first, bits, grid = x if first_alone else graph.first_token(x), shape.head_bits, usual_grid(shape.head_bits)
+    pooled = graph.linear(first, "head.dense", bits, shape.head_activation, grid=grid)
+    return graph.linear(pooled, "head.classifier", bits, grid=grid)
 
 
 class _Storing(TypedDict):
@@ -192,14 +202,15 @@ def weight_specs(shape: ModelShape) -> dict[str, TensorSpec]:
         specs |= linear_specs("embeddings.project", shape.embedding, shape.hidden, 32)
     for index, layer in enumerate(shape.layers):
         name = f"layers.{index}"
-        specs |= linear(layer, layer.attention_bits, f"{name}.qkv", shape.hidden, 3 * layer.attention)
-        specs |= linear(layer, layer.attention_bits, f"{name}.output", layer.attention, shape.hidden)
+        specs |= linear(layer, layer.attention_in_bits, f"{name}.qkv", shape.hidden, 3 * layer.attention)
+        specs |= linear(layer, layer.attention_out_bits, f"{name}.output", layer.attention, shape.hidden)
         specs |= norm(f"{name}.attention_norm", shape.hidden)
-        specs |= linear(layer, layer.ffn_bits, f"{name}.ffn_in", shape.hidden, layer.ffn)
-        specs |= linear(layer, layer.ffn_bits, f"{name}.ffn_out", layer.ffn, shape.hidden)
+        specs |= linear(layer, layer.ffn_in_bits, f"{name}.ffn_in", shape.hidden, layer.ffn)
+        specs |= linear(layer, layer.ffn_out_bits, f"{name}.ffn_out", layer.ffn, shape.hidden)
         specs |= norm(f"{name}.ffn_norm", shape.hidden)
-    specs |= linear_specs("head.dense", shape.hidden, shape.hidden, 32)
-    return specs | linear_specs("head.classifier", shape.hidden, shape.classes, 32)
+    bits, grid = shape.head_bits, usual_grid(shape.head_bits)
+    specs |= linear_specs("head.dense", shape.hidden, shape.hidden, bits, grid=grid)
+    return specs | linear_specs("head.classifier", shape.hidden, shape.classes, bits, grid=grid)
 
 
 def _table_specs(shape: ModelShape) -> dict[str, TensorSpec]:

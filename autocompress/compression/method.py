@@ -39,10 +39,17 @@ class LayerImportance:
 
 @dataclass(frozen=True)
 class LayerSensitivity:
-    """How far the logits move when the attention or the feed-forward weights of one layer get these bits, in nats."""
+    """How far the logits move when one group of a layer's linears gets these bits, in nats."""
 
-    attention: Mapping[Bits, float]
-    ffn: Mapping[Bits, float]
+    attention_in: Mapping[Bits, float]
+    attention_out: Mapping[Bits, float]
+    ffn_in: Mapping[Bits, float]
+    ffn_out: Mapping[Bits, float]
+
+    @property
+    def groups(self) -> tuple[Mapping[Bits, float], ...]:
+        """All four, as ``LayerShape.bits`` has them."""
+        return self.attention_in, self.attention_out, self.ffn_in, self.ffn_out
 
 
 @dataclass(frozen=True)
@@ -56,13 +63,13 @@ class Space:
         hidden_keep: Shares of the hidden channels, 0 to 1.
         heads_keep: Shares of each layer's heads, 0 to 1.
         ffn_keep: Shares of each layer's feed-forward neurons, 0 to 1.
-        attention_bits, ffn_bits, embedding_bits: Bit widths.
+        attention_bits, ffn_bits, embedding_bits, head_bits: Bit widths; the linears of a block get the same.
         align: Neurons and hidden channels are kept in multiples of this many, so that no vector lane is left empty.
         vocabulary_keep: Shares of the tokens, 0 to 1.
         embedding_rank: Channels of each token's row that a linear map expands; 0: the whole row.
         bits_allocation: Whether all layers have equal bits, or share as many bytes as they would take then.
-        sensitivity: Of the layers that are left, at all bits of both parts; only ``global`` bits read it, and are equal
-            without.
+        sensitivity: Of the layers that are left, at all bits of their groups; only ``global`` bits read it, and are
+            equal without.
         stored_as: Widths that the engine stores as others (``engines.STORED_AS``): what bytes to share.
         tokens_keep: Shares of the tokens that reach the last layer; see ``shape.TokenShare``.
         max_tokens: Tokens of the longest document; 0: as many as the teacher has positions.
@@ -116,6 +123,7 @@ class Space:
     weight_group: tuple[WeightGroup, ...] = (WEIGHT_GROUP,)
     zero_points: tuple[bool, ...] = (False,)
     quantization_aware_steps: int = 0
+    head_bits: tuple[Bits, ...] = (32,)
 
 
 @dataclass(frozen=True)

@@ -23,13 +23,23 @@ from torch import nn
 from autocompress.compression.activations.ranges import Fixing, check_finite
 from autocompress.compression.method import Context, Space
 from autocompress.compression.rounding.grids import quantize_rows
-from autocompress.compression.rounding.levels import round_layers, round_to_nearest
+from autocompress.compression.rounding.levels import round_head, round_layers, round_to_nearest
 from autocompress.compression.rounding.sensitivity import share_bits
 from autocompress.errors import ConfigError
 from autocompress.models.load import adapter_of
 from autocompress.models.quantized import QuantizedEmbedding
 from autocompress.plan import RangeKind, Rounding, Suggest
-from autocompress.shape import WEIGHT_GROUP, Activations, Bits, EmbeddingBits, ModelShape, WeightGrid, WeightGroup
+from autocompress.shape import (
+    WEIGHT_GROUP,
+    Activations,
+    Bits,
+    EmbeddingBits,
+    LayerBits,
+    ModelShape,
+    WeightGrid,
+    WeightGroup,
+    by_block,
+)
 from autocompress.training.loop import LabelledBatch
 
 
@@ -38,7 +48,7 @@ class QuantizeStep:
     """To how many bits, and how.
 
     Attributes:
-        attention_bits, ffn_bits: Of each layer's weights; 32 leaves floats.
+        attention_in_bits, attention_out_bits, ffn_in_bits, ffn_out_bits: Of each layer's weights; 32 leaves floats.
         embedding_bits: Of the token table.
         rounding: How the levels of linear weights are chosen; at 16 bits they are the nearest.
         calibration_batches: Training batches that rounding and ranges read, without their labels.
@@ -47,11 +57,14 @@ class QuantizeStep:
         ranges: How ranges are fixed, where they are.
         smoothing: Alpha of SmoothQuant, 0 to 1, where activations are ``smoothed``.
         weight_group, zero_points: Of weights in groups; see ``shape.WeightGrid``.
+        head_bits: Of the head's linears.
     """
 
     method: ClassVar[str] = "quantize"
-    attention_bits: tuple[Bits, ...]
-    ffn_bits: tuple[Bits, ...]
+    attention_in_bits: tuple[Bits, ...]
+    attention_out_bits: tuple[Bits, ...]
+    ffn_in_bits: tuple[Bits, ...]
+    ffn_out_bits: tuple[Bits, ...]
     embedding_bits: EmbeddingBits
     rounding: Rounding = "nearest"
     calibration_batches: int = 8
@@ -61,6 +74,18 @@ class QuantizeStep:
     smoothing: float = 0.5
     weight_group: WeightGroup = WEIGHT_GROUP
     zero_points: bool = False
+    head_bits: Bits = 32
+
+    @property
+    def layers(self) -> tuple[LayerBits, ...]:
+        """Bits of each layer, as ``LayerShape.bits`` has them."""
+        widths = self.attention_in_bits, self.attention_out_bits, self.ffn_in_bits, self.ffn_out_bits
+        return tuple(zip(*widths, strict=True))
+
+    @property
+    def linear_bits(self) -> frozenset[Bits]:
+        """Widths that linears of the layers have."""
+        return frozenset(bits for layer in self.layers for bits in layer)
 
     def grid_at(self, bits: Bits) -> WeightGrid | None:
         """Return how linears of so many bits are stored in groups; ``None``: in none."""
@@ -69,7 +94,7 @@ class QuantizeStep:
     @property
     def fixing(self) -> Fixing | None:
         """How ranges are fixed; ``None`` where no 8-bit weights read activations, or ranges are found as they run."""
-        if self.activations not in ("static", "smoothed") or 8 not in self.attention_bits + self.ffn_bits:
+        if self.activations not in ("static", "smoothed") or 8 not in self.linear_bits:
             return None
         return Fixing(self.ranges, self.smoothing if self.activations == "smoothed" else None)
 
@@ -78,30 +103,31 @@ STEP = QuantizeStep
 
 
 def suggest(trial: Suggest, shape: ModelShape, space: Space) -> QuantizeStep:
-    """Choose the bits of attention, feed-forward and embedding, and how they are reached.
+    """Choose the bits of attention, feed-forward, embedding and head, and how they are reached.
 
-    They are the same in every layer or, with the allocation ``global``, layers share the bytes that these would take
-    (``rounding.sensitivity``). Where no data are read, the step does not say how many.
+    They are the same in every layer or, with the allocation ``global``, all groups of linears share the bytes that
+    these would take (``rounding.sensitivity``). Where no data are read, the step does not say how many.
     """
     attention: Bits = trial.suggest_categorical("attention_bits", space.attention_bits)
     ffn: Bits = trial.suggest_categorical("ffn_bits", space.ffn_bits)
     embedding: EmbeddingBits = trial.suggest_categorical("embedding_bits", space.embedding_bits)
+    head: Bits = trial.suggest_categorical("head_bits", space.head_bits)
     rounding: Rounding = trial.suggest_categorical("rounding", space.rounding)
     group: WeightGroup = trial.suggest_categorical("weight_group", space.weight_group)
     grid = WeightGrid(group, trial.suggest_categorical("zero_points", space.zero_points))
     activations: Activations = trial.suggest_categorical("activations", space.activations)
     depth = len(shape.layers)
-    shared = (attention,) * depth, (ffn,) * depth
+    shared = by_block((attention,) * depth, (ffn,) * depth)
     if trial.suggest_categorical("bits_allocation", space.bits_allocation) == "global" and space.sensitivity:
         shared = share_bits(shape, space.sensitivity, attention, ffn, space.stored_as, grid, activations)
-    step = QuantizeStep(*shared, embedding)
-    if rounding != "nearest" and min(shared[0] + shared[1]) <= 8:
+    step = QuantizeStep(*shared, embedding, head_bits=head)
+    if rounding != "nearest" and min(head, *step.linear_bits) <= 8:
         step = replace(step, rounding=rounding)
-    if activations != "dynamic" and 8 in shared[0] + shared[1]:
+    if activations != "dynamic" and 8 in step.linear_bits:
         alpha = space.smoothing if activations == "smoothed" else step.smoothing
         ranges = step.ranges if activations == "token" else space.ranges
         step = replace(step, activations=activations, ranges=ranges, smoothing=alpha)
-    found = [each for bits in (*shared[0], *shared[1]) if (each := grid.at(bits, step.activations))]
+    found = [each for bits in step.linear_bits if (each := grid.at(bits, step.activations))]
     if found:
         zeros = any(each.zero_points for each in found)
         step = replace(step, weight_group=group, zero_points=zeros)
@@ -112,10 +138,9 @@ def suggest(trial: Suggest, shape: ModelShape, space: Space) -> QuantizeStep:
 
 def reshape(shape: ModelShape, step: QuantizeStep) -> ModelShape:
     """Return ``shape`` with the bits of ``step``, and activations as 8-bit weights read them then."""
-    triples = zip(shape.layers, step.attention_bits, step.ffn_bits, strict=True)
-    layers = tuple(replace(layer, attention_bits=a, ffn_bits=f) for layer, a, f in triples)
-    found = replace(shape, layers=layers, embedding_bits=step.embedding_bits).with_activations(step.activations)
-    return found.with_grid(WeightGrid(step.weight_group, step.zero_points))
+    layers = tuple(layer.with_bits(*bits) for layer, bits in zip(shape.layers, step.layers, strict=True))
+    found = replace(shape, layers=layers, embedding_bits=step.embedding_bits, head_bits=step.head_bits)
+    return found.with_activations(step.activations).with_grid(WeightGrid(step.weight_group, step.zero_points))
 
 
 def apply(model: nn.Module, step: QuantizeStep, context: Context) -> nn.Module:
@@ -134,15 +159,14 @@ def apply(model: nn.Module, step: QuantizeStep, context: Context) -> nn.Module:
         assert isinstance(table, nn.Embedding)
         levels, scale = quantize_rows(table.weight.detach(), step.embedding_bits, row_scale_dim=1)
         adapter.replace_token_embedding(model, QuantizedEmbedding(levels, scale, step.embedding_bits))
-    pairs = tuple(zip(step.attention_bits, step.ffn_bits, strict=True))
     if reads:
-        round_layers(model, pairs, step.rounding, batches, fixing=fixing, grid_at=step.grid_at)
-        return model
-    for layer, (attention_bits, ffn_bits) in zip(adapter.layers(model), pairs, strict=True):
-        for path in layer.attention_linears:
-            round_to_nearest(layer, path, attention_bits, grid_at=step.grid_at)
-        for path in layer.ffn_linears:
-            round_to_nearest(layer, path, ffn_bits, grid_at=step.grid_at)
+        round_layers(model, step.layers, step.rounding, batches, fixing=fixing, grid_at=step.grid_at)
+    else:
+        for layer, widths in zip(adapter.layers(model), step.layers, strict=True):
+            for paths, bits in zip(layer.groups, widths, strict=True):
+                for path in paths:
+                    round_to_nearest(layer, path, bits, grid_at=step.grid_at)
+    round_head(model, step.head_bits, step.rounding, batches)
     return model
 
 

@@ -51,8 +51,8 @@ def allow_bf16(tolerance: Tolerance, shape: ModelShape) -> Tolerance:
     that a share is of is at least two deviations of the logits, and among some hundred logits the largest error is
     below four: 0.0033 sqrt(n) of the spread. Attention that jumps between tokens can amplify more than that.
     """
-    bits = [width for layer in shape.layers for width in (layer.attention_bits, layer.ffn_bits)]
-    maps = 2 * bits.count(16)
+    bits = [width for layer in shape.layers for width in layer.bits] + 2 * [shape.head_bits]
+    maps = bits.count(16)
     return replace(tolerance, max_abs_logit=tolerance.max_abs_logit + 2 * BF16_ERROR * sqrt(maps))
 
 
@@ -65,7 +65,7 @@ def allow_flips(tolerance: Tolerance, shape: ModelShape) -> Tolerance:
     and 1 where noise of one f32 rounding (2e-7) was added to the student's own norms; of 400 sentences, 3 to 4 by more
     than 4 % (SST-2, half of 32 tokens left). What computes something else differs on most of them.
     """
-    narrowest = min(min(layer.attention_bits, layer.ffn_bits) for layer in shape.layers)
+    narrowest = min(shape.head_bits, *(min(layer.bits) for layer in shape.layers))
     selects = any(layer.most_tokens > 1 for layer in shape.layers)
     return replace(tolerance, excused=FLIPS) if narrowest < (32 if selects else 16) else tolerance
 

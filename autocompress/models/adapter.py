@@ -13,6 +13,31 @@ from torch import nn
 from autocompress.shape import ModelShape
 
 
+class Modules(Protocol):
+    """Modules that can be read and replaced by their dotted paths."""
+
+    def get(self, path: str) -> nn.Module:
+        """Return the module at ``path``."""
+
+    def replace(self, path: str, module: nn.Module) -> None:
+        """Put ``module`` at ``path``."""
+
+
+@dataclass(frozen=True)
+class ModelModules:
+    """Those of a whole model; satisfies ``Modules``."""
+
+    model: nn.Module
+
+    def get(self, path: str) -> nn.Module:
+        """Return the module at ``path``."""
+        return self.model.get_submodule(path)
+
+    def replace(self, path: str, module: nn.Module) -> None:
+        """Put ``module`` at ``path``."""
+        self.model.set_submodule(path, module)
+
+
 @dataclass(frozen=True)
 class LayerModules:
     """The parts of one layer that methods read and replace, with the dotted path of each below the layer."""
@@ -45,6 +70,11 @@ class LayerModules:
     def ffn_linears(self) -> tuple[str, str]:
         """Paths of the two feed-forward projections."""
         return self.ffn_in, self.ffn_out
+
+    @property
+    def groups(self) -> tuple[tuple[str, ...], ...]:
+        """Paths of the linears of each group that has a width of its own, as ``LayerShape.bits`` has them."""
+        return (self.query, self.key, self.value), (self.output,), (self.ffn_in,), (self.ffn_out,)
 
 
 class ModelAdapter(Protocol):

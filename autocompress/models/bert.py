@@ -63,7 +63,8 @@ class BertAdapter:
             raise unsupported(f"the activation {activation!r}", "gelu or relu")
         if getattr(config, "is_decoder", False):
             raise unsupported("causal attention", "an encoder (is_decoder: false)")
-        dense, table = model.get_submodule(self.head_dense), self.token_embedding(model)
+        dense, last = (model.get_submodule(path) for path in self.head_linears(model))
+        table = self.token_embedding(model)
         word = embeddings.get_submodule("word_embeddings")
         return ModelShape(
             family=self.name,
@@ -74,12 +75,13 @@ class BertAdapter:
             layers=tuple(
                 _layer_shape(layer, most) for layer, most in zip(layers, self._most_tokens(model), strict=True)
             ),
-            classes=_count(model.get_submodule(self.classifier), "out_features"),
+            classes=_count(last, "out_features"),
             activation=activation,
             head_activation=self.head_activation,
             embedding_bits=_table_bits(table),
             norm_epsilon=float(_epsilon(embeddings.get_submodule("LayerNorm"))),
             embedding_rank=_count(table, "embedding_dim") if isinstance(word, FactorizedEmbedding) else 0,
+            head_bits=_bits(dense),
         )
 
     def weights(self, model: nn.Module) -> dict[str, npt.NDArray[np.generic]]:
@@ -312,19 +314,19 @@ def _table_bits(module: nn.Module) -> EmbeddingBits:
 
 
 def _layer_shape(layer: LayerModules, most_tokens: int) -> LayerShape:
-    rounded = [each for each in map(layer.get, (layer.output, layer.ffn_in)) if isinstance(each, QuantizedLinear)]
+    linears = [layer.get(path) for path in (layer.query, layer.output, layer.ffn_in, layer.ffn_out)]
+    rounded = [each for each in linears if isinstance(each, QuantizedLinear)]
     grids = [module.grid for module in rounded if module.grid]
-    return LayerShape(
-        heads=_count(layer.get(layer.query), "out_features") // layer.head_width,
+    found = LayerShape(
+        heads=_count(linears[0], "out_features") // layer.head_width,
         head_width=layer.head_width,
-        ffn=_count(layer.get(layer.ffn_in), "out_features"),
-        attention_bits=_bits(layer.get(layer.output)),
-        ffn_bits=_bits(layer.get(layer.ffn_in)),
+        ffn=_count(linears[2], "out_features"),
         most_tokens=most_tokens,
         activations=next((each.activations for each in rounded if each.activations != "dynamic"), "dynamic"),
         weight_group=grids[0].group if grids else WEIGHT_GROUP,
         zero_points=any(grid.zero_points for grid in grids),
     )
+    return found.with_bits(*map(_bits, linears))
 
 
 def _norm(module: nn.Module, name: str) -> dict[str, Tensor]:

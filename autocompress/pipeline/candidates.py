@@ -40,7 +40,7 @@ from autocompress.pipeline.teacher import Teacher, training_batches
 from autocompress.pipeline.vocabulary import Vocabularies, token_counts
 from autocompress.plan import CompressionPlan, Criterion, LayerSelection
 from autocompress.search_space import COVERAGE
-from autocompress.shape import Bits, ModelShape
+from autocompress.shape import Bits, ModelShape, by_block
 from autocompress.training.checkpoint import Checkpoint
 
 T = TypeVar("T", bound=bool | int | float | str)
@@ -87,6 +87,7 @@ def space_of(
         attention_bits=chosen.attention_bits,
         ffn_bits=chosen.ffn_bits,
         embedding_bits=chosen.embedding_bits,
+        head_bits=chosen.head_bits,
         align=align_of(config, shape),
         heads_order=chosen.heads_order,
         neurons_order=chosen.neurons_order,
@@ -135,7 +136,7 @@ class Chosen:
 def choices(space: Space) -> dict[str, tuple[object, ...]]:
     """Return the choices of each parameter that the methods ask for."""
     widths = ("vocabulary_keep", "depth", "depth_selection", "hidden_keep", "heads_keep", "ffn_keep", "embedding_rank")
-    names = (*widths, "tokens_keep", *SHAPELESS, "attention_bits", "ffn_bits", "embedding_bits")
+    names = (*widths, "tokens_keep", *SHAPELESS, "attention_bits", "ffn_bits", "embedding_bits", "head_bits")
     return {name: getattr(space, name) for name in names}
 
 
@@ -154,7 +155,7 @@ def anchors(shape: ModelShape, space: Space) -> dict[str, dict[str, object]]:
     def params(depth: int, bits: int) -> dict[str, object]:
         kept = {"depth": depth, "depth_selection": space.depth_selection[0]}
         widths = {"vocabulary_keep": 1.0, "hidden_keep": 1.0, "heads_keep": 1.0, "ffn_keep": 1.0, "embedding_rank": 0}
-        first = {name: getattr(space, name)[0] for name in SHAPELESS}
+        first = {name: getattr(space, name)[0] for name in (*SHAPELESS, "head_bits")}
         first["tokens_keep"] = 1.0 if "all" not in space.tokens_keep else "all"
         return {**kept, **widths, **first, "attention_bits": bits, "ffn_bits": bits, "embedding_bits": bits}
 
@@ -180,7 +181,7 @@ def alternatives(shape: ModelShape, space: Space) -> dict[str, CompressionPlan]:
     half = DepthStep(uniform(layers, max(1, layers // 2)))
     distill = DistillStep(space.distill_steps, space.learning_rate, space.seed)
     return {
-        "int8 teacher": CompressionPlan((QuantizeStep(eight, eight, 8),)),
+        "int8 teacher": CompressionPlan((QuantizeStep(*by_block(eight, eight), 8),)),
         "half depth": CompressionPlan((half, distill)),
     }
 

@@ -22,7 +22,7 @@ from autocompress.pipeline.workspace import FREE_BYTES, PACKAGES
 from autocompress.shape import LayerShape, ModelShape
 
 TVM_FFI = "0.1.14.post1"
-TINY = ModelShape("bert", 50, 16, 32, 32, (LayerShape(2, 16, 64, 8, 4),), 3)
+TINY = ModelShape("bert", 50, 16, 32, 32, (LayerShape(2, 16, 64, 8, 8, 4, 4),), 3)
 
 
 @dataclass(frozen=True)

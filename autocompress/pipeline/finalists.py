@@ -80,7 +80,7 @@ def refined(plan: CompressionPlan, steps: int, aware: QuantizationAwareStep | No
         if not isinstance(step, QuantizationAwareStep)
     ]
     rounded = [step for step in kept if isinstance(step, QuantizeStep)]
-    few = any(min((*step.attention_bits, *step.ffn_bits, step.embedding_bits)) <= FEW_BITS for step in rounded)
+    few = any(min((*step.linear_bits, step.embedding_bits, step.head_bits)) <= FEW_BITS for step in rounded)
     return CompressionPlan((*kept, aware) if few and aware and aware.steps else tuple(kept))
 
 

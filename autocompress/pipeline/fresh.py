@@ -151,13 +151,15 @@ def fresh_shapes(predictor: FittedPredictor, count: int) -> Sequence[ModelShape]
     """Return new random shapes within the widest one of a fit, at bits, activations and grids that it knows."""
     samples = {sample.shape: sample.tokens for sample in predictor.samples}
     widest = max(samples, key=lambda each: (each.vocabulary, sum(layer.attention + layer.ffn for layer in each.layers)))
-    bits = {layer.ffn_bits for shape in samples for layer in shape.layers}
+    bits = {width for shape in samples for layer in shape.layers for width in layer.bits}
+    heads = {shape.head_bits for shape in samples}
     kinds = {layer.activations for shape in samples for layer in shape.layers}
     grids = {WeightGrid(layer.weight_group, layer.zero_points) for shape in samples for layer in shape.layers}
     variety = Variety(
         bits=tuple(width for width in BITS if width in bits),
         activations=tuple(kind for kind in get_args(Activations) if kind in kinds),
         grids=tuple(sorted(grids, key=str)),
+        head_bits=tuple(width for width in BITS if width in heads),
     )
     drawn = candidates(widest, count + len(samples), SEED, variety)
     new = [shape for shape in drawn if shape not in samples]

@@ -106,14 +106,24 @@ def widths(asked: Iterable[int]) -> tuple[Bits, ...]:
     Raises:
         UnsupportedError: There is no such width.
     """
-    unknown = sorted(set(asked).difference(BITS))
+    return known_bits((*COMMON_BITS, *asked))
+
+
+def known_bits(asked: Iterable[int]) -> tuple[Bits, ...]:
+    """Return the widths that are asked for, ascending, each once.
+
+    Raises:
+        UnsupportedError: There is no such width.
+    """
+    asked = set(asked)
+    unknown = sorted(asked.difference(BITS))
     if unknown:
         raise UnsupportedError(
             f"Weights of {', '.join(map(str, unknown))} bits are asked for.",
             right=f"Bits are one of {', '.join(map(str, BITS))}.",
-            next_step="Correct --bits.",
+            next_step="Correct --bits or --head-bits.",
         )
-    return tuple(bits for bits in BITS if bits in {*COMMON_BITS, *asked})
+    return tuple(bits for bits in BITS if bits in asked)
 
 
 def covers(known: FittedPredictor, teacher: ModelShape, tokens: int, variety: Variety = USUAL) -> bool:

@@ -45,8 +45,11 @@ def shrink(
     ffn_keep: float = 1.0,
     hidden_keep: float = 1.0,
     bits: int = 32,
+    head_bits: int = 32,
 ) -> ModelShape:
-    """Return ``shape`` with so many layers, shares of heads, neurons and channels (0 to 1), and bits of all weights.
+    """Return ``shape`` with so many layers, shares of heads, neurons and channels (0 to 1), and bits of its weights.
+
+    Those of the head have bits of their own.
 
     At 3 and 2 bits the token table has the fewest that it can have.
 
@@ -55,14 +58,15 @@ def shrink(
     """
     layers = len(shape.layers)
     depth, width = depth or layers, next((known for known in BITS if known == bits), None)
-    if width is None or depth > layers:
+    head = next((known for known in BITS if known == head_bits), None)
+    if width is None or head is None or depth > layers:
         raise UnsupportedError(
-            f"{depth} layers of {bits} bits are asked for.",
+            f"{depth} layers of {bits} and a head of {head_bits} bits are asked for.",
             right=f"The model has {layers} layers; bits are one of {', '.join(map(str, BITS))}.",
-            next_step="Correct --depth or --bits.",
+            next_step="Correct --depth, --bits or --head-bits.",
         )
     space = Space((depth,), (heads_keep,), (ffn_keep,), (width,), (width,), (nearest_embedding_bits(width),))
-    space = replace(space, hidden_keep=(hidden_keep,))
+    space = replace(space, hidden_keep=(hidden_keep,), head_bits=(head,))
     params = {name: values[0] for name, values in choices(space).items()}
     return reshape_plan(shape, draw(Chosen(params), shape, space))
 

@@ -160,6 +160,7 @@ def _variety(config: RunConfig, shape: ModelShape) -> Variety:
         tokens_keep=space.tokens_keep,
         max_tokens=config.task.max_tokens,
         activations=space.activations,
+        head_bits=space.head_bits,
         grids=tuple(starmap(WeightGrid, product(space.weight_group, space.zero_points))),
     )
 

@@ -32,6 +32,8 @@ GROUPED: tuple[str, ...] = ("token_macs", "token_elements", "coarse_macs", "coar
 """Multiply-accumulates of 8-bit weights in groups of 32, and the elements that are quantized a token for 8-bit weights;
 multiply-accumulates of weights in larger groups, whatever their bits, and how often a sum of theirs is scaled; and how
 often a zero point is multiplied by a sum of activations. All other products are ``gemm_macs`` of their width."""
+HEAD: tuple[str, ...] = tuple(f"head_maps_{bits}" for bits in BITS if bits != 32)
+"""Linear maps of the head at fewer bits than it usually has, which read one token."""
 LATENCY: tuple[str, ...] = (
     "constant",
     "layers",
@@ -48,6 +50,7 @@ LATENCY: tuple[str, ...] = (
     *SELECTION,
     *FIXED,
     *GROUPED,
+    *HEAD,
     *(f"embedding_elements_{bits}" for bits in EMBEDDING_BITS),
     *BEYOND,
 )
@@ -74,6 +77,7 @@ SIZE: tuple[str, ...] = (
     "linear_bytes_3",
     "zero_points",
     "position_bytes",
+    *HEAD,
     *KERNELS,
 )
 """Columns that explain bytes on disk: weights as packed, what an engine may add that stores those of 3 bits wider
@@ -109,8 +113,8 @@ def features(shape: ModelShape, tokens: int, hardware: Hardware = NOMINAL) -> Ro
     layers = counter.layers(shape)
     counted = np.array([frame, *(layer.counted for layer in layers)])
     kernels = [0] * len(BITS)
-    for block in {block for layer in layers for block in layer.blocks}:
-        kernels[BITS.index(block[-1])] += MAPS_A_BLOCK
+    for linear in {linear for layer in layers for linear in layer.maps}:
+        kernels[BITS.index(linear[-1])] += 1
     row = counted[:, : len(FEATURES)].sum(axis=0)
     return _complete(row, counted[:, len(FEATURES) :].max(axis=0), np.array(kernels))
 
@@ -145,9 +149,9 @@ def columns(rows: Rows, names: tuple[str, ...]) -> Rows:
     return rows[..., [FEATURES.index(name) for name in names]]
 
 
-MAPS_A_BLOCK = 2
-"""Linear maps of a width and bits in an attention or feed-forward block: into and out of it."""
-_FRAME = attrgetter("vocabulary", "positions", "embedding", "hidden", "classes", "embedding_bits", "embedding_rank")
+_FRAME = attrgetter(
+    *("vocabulary", "positions", "embedding", "hidden", "classes", "embedding_bits", "embedding_rank", "head_bits")
+)
 """The fields of a shape, beside its layers, that decide what is counted."""
 _AT_ONCE = 4096
 """Shapes whose rows stay in the caches while they are made."""
@@ -158,15 +162,15 @@ _ROOM_BYTES = np.array(CACHES_MIB, dtype=np.float64) * (1 << 20)
 _LINEAR = slice(_AT[f"linear_bytes_{BITS[0]}"], _AT[f"linear_bytes_{BITS[-1]}"] + 1)
 
 
-_Block: TypeAlias = tuple[str, int, int, int, Bits]
-"""Kind, width, tokens into it and out of it, bits."""
+_Map: TypeAlias = tuple[str, int, int, int, Bits]
+"""Group of linears, inner width of its block, tokens into that and out of it, bits."""
 
 
 class _Layer(NamedTuple):
     """What one layer adds: its features, then the slots of its activations; and which linear maps it has."""
 
     counted: Row
-    blocks: tuple[_Block, _Block]
+    maps: tuple[_Map, _Map, _Map, _Map]
 
 
 class _Counter:
@@ -189,12 +193,18 @@ class _Counter:
         machine, left = self.hardware.machine, layer.passes_on(tokens)
         slots = layer_slots(layer, hidden=hidden, embedding=embedding, tokens=tokens, machine=machine)
         row = _row(layer_work(layer, hidden, tokens, self.hardware))
-        attention = ("attention", layer.attention, tokens, left, layer.attention_bits)
-        return _Layer(np.concatenate([row, slots]), (attention, ("ffn", layer.ffn, left, left, layer.ffn_bits)))
+        mixing, feeding = (layer.attention, tokens, left), (layer.ffn, left, left)
+        maps = (
+            ("attention_in", *mixing, layer.attention_in_bits),
+            ("attention_out", *mixing, layer.attention_out_bits),
+            ("ffn_in", *feeding, layer.ffn_in_bits),
+            ("ffn_out", *feeding, layer.ffn_out_bits),
+        )
+        return _Layer(np.concatenate([row, slots]), maps)
 
     def _frame(self, *fields: int) -> Row:
-        vocabulary, positions, embedding, hidden, classes, bits, rank = fields
-        size = {"classes": classes, "embedding_bits": bits, "embedding_rank": rank}
+        vocabulary, positions, embedding, hidden, classes, bits, rank, head = fields
+        size = {"classes": classes, "embedding_bits": bits, "embedding_rank": rank, "head_bits": head}
         frame = ModelShape("", vocabulary, positions, embedding, hidden, (), **size)  # type: ignore[arg-type]
         return np.concatenate([_row(frame_work(frame, self.tokens, self.hardware)), np.zeros(SLOTS)])
 
@@ -210,13 +220,13 @@ class _Counter:
             counted[code] = layer.counted
         for code in np.unique(table.frame_codes).tolist():
             counted[absent + 1 + code] = self.frame(*_FRAME(table.frames[code]))
-        blocks, kernels = _blocks(layers, absent)
+        maps, kernels = _maps(layers, absent)
         parts = np.ascontiguousarray(counted[:, : len(FEATURES)]), counted[:, len(FEATURES) :].copy()
         every = np.column_stack([absent + 1 + table.frame_codes, codes])
         rows = np.empty((len(table), len(FEATURES)))
         for start in range(0, len(table), _AT_ONCE):
             some = every[start : start + _AT_ONCE]
-            differ = _summed(*_first_of_each(blocks[some[:, 1:]].reshape(len(some), -1)), kernels)
+            differ = _summed(*_first_of_each(maps[some[:, 1:]].reshape(len(some), -1)), kernels)
             summed = _summed(some, np.ones(some.shape), parts[0])
             rows[start : start + len(some)] = _complete(summed, _largest(some, parts[1]), differ)
         return rows
@@ -241,15 +251,15 @@ def _complete(rows: Rows, slots: Rows, kernels: Rows) -> Rows:
     return rows
 
 
-def _blocks(layers: dict[int, _Layer], absent: int) -> tuple[Codes, Rows]:
-    """Return the codes of both blocks of each layer, and for each such code the linear maps of it by bits."""
-    known: dict[_Block, int] = {}
-    codes = np.zeros((absent + 1, 2), np.intp)
+def _maps(layers: dict[int, _Layer], absent: int) -> tuple[Codes, Rows]:
+    """Return the codes of the linear maps of each layer, and for each such code a 1 at its bits."""
+    known: dict[_Map, int] = {}
+    codes = np.zeros((absent + 1, 4), np.intp)
     for code, layer in layers.items():
-        codes[code] = [known.setdefault(block, len(known) + 1) for block in layer.blocks]
+        codes[code] = [known.setdefault(linear, len(known) + 1) for linear in layer.maps]
     kernels = np.zeros((len(known) + 1, len(BITS)))
-    for block, code in known.items():
-        kernels[code, BITS.index(block[-1])] = MAPS_A_BLOCK
+    for linear, code in known.items():
+        kernels[code, BITS.index(linear[-1])] = 1
     return codes, kernels
 
 

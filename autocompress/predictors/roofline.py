@@ -172,10 +172,11 @@ class Roofline:
         element_cycles = sum(cycles * row[name] for name, cycles in CYCLES_PER_ELEMENT.items())
         elementwise_s = element_cycles * EIGHT_LANES / peak.f32_flops_per_cycle / hz
         kernels = sum(
-            FEWER_KERNELS.get(layer.activations_at(bits), KERNELS_PER_LAYER[bits]) / 2
+            FEWER_KERNELS.get(layer.activations_at(bits), KERNELS_PER_LAYER[bits]) / 4
             for layer in shape.layers
-            for bits in (layer.attention_bits, layer.ffn_bits)
+            for bits in layer.bits
         )
+        kernels += (KERNELS_PER_LAYER[shape.head_bits] - KERNELS_PER_LAYER[32]) / 2
         starting_s = kernels * engine.kernel_us * 1e-6 / peak.ghz
         return max(arithmetic_s, streaming_s) + elementwise_s + starting_s
 

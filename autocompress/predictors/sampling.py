@@ -17,6 +17,7 @@ from autocompress.shape import (
     ModelShape,
     TokenShare,
     WeightGrid,
+    by_block,
     nearest_embedding_bits,
 )
 
@@ -32,8 +33,8 @@ BLOCK_VOCABULARY = 1024
 """Of a block: its token table is sent to a board in no time."""
 DIMENSIONS = 6
 """Depth, heads, neurons, attention bits, feed-forward bits, embedding bits, around which layers vary; where there are
-several, the width of the residual stream, the schedule of tokens, how activations are read and the grid of weights in
-groups are one more each."""
+several, the width of the residual stream, the schedule of tokens, how activations are read, the grid of weights in
+groups and the bits of the head are one more each."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Variety:
         max_tokens: Of the longest document; 0: as many as the teacher has positions.
         activations: How 8-bit weights read them, in every layer alike.
         grids: Of weights in groups, in every layer alike.
+        head_bits: Of the head's linears.
     """
 
     align: int = FFN_ALIGN
@@ -57,6 +59,7 @@ class Variety:
     max_tokens: int = 0
     activations: tuple[Activations, ...] = ("dynamic",)
     grids: tuple[WeightGrid, ...] = (WeightGrid(),)
+    head_bits: tuple[Bits, ...] = (32,)
 
 
 USUAL = Variety()
@@ -94,7 +97,8 @@ def corners(teacher: ModelShape, variety: Variety = USUAL) -> tuple[ModelShape, 
     The smallest is a ``block``, so that no share of the vocabulary takes fewer bytes than were measured.
     Of the least hidden width, if it is below the teacher's, both the teacher and the smallest come at these ends too;
     and so do all of these with the token schedules at the ends, if there are any. Where ranges of activations may be
-    fixed, the teacher and the smallest come so at 8 bits, and at the fewest bits with each unusual grid of weights.
+    fixed, the teacher and the smallest come so at 8 bits, and at the fewest bits with each unusual grid of weights;
+    with each unusual width of the head both come at the nearest width of the layers.
     They hold the least and the most of every cost feature, and most of what a linear fit can learn; the small ones
     tell what a layer costs however little it computes, twice, so that no fit hangs on one sample.
     """
@@ -121,6 +125,12 @@ def corners(teacher: ModelShape, variety: Variety = USUAL) -> tuple[ModelShape, 
         *found,
         *read,
         *(_at(shape, widths[-1]).with_grid(grid) for grid in unusual for shape in (teacher, smallest)),
+        *(
+            replace(_at(shape, min(widths, key=lambda width: abs(width - head))), head_bits=head)
+            for head in variety.head_bits
+            if head != 32
+            for shape in (teacher, smallest)
+        ),
     )
 
 
@@ -135,14 +145,15 @@ def is_block(shape: ModelShape, teacher: ModelShape) -> bool:
 
 
 def _at(teacher: ModelShape, bits: Bits) -> ModelShape:
-    layers = tuple(replace(layer, attention_bits=bits, ffn_bits=bits) for layer in teacher.layers)
+    layers = tuple(layer.with_bits(*by_block(bits, bits)) for layer in teacher.layers)
     return replace(teacher, layers=layers, embedding_bits=nearest_embedding_bits(bits))
 
 
 def _interior(teacher: ModelShape, count: int, seed: int, variety: Variety) -> Iterator[ModelShape]:
     bits, streams = tuple(sorted(variety.bits)), sorted(variety.hidden) or [teacher.hidden]
+    head_widths = variety.head_bits
     shares, tokens = variety.tokens_keep, variety.max_tokens or teacher.positions
-    several = [len(choices) > 1 for choices in (streams, shares, variety.activations, variety.grids)]
+    several = [len(choices) > 1 for choices in (streams, shares, variety.activations, variety.grids, head_widths)]
     # Twice as many points as asked for: small teachers have shapes that come up more than once.
     sequence = qmc.Sobol(DIMENSIONS + sum(several), seed=seed).random_base2(ceil(log2(max(2, 2 * count))))
     rng = np.random.default_rng(seed)
@@ -160,9 +171,10 @@ def _interior(teacher: ModelShape, count: int, seed: int, variety: Variety) -> I
         shape = replace(teacher, layers=layers, embedding_bits=tables[int(embedding * len(tables))])
         # One more dimension each for those of which there are several.
         rest = iter(others)
-        stream, share, kind, grid = (next(rest) if chosen else 0.0 for chosen in several)
+        stream, share, kind, grid, head = (next(rest) if chosen else 0.0 for chosen in several)
         shape = shape.with_activations(variety.activations[int(kind * len(variety.activations))])
         shape = shape.with_grid(variety.grids[int(grid * len(variety.grids))])
+        shape = replace(shape, head_bits=head_widths[int(head * len(head_widths))])
         shape = shape.with_hidden(streams[int(stream * len(streams))])
         yield shape.with_schedule(shares[int(share * len(shares))], tokens)
 
@@ -176,9 +188,7 @@ def _layer(
         whole,
         heads=1 + round(heads * (whole.heads - 1)),
         ffn=step * max(1, round(ffn * whole.ffn / step)) if whole.ffn % step == 0 else whole.ffn,
-        attention_bits=bits[0],
-        ffn_bits=bits[1],
-    )
+    ).with_bits(*by_block(*bits))
 
 
 def _bits(share: float, widths: tuple[Bits, ...], rng: np.random.Generator) -> Bits:

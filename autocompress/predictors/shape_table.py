@@ -56,8 +56,10 @@ class ShapeTable(Sequence[ModelShape]):
         kept: npt.NDArray[np.bool_],
         heads: Integers,
         ffn: Integers,
-        attention_bits: Integers,
-        ffn_bits: Integers,
+        attention_in_bits: Integers,
+        attention_out_bits: Integers,
+        ffn_in_bits: Integers,
+        ffn_out_bits: Integers,
         embedding_bits: Integers,
     ) -> ShapeTable:
         """Return a table of shapes within ``teacher``.
@@ -65,21 +67,24 @@ class ShapeTable(Sequence[ModelShape]):
         Args:
             teacher: Gives everything that is not chosen; L layers.
             kept: (shapes x L) which layers are left.
-            heads: (shapes x L), or what broadcasts to it, like the next three: see ``LayerShape``.
+            heads: (shapes x L), or what broadcasts to it, like the next five: see ``LayerShape``.
             ffn: Neurons.
-            attention_bits: Of the attention weights.
-            ffn_bits: Of the feed-forward weights.
+            attention_in_bits: Of the weights of queries, keys and values.
+            attention_out_bits: Of the other attention weights.
+            ffn_in_bits: Of the first feed-forward weights.
+            ffn_out_bits: Of the second.
             embedding_bits: (shapes,), or what broadcasts to it.
         """
         head_width = np.array([layer.head_width for layer in teacher.layers])
-        choices = np.broadcast_arrays(heads, head_width, ffn, attention_bits, ffn_bits, kept)[:-1]
+        bits = attention_in_bits, attention_out_bits, ffn_in_bits, ffn_out_bits
+        choices = np.broadcast_arrays(heads, head_width, ffn, *bits, kept)[:-1]
         codes, firsts = _distinct([choice[kept] for choice in choices])
         values = zip(*(choice[kept][firsts].tolist() for choice in choices), strict=True)
         layer_codes = np.full(kept.shape, ABSENT, np.intp)
         layer_codes[kept] = codes
         tables, frame_codes = np.unique(np.broadcast_to(embedding_bits, kept.shape[:1]), return_inverse=True)
-        bits: list[EmbeddingBits] = tables.tolist()
-        frames = tuple(replace(teacher, layers=(), embedding_bits=width) for width in bits)
+        stored: list[EmbeddingBits] = tables.tolist()
+        frames = tuple(replace(teacher, layers=(), embedding_bits=width) for width in stored)
         return cls(frames, frame_codes.astype(np.intp), tuple(LayerShape(*value) for value in values), layer_codes)
 
     def kinds(self, tokens: int) -> tuple[list[tuple[LayerShape, int]], Codes]:

@@ -12,10 +12,12 @@ from autocompress.errors import StorageError
 from autocompress.predictors.features import FEATURES
 from autocompress.predictors.fit import fit
 from autocompress.predictors.predictor import FittedPredictor, read_samples
+from autocompress.shape import by_block
 
-FORMAT_VERSION = 2
-REFITTED_VERSION = 1
-"""Of files whose fits are no longer used; their samples are fitted anew when they are read."""
+FORMAT_VERSION = 3
+REFITTED_VERSIONS = (1, 2)
+"""Of files whose samples are fitted anew when they are read: their layers name one width for both linears of a block,
+and fits of the first are no longer used."""
 
 
 def file_name(device: str, engine: str, threads: int) -> str:
@@ -51,7 +53,7 @@ def load(path: Path) -> FittedPredictor:
             f"The predictor {path} cannot be read: {error}.", right="It is a JSON file.", next_step=again
         ) from None
     version = data.get("format_version") if isinstance(data, dict) else None
-    if version not in (REFITTED_VERSION, FORMAT_VERSION):
+    if version not in (*REFITTED_VERSIONS, FORMAT_VERSION):
         raise StorageError(
             f"The predictor {path} has format version {version!r}.",
             right=f"This version of AutoCompress reads format version {FORMAT_VERSION}.",
@@ -65,7 +67,7 @@ def load(path: Path) -> FittedPredictor:
                 right=f"This version does not count {', '.join(sorted(read.difference(FEATURES)))}.",
                 next_step=again,
             )
-        return _refit(data) if version == REFITTED_VERSION else FittedPredictor.from_dict(data)
+        return _refit(data) if version in REFITTED_VERSIONS else FittedPredictor.from_dict(data)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise StorageError(
             f"The predictor {path} is damaged: {type(error).__name__} {error}.",
@@ -76,12 +78,25 @@ def load(path: Path) -> FittedPredictor:
 
 def _refit(data: Mapping[str, Any]) -> FittedPredictor:
     return fit(
-        read_samples(data["samples"]),
+        read_samples(map(_by_linear, data["samples"])),
         device=data["device"],
         engine=data["engine"],
         threads=data["threads"],
         provenance=data["provenance"],
     )
+
+
+def _by_linear(sample: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a sample that names a width for each group of linears."""
+
+    def layer(old: Mapping[str, Any]) -> dict[str, Any]:
+        kept = {name: value for name, value in old.items() if name not in ("attention_bits", "ffn_bits")}
+        names = "attention_in_bits", "attention_out_bits", "ffn_in_bits", "ffn_out_bits"
+        widths = by_block(old["attention_bits"], old["ffn_bits"])
+        return kept | dict(zip(names, widths, strict=True))
+
+    shape = sample["shape"]
+    return {**sample, "shape": {**shape, "layers": [layer(old) for old in shape["layers"]]}}
 
 
 def find(folders: Iterable[Path], device: str, engine: str, threads: int) -> Path | None:

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from autocompress.compiler.graph import Stored, TensorSpec, weight_specs
 from autocompress.predictors.hardware import Hardware
-from autocompress.shape import WEIGHT_GROUP, Activations, Bits, LayerShape, ModelShape, WeightGrid
+from autocompress.shape import WEIGHT_GROUP, Activations, Bits, LayerShape, ModelShape, WeightGrid, usual_grid
 
 Counts: TypeAlias = Iterator[tuple[str, float]]
 """(name, what is to be added to it); all of them multiples of 1/8, so that sums are exact in any order."""
@@ -24,8 +24,10 @@ def frame_work(frame: ModelShape, tokens: int, hardware: Hardware) -> Counts:
     yield "channel_elements", tokens * frame.embedding
     if frame.embedding != frame.hidden:
         yield from _gemm(tokens, frame.embedding, frame.hidden, 32, hardware)
-    yield from _gemm(1, frame.hidden, frame.hidden, 32, hardware)
-    yield from _gemm(1, frame.hidden, frame.classes, 32, hardware)
+    for outputs in (frame.hidden, frame.classes):
+        yield from _gemm(1, frame.hidden, outputs, frame.head_bits, hardware, grid=usual_grid(frame.head_bits))
+        if frame.head_bits != 32:
+            yield f"head_maps_{frame.head_bits}", 1.0
     for name, spec in weight_specs(frame).items():
         if not name.startswith("layers."):
             yield from _bytes(name, spec, frame.embedding_bits)
@@ -36,10 +38,10 @@ def layer_work(layer: LayerShape, hidden: int, tokens: int, hardware: Hardware) 
     left = layer.passes_on(tokens)
     yield "layers", 1.0
     maps = (
-        (tokens, hidden, 3 * layer.attention, layer.attention_bits),
-        (left, layer.attention, hidden, layer.attention_bits),
-        (left, hidden, layer.ffn, layer.ffn_bits),
-        (left, layer.ffn, hidden, layer.ffn_bits),
+        (tokens, hidden, 3 * layer.attention, layer.attention_in_bits),
+        (left, layer.attention, hidden, layer.attention_out_bits),
+        (left, hidden, layer.ffn, layer.ffn_in_bits),
+        (left, layer.ffn, hidden, layer.ffn_out_bits),
     )
     for rows, inputs, outputs, bits in maps:
         yield from _gemm(rows, inputs, outputs, bits, hardware, layer.activations_at(bits), layer.grid_at(bits))

@@ -4,7 +4,7 @@ import numpy as np
 
 from autocompress.compiler.packing import column_sums, dot_panels, row_panels
 from autocompress.compiler.schedules.gemm_i8 import gemm_i8
-from autocompress.shape import LayerShape, ModelShape, WeightGrid, nearest_embedding_bits
+from autocompress.shape import LayerShape, ModelShape, WeightGrid, by_block, nearest_embedding_bits
 from tests.compiler.numpy_graph import reference
 from tests.compiler.test_engines_agree import spread_weights
 
@@ -16,7 +16,7 @@ def encoder(bits):
 
     At 8 bits the second layer reads over fixed ranges, of channels that are smoothed.
     """
-    layers = (LayerShape(2, 12, 70, bits, bits, most_tokens=6), LayerShape(3, 8, 33, bits, bits))
+    layers = (LayerShape(2, 12, 70, *by_block(bits, bits), most_tokens=6), LayerShape(3, 8, 33, *by_block(bits, bits)))
     layers = (layers[0], layers[1].with_activations("smoothed"))
     shape = ModelShape("bert", 50, 40, 24, 37, layers, classes=3, embedding_bits=nearest_embedding_bits(bits))
     return shape, spread_weights(shape)
@@ -24,7 +24,7 @@ def encoder(bits):
 
 def grouped_encoder(bits):
     """Return (shape, weights) of which the weights are in groups: of 64, and of 128 with zero points below 8 bits."""
-    layers = (LayerShape(2, 12, 150, bits, bits, activations="token" if bits == 8 else "dynamic"),) * 2
+    layers = (LayerShape(2, 12, 150, *by_block(bits, bits), activations="token" if bits == 8 else "dynamic"),) * 2
     layers = (layers[0].with_grid(WeightGrid(64)), layers[1].with_grid(WeightGrid(128, zero_points=True)))
     shape = ModelShape("bert", 50, 40, 37, 37, layers, classes=3, embedding_bits=nearest_embedding_bits(bits))
     return shape, spread_weights(shape)

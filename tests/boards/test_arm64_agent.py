@@ -15,7 +15,7 @@ from autocompress.compiler.tuning import products
 from autocompress.cost import Failure, Measurement
 from autocompress.devices.detect import profile_of
 from autocompress.profiling.timing import Timing
-from autocompress.shape import LayerShape, ModelShape
+from autocompress.shape import LayerShape, ModelShape, by_block
 from tests.boards.arm64_agent import arm64_agent
 from tests.boards.cases import BATCH, TOKENS, encoder
 
@@ -51,7 +51,7 @@ def test_what_is_compiled_here_is_measured_there(board, tmp_path, engine, bits):
 
 def test_a_tile_is_timed_there(board):
     target = Target("cortex-a76", "aarch64-linux-gnu")
-    shape = ModelShape("bert", 50, 32, 24, 24, (LayerShape(4, 6, 45, 8, 8),), 3)
+    shape = ModelShape("bert", 50, 32, 24, 24, (LayerShape(4, 6, 45, *by_block(8, 8)),), 3)
     wanted = products([lower(shape, tokens=5, machine=machine_of(target.llvm()))])
     kernel = next(kernel for kernel in wanted.values() if kernel.family == "gemm_i8")
     with RemoteTimer(board, target) as timer:

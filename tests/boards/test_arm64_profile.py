@@ -88,7 +88,7 @@ def noted(home, engine="*", name=NAME):
 
 
 def bits(sample):
-    return {layer["attention_bits"] for layer in sample["shape"]["layers"]}
+    return {layer["attention_in_bits"] for layer in sample["shape"]["layers"]}
 
 
 @pytest.fixture(scope="module")

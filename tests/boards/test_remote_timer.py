@@ -20,12 +20,12 @@ from autocompress.compiler.tuning_log import TuningLog
 from autocompress.cost import Failure
 from autocompress.errors import DeviceError
 from autocompress.pipeline.tuning import kept_log, tune_device
-from autocompress.shape import LayerShape, ModelShape
+from autocompress.shape import LayerShape, ModelShape, by_block
 from tests.boards.agents import wait_until
 
 TARGET = Target.host()
 MACHINE = machine_of(TARGET.llvm())
-SHAPE = ModelShape("bert", 50, 512, 64, 64, (LayerShape(4, 16, 128, 32, 8),), 3)
+SHAPE = ModelShape("bert", 50, 512, 64, 64, (LayerShape(4, 16, 128, *by_block(32, 8)),), 3)
 SIGILL = 4
 
 

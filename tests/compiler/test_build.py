@@ -9,7 +9,7 @@ from autocompress.compiler.graph import random_weights, weight_specs
 from autocompress.compiler.tuning_log import Entry, KernelClass, TuningLog, save_log, tvm_version
 from autocompress.engines import library_index, stored_bits
 from autocompress.errors import MissingDependencyError, UnsupportedError
-from autocompress.shape import BITS, LayerShape, ModelShape, nearest_embedding_bits
+from autocompress.shape import BITS, LayerShape, ModelShape, by_block, nearest_embedding_bits
 
 SHAPE = ModelShape("bert", 50, 32, 24, 24, (LayerShape(2, 12, 40),), classes=3)
 WEIGHTS = random_weights(SHAPE)
@@ -35,16 +35,16 @@ def with_layer(**change):
         (with_layer(heads=0), 8, "heads = 0"),
         (with_layer(head_width=0), 8, "head_width = 0"),
         (with_layer(ffn=0), 8, "ffn = 0"),
-        (with_layer(ffn_bits=5), 8, "weights of 5 bits"),
+        (with_layer(ffn_in_bits=5), 8, "weights of 5 bits"),
         (with_layer(most_tokens=-1), 8, "Layer 0 passes on -1 tokens"),
-        (with_layer(attention_bits=64), 8, "weights of 64 bits"),
-        (with_layer(ffn_bits=4, weight_group=16), 8, "Weights of layer 0 are in groups of 16 input channels"),
+        (with_layer(attention_in_bits=64), 8, "weights of 64 bits"),
+        (with_layer(ffn_in_bits=4, weight_group=16), 8, "Weights of layer 0 are in groups of 16 input channels"),
         (replace(SHAPE, embedding_bits=2), 8, "token embedding is asked for weights of 2 bits"),
         (replace(SHAPE, embedding_bits=3), 8, "weights of 3 bits"),
         (SHAPE, 33, "33 tokens"),
         (SHAPE, 0, "0 tokens"),
         (replace(SHAPE, classes=4), 8, "head.classifier.weight is of dimensions"),
-        (with_layer(ffn_bits=8), 8, "layers.0.ffn_in.scale is missing"),
+        (with_layer(ffn_in_bits=8), 8, "layers.0.ffn_in.scale is missing"),
     ],
 )
 @pytest.mark.usefixtures("no_compilation")
@@ -90,7 +90,7 @@ def test_a_failed_build_leaves_the_earlier_library(tmp_path, monkeypatch):
 
 
 def larger(bits):
-    layer = LayerShape(4, 32, 500, bits, bits)
+    layer = LayerShape(4, 32, 500, *by_block(bits, bits))
     table = nearest_embedding_bits(bits)
     return ModelShape("bert", 5000, 64, 160, 160, (layer,) * 2, classes=3, embedding_bits=table)
 

@@ -13,7 +13,7 @@ from autocompress.compiler.build import BUILDERS, build
 from autocompress.compiler.graph import random_weights, round_bf16, weight_specs
 from autocompress.compiler.target import Target, machine_of
 from autocompress.engines import ENGINES, open_artifact
-from autocompress.shape import BITS, WEIGHT_GROUPS, LayerShape, ModelShape, WeightGrid, nearest_embedding_bits
+from autocompress.shape import BITS, WEIGHT_GROUPS, LayerShape, ModelShape, WeightGrid, by_block, nearest_embedding_bits
 from tests.compiler.numpy_graph import NARROW, reference
 
 LAYERS = st.builds(LayerShape, heads=st.integers(1, 3), head_width=st.sampled_from([3, 8, 44]), ffn=st.integers(1, 290),
@@ -25,7 +25,7 @@ def cases(draw, bits, activations="dynamic"):
     """Return a shape, ids and a mask in which every sequence but the first has padding of its own."""
     grid = WeightGrid(draw(st.sampled_from(WEIGHT_GROUPS)), draw(st.booleans()))
     layers = tuple(
-        replace(layer, attention_bits=bits, ffn_bits=bits, activations=activations).with_grid(grid)
+        replace(layer.with_bits(*by_block(bits, bits)), activations=activations).with_grid(grid)
         for layer in draw(st.lists(LAYERS, min_size=1, max_size=2))
     )
     hidden = draw(st.sampled_from([8, 33, 50, 130]))

@@ -5,7 +5,7 @@ from autocompress.compiler.lowering import lower
 from autocompress.compiler.target import Target, machine_of
 from autocompress.compiler.tuning import candidates, products, tune
 from autocompress.compiler.tuning_log import TuningLog, find_log, save_log
-from autocompress.shape import BITS, LayerShape, ModelShape
+from autocompress.shape import BITS, LayerShape, ModelShape, by_block
 
 TARGET = Target.host()
 MACHINE = machine_of(TARGET.llvm())
@@ -13,7 +13,7 @@ MACHINE = machine_of(TARGET.llvm())
 
 @pytest.mark.parametrize("bits", BITS)
 def test_the_products_of_a_model_are_timed_on_this_machine(bits, tmp_path):
-    shape = ModelShape("bert", 50, 32, 24, 24, (LayerShape(4, 6, 45, bits, bits),), 3)
+    shape = ModelShape("bert", 50, 32, 24, 24, (LayerShape(4, 6, 45, *by_block(bits, bits)),), 3)
     wanted = products([lower(shape, tokens=5, machine=MACHINE)])
     some = dict(list(wanted.items())[:2])
     log = tune(some, MACHINE, TuningLog(str(TARGET)), LocalTimer(TARGET), lambda state: save_log(state.log, tmp_path))

@@ -6,7 +6,7 @@ from autocompress.compiler.dots import nibble_maddubs, pmaddwd, shifted
 from autocompress.compiler.graph import random_weights
 from autocompress.compiler.lowering import lower
 from autocompress.compiler.machine import Machine
-from autocompress.shape import BITS, LayerShape, ModelShape, WeightGrid, nearest_embedding_bits
+from autocompress.shape import BITS, LayerShape, ModelShape, WeightGrid, by_block, nearest_embedding_bits
 
 MACHINE = Machine(lanes=8, registers=16, dot=pmaddwd(8), nibbles=nibble_maddubs(8), half=shifted(8))
 
@@ -18,7 +18,7 @@ def shape(bits, layers=2):
         32,
         20,
         24,
-        (LayerShape(3, 7, 45, bits, bits),) * layers,
+        (LayerShape(3, 7, 45, *by_block(bits, bits)),) * layers,
         3,
         embedding_bits=nearest_embedding_bits(bits),
     )
@@ -53,7 +53,7 @@ def test_every_value_is_written_once_before_it_is_read(bits, activations):
 def test_equal_layers_share_their_kernels_and_other_sizes_do_not():
     few, many = (len(lower(shape(8, layers), tokens=5, machine=MACHINE).names()) for layers in (1, 4))
     assert few == many
-    odd = replace(shape(8), layers=(shape(8).layers[0], LayerShape(3, 7, 46, 8, 8)))
+    odd = replace(shape(8), layers=(shape(8).layers[0], LayerShape(3, 7, 46, *by_block(8, 8))))
     assert len(lower(odd, tokens=5, machine=MACHINE).names()) > many
 
 

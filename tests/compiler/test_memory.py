@@ -25,6 +25,7 @@ from autocompress.shape import (
     LayerShape,
     ModelShape,
     WeightGrid,
+    by_block,
     nearest_embedding_bits,
 )
 
@@ -37,8 +38,10 @@ layers = st.builds(
     heads=st.integers(1, 5),
     head_width=st.sampled_from((7, 16, 32)),
     ffn=st.integers(1, 300),
-    attention_bits=st.sampled_from(BITS),
-    ffn_bits=st.sampled_from(BITS),
+    attention_in_bits=st.sampled_from(BITS),
+    attention_out_bits=st.sampled_from(BITS),
+    ffn_in_bits=st.sampled_from(BITS),
+    ffn_out_bits=st.sampled_from(BITS),
     most_tokens=st.sampled_from((0, 1, 6, 200)),
     activations=st.sampled_from(get_args(Activations)),
     weight_group=st.sampled_from(WEIGHT_GROUPS),
@@ -59,7 +62,7 @@ shapes = st.builds(
 
 
 def at(bits, shape=MINILM):
-    wide = tuple(replace(layer, attention_bits=bits, ffn_bits=bits) for layer in shape.layers)
+    wide = tuple(layer.with_bits(*by_block(bits, bits)) for layer in shape.layers)
     return replace(shape, layers=wide, embedding_bits=nearest_embedding_bits(bits))
 
 
@@ -190,8 +193,11 @@ def asked(kernel: Kernel) -> tuple[int, int, int]:
 
 @pytest.mark.parametrize(("machine", "tokens"), [(WIDE, 1), (NARROW, 9), (WIDE, 300)])
 def test_kernels_ask_for_the_workspace_that_is_in_their_code(machine, tokens):
-    layers = tuple(LayerShape(2, 7 + bits, 45, bits, bits) for bits in BITS)
-    fixed = (LayerShape(2, 9, 45, 8, 8, activations="static"), LayerShape(2, 9, 45, 8, 8, activations="smoothed"))
+    layers = tuple(LayerShape(2, 7 + bits, 45, *by_block(bits, bits)) for bits in BITS)
+    fixed = (
+        LayerShape(2, 9, 45, *by_block(8, 8), activations="static"),
+        LayerShape(2, 9, 45, *by_block(8, 8), activations="smoothed"),
+    )
     shape = ModelShape("bert", 50, 512, 20, 24, (*layers, *fixed, LayerShape(2, 8, 45, most_tokens=7)), 3)
     tables = [replace(shape, embedding_bits=bits) for bits in EMBEDDING_BITS]
     kernels = {kernel for shape in tables for kernel in lower(shape, tokens=tokens, machine=machine).names()}

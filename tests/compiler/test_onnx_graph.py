@@ -18,6 +18,7 @@ from autocompress.shape import (
     LayerShape,
     ModelShape,
     WeightGrid,
+    by_block,
     nearest_embedding_bits,
 )
 from tests.compiler.numpy_graph import NumpyGraph, quantize_static, reference
@@ -31,7 +32,7 @@ TOLERANCE = {32: 2e-5, 16: 2e-5, 8: 2e-2, 4: 1e-2, 3: 1e-2, 2: 1e-2}
 
 
 def at(bits, **changes):
-    layers = (LayerShape(2, 20, 70, bits, bits), LayerShape(3, 8, 33, bits, bits))
+    layers = (LayerShape(2, 20, 70, *by_block(bits, bits)), LayerShape(3, 8, 33, *by_block(bits, bits)))
     shape = ModelShape("bert", 50, 12, 40, 40, layers, 3, embedding_bits=nearest_embedding_bits(bits))
     return replace(shape, **changes)
 
@@ -39,7 +40,7 @@ def at(bits, **changes):
 def check(shape, folder):
     weights = spread_weights(shape)
     run = open_artifact(Artifact(write_onnx(shape, weights, folder / "model.onnx"), "onnxruntime", 9), threads=1)
-    bits = [width for layer in shape.layers for width in (layer.attention_bits, layer.ffn_bits)]
+    bits = [width for layer in shape.layers for width in layer.bits]
     for row in range(2):
         one = slice(row, row + 1)
         expected = reference(shape, weights, IDS[one], MASK[one])
@@ -61,7 +62,8 @@ def test_a_token_table_of_any_width_gives_its_rows(bits, rank, tmp_path):
 
 def test_widths_mix_within_a_model(tmp_path):
     layers = tuple(
-        LayerShape(2, 20, 70, attention, ffn) for attention, ffn in [(2, 16), (8, 2), (16, 4), (32, 8), (3, 3)]
+        LayerShape(2, 20, 70, *by_block(attention, ffn))
+        for attention, ffn in [(2, 16), (8, 2), (16, 4), (32, 8), (3, 3)]
     )
     check(at(2, layers=layers), tmp_path)
 

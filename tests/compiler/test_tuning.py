@@ -29,7 +29,7 @@ from autocompress.compiler.tuning import (
 )
 from autocompress.compiler.tuning_log import TRACED, Entry, KernelClass, Trace, TuningLog, tvm_version
 from autocompress.cost import Failure
-from autocompress.shape import BITS, LayerShape, ModelShape
+from autocompress.shape import BITS, LayerShape, ModelShape, by_block
 
 MACHINES = {
     "avx2": Machine(8, 16, pmaddwd(8), nibble_maddubs(8), shifted(8)),
@@ -111,7 +111,7 @@ def test_candidates_are_no_wider_than_the_class():
 
 @pytest.mark.parametrize("bits", BITS)
 def test_products_share_a_class_but_not_between_families(bits):
-    layers = (LayerShape(4, 6, 45, bits, bits), LayerShape(4, 6, 47, bits, bits))
+    layers = (LayerShape(4, 6, 45, *by_block(bits, bits)), LayerShape(4, 6, 47, *by_block(bits, bits)))
     program = lower(
         ModelShape("bert", 50, 32, 24, 24, layers, 3),
         tokens=5,

@@ -22,7 +22,7 @@ from autocompress.compiler.tuning_log import (
     tvm_version,
 )
 from autocompress.errors import StorageError
-from autocompress.shape import BITS, LayerShape, ModelShape
+from autocompress.shape import BITS, LayerShape, ModelShape, by_block
 
 MACHINE = Machine(lanes=8, registers=16, dot=pmaddwd(8), nibbles=nibble_maddubs(8), half=shifted(8))
 CLASS = KernelClass("gemm_i8", "pmaddwd8", 5, 32, 64)
@@ -31,7 +31,7 @@ LOG = TuningLog("skylake", {CLASS: ENTRY})
 
 
 def shape(bits):
-    return ModelShape("bert", 50, 32, 20, 24, (LayerShape(3, 7, 45, bits, bits),), 3)
+    return ModelShape("bert", 50, 32, 20, 24, (LayerShape(3, 7, 45, *by_block(bits, bits)),), 3)
 
 
 def tiles_of(program):

@@ -12,6 +12,7 @@ from autocompress.errors import ConfigError, UnsupportedError
 from autocompress.models.factorized import FactorizedEmbedding
 from autocompress.models.load import adapter_of
 from autocompress.models.quantized import QuantizedEmbedding
+from autocompress.shape import by_block
 from tests.compression.training_data import batches, context_for
 from tests.conftest import tiny_model
 
@@ -72,7 +73,7 @@ def test_the_factors_are_the_weights_that_the_graph_asks_for(model):
 @pytest.mark.parametrize("bits", [16, 8, 4])
 def test_the_narrow_table_is_quantized_and_the_map_is_not(model, bits):
     factorize.apply(model, FactorizeStep(7), context_for(model))
-    step = quantization.QuantizeStep((32,) * 3, (32,) * 3, bits)
+    step = quantization.QuantizeStep(*by_block((32,) * 3, (32,) * 3), bits)
     quantization.apply(model, step, context_for(model))
     word = model.get_input_embeddings()
     assert isinstance(word, FactorizedEmbedding) and isinstance(word.table, QuantizedEmbedding)
@@ -116,7 +117,7 @@ def test_a_rank_that_saves_nothing_is_refused(rank):
 
 def test_a_table_is_factorised_once_and_before_it_is_quantized(model):
     quantized = tiny_model("bert")
-    quantization.apply(quantized, quantization.QuantizeStep((32,) * 3, (32,) * 3, 8), context_for(quantized))
+    quantization.apply(quantized, quantization.QuantizeStep(*by_block((32,) * 3, (32,) * 3), 8), context_for(quantized))
     with pytest.raises(UnsupportedError, match="8 bits"):
         factorize.apply(quantized, FactorizeStep(4), context_for(quantized))
     factorize.apply(model, FactorizeStep(4), context_for(model))

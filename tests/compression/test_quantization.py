@@ -23,7 +23,7 @@ from autocompress.models.quantized import (
     quantize_activations,
 )
 from autocompress.pipeline.candidates import Chosen
-from autocompress.shape import BITS, WeightGrid, nearest_embedding_bits
+from autocompress.shape import BITS, WeightGrid, by_block, nearest_embedding_bits
 from tests.compression.training_data import batches, context_for
 from tests.conftest import tiny_model
 
@@ -116,7 +116,7 @@ def test_products_in_groups_of_any_size_are_integer_sums_less_zero_points(bits, 
 
 
 def quantized(model, bits, activations="dynamic", grid=WeightGrid()):  # noqa: B008 - a frozen value
-    step = QuantizeStep((bits,) * 3, (bits,) * 3, nearest_embedding_bits(bits), activations=activations,
+    step = QuantizeStep(*by_block((bits,) * 3, (bits,) * 3), nearest_embedding_bits(bits), activations=activations,
                         weight_group=grid.group, zero_points=grid.zero_points)  # fmt: skip
     before = adapter_of(model).shape(model)
     return reshape(before, step), apply(model, step, context_for(model))
@@ -143,7 +143,7 @@ def test_rounding_reads_the_batches_that_the_step_names_and_leaves_the_same_grid
     context = replace(
         context_for(model), batches=lambda count, seed: asked.append((count, seed)) or batches(count, seed)
     )
-    nearest = QuantizeStep((4,) * 3, (8, 2, 3), 8)
+    nearest = QuantizeStep(*by_block((4,) * 3, (8, 2, 3)), 8)
     student = apply(copy.deepcopy(model), replace(nearest, rounding=rounding, calibration_batches=3, seed=7), context)
     other = apply(copy.deepcopy(model), nearest, context)
     assert asked == [(3, 7)]
@@ -159,12 +159,12 @@ def test_rounding_reads_the_batches_that_the_step_names_and_leaves_the_same_grid
 def test_rounding_without_documents_is_refused():
     model = tiny_model("bert")
     with pytest.raises(ConfigError, match="calibration_batches"):
-        apply(model, QuantizeStep((4,) * 3, (4,) * 3, 8, "optq", calibration_batches=0), context_for(model))
+        apply(model, QuantizeStep(*by_block((4,) * 3, (4,) * 3), 8, "optq", calibration_batches=0), context_for(model))
 
 
 @pytest.mark.parametrize("activations", ["static", "smoothed"])
 def test_ranges_without_documents_are_refused_before_anything_is_rounded(activations):
-    model, step = tiny_model("bert"), QuantizeStep((8,) * 3, (8,) * 3, 8, activations=activations)
+    model, step = tiny_model("bert"), QuantizeStep(*by_block((8,) * 3, (8,) * 3), 8, activations=activations)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     padding = replace(batches(1)[0], attention_mask=torch.zeros(4, 6, dtype=torch.int64))
     for none in ([], [padding]):
@@ -178,7 +178,7 @@ def test_ranges_of_a_model_that_gives_no_numbers_are_refused_before_anything_is_
     model = tiny_model("bert")
     adapter_of(model).layers(model)[1].get("attention.self.value").bias.data[3] = broken
     with pytest.raises(ConfigError, match="no numbers"):
-        apply(model, QuantizeStep((8,) * 3, (8,) * 3, 8, activations="static"), context_for(model))
+        apply(model, QuantizeStep(*by_block((8,) * 3, (8,) * 3), 8, activations="static"), context_for(model))
     assert isinstance(adapter_of(model).token_embedding(model), nn.Embedding)
 
 
@@ -188,7 +188,7 @@ def test_ranges_of_activations_that_overflow_are_refused():
     weight.mul_(2e38).mul_(2.0)
     assert weight.isfinite().all()
     with pytest.raises(ConfigError, match="no numbers"):
-        apply(model, QuantizeStep((8,) * 3, (8,) * 3, 8, activations="static"), context_for(model))
+        apply(model, QuantizeStep(*by_block((8,) * 3, (8,) * 3), 8, activations="static"), context_for(model))
 
 
 @pytest.mark.parametrize(("bits", "kept"), [(8, True), (4, False), (32, False)])
@@ -197,7 +197,7 @@ def test_steps_name_fixed_ranges_only_where_something_reads_them(activations, bi
     fixes = {"activations": (activations,), "ranges": "mse", "smoothing": 0.7, "rounding_batches": 5, "seed": 6}
     space = Space((3,), attention_bits=(bits,), ffn_bits=(4,), embedding_bits=(8,), **fixes)
     shape = adapter_of(tiny_model("bert")).shape(tiny_model("bert"))
-    step, plain = suggest(Chosen({}), shape, space), QuantizeStep((bits,) * 3, (4,) * 3, 8)
+    step, plain = suggest(Chosen({}), shape, space), QuantizeStep(*by_block((bits,) * 3, (4,) * 3), 8)
     if not kept or activations == "dynamic":
         assert step == plain
         return
@@ -207,10 +207,10 @@ def test_steps_name_fixed_ranges_only_where_something_reads_them(activations, bi
 
 
 def test_layers_without_eight_bits_read_as_before_whatever_a_step_says():
-    step = QuantizeStep((8, 4, 16), (2, 8, 4), 8, activations="static")
+    step = QuantizeStep(*by_block((8, 4, 16), (2, 8, 4)), 8, activations="static")
     layers = reshape(adapter_of(tiny_model("bert")).shape(tiny_model("bert")), step).layers
     assert [layer.activations for layer in layers] == ["static", "static", "dynamic"]
-    assert [layer.activations_at(layer.attention_bits) for layer in layers] == ["static", "dynamic", "dynamic"]
+    assert [layer.activations_at(layer.attention_in_bits) for layer in layers] == ["static", "dynamic", "dynamic"]
 
 
 @pytest.mark.parametrize(
@@ -223,7 +223,7 @@ def test_steps_name_groups_and_zero_points_only_where_weights_have_them(attentio
     space = Space((3,), attention_bits=(attention,), ffn_bits=(ffn,), embedding_bits=(8,), **choices)
     shape = adapter_of(tiny_model("bert")).shape(tiny_model("bert"))
     step, (activations, group, zeros) = suggest(Chosen({}), shape, space), kept
-    plain = QuantizeStep((attention,) * 3, (ffn,) * 3, 8)
+    plain = QuantizeStep(*by_block((attention,) * 3, (ffn,) * 3), 8)
     assert step == replace(plain, activations=activations, weight_group=group, zero_points=zeros)
     assert step.fixing is None
     (layer,) = set(reshape(shape, step).layers)
@@ -231,15 +231,22 @@ def test_steps_name_groups_and_zero_points_only_where_weights_have_them(attentio
 
 
 def test_layers_without_groups_of_weights_say_nothing_of_any():
-    step = QuantizeStep((8, 4, 16), (32, 8, 16), 8, weight_group=128, zero_points=True)
+    step = QuantizeStep(*by_block((8, 4, 16), (32, 8, 16)), 8, weight_group=128, zero_points=True)
     layers = reshape(adapter_of(tiny_model("bert")).shape(tiny_model("bert")), step).layers
     assert [(layer.weight_group, layer.zero_points) for layer in layers] == [(32, False), (128, True), (32, False)]
 
 
-def test_old_plans_read_on_as_rounding_to_nearest():
+def test_plans_of_one_width_a_block_are_refused_and_not_misread():
     old = {"method": "quantize", "attention_bits": [8], "ffn_bits": [4], "embedding_bits": 8}
+    with pytest.raises(ConfigError, match="attention_in_bits"):
+        read_plan([old])
+
+
+def test_old_plans_read_on_as_rounding_to_nearest():
+    widths = {"attention_in_bits": [8], "attention_out_bits": [8], "ffn_in_bits": [4], "ffn_out_bits": [4]}
+    old = {"method": "quantize", **widths, "embedding_bits": 8}
     (step,) = read_plan([old]).steps
-    assert step == QuantizeStep((8,), (4,), 8, rounding="nearest")
+    assert step == QuantizeStep(*by_block((8,), (4,)), 8, rounding="nearest")
 
 
 @pytest.mark.parametrize(
@@ -250,7 +257,7 @@ def test_steps_that_read_no_documents_do_not_name_any(bits, rounding, kept):
     step = suggest(
         Chosen({}), adapter_of(tiny_model("bert")).shape(tiny_model("bert")), replace(space, embedding_bits=(8,))
     )
-    plain = QuantizeStep((bits,) * 3, (bits,) * 3, 8)
+    plain = QuantizeStep(*by_block((bits,) * 3, (bits,) * 3), 8)
     assert step == (plain if kept == "nearest" else replace(plain, rounding="optq", calibration_batches=5, seed=6))
 
 

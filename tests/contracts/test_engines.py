@@ -1,6 +1,7 @@
 """What the search may produce, each engine computes: students of drawn plans against their artifacts."""
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -15,6 +16,7 @@ from autocompress.compression.method import Space
 from autocompress.compression.methods import apply_plan, draw, reshape_plan
 from autocompress.engines import open_artifact
 from autocompress.models.load import adapter_of
+from autocompress.plan import CompressionPlan
 from autocompress.shape import BITS, EMBEDDING_BITS, WEIGHT_GROUPS, Activations
 from tests.compression.training_data import context_for
 
@@ -23,7 +25,7 @@ SPACE = Space(depth=(1, 2, 3), depth_selection=("uniform", "dynabert", "replace_
               activations=get_args(Activations), ranges="percentile", rounding_batches=2,
               weight_group=WEIGHT_GROUPS, zero_points=(False, True),
               ffn_keep=(0.1, 0.37, 0.81, 1.0), attention_bits=BITS, ffn_bits=BITS,
-              embedding_bits=EMBEDDING_BITS, align=1, distill_steps=1, vocabulary_keep=(0.7, 1.0),
+              head_bits=BITS, embedding_bits=EMBEDDING_BITS, align=1, distill_steps=1, vocabulary_keep=(0.7, 1.0),
               embedding_rank=(0, 9, 33), tokens_keep=("all", 1.0, 0.4, 0.05), max_tokens=64)  # fmt: skip
 
 
@@ -54,6 +56,19 @@ def teacher():
     return model.eval()
 
 
+def with_own_widths(plan, data):
+    """Give each group of linears in each layer bits of its own, as shared ones may be."""
+
+    def own(step):
+        if step.method != "quantize":
+            return step
+        names = "attention_in_bits", "attention_out_bits", "ffn_in_bits", "ffn_out_bits"
+        widths = st.tuples(*[st.sampled_from(BITS)] * len(step.layers))
+        return replace(step, **{name: data.draw(widths, label=name) for name in names})
+
+    return CompressionPlan(tuple(map(own, plan.steps)))
+
+
 def documents(data, vocabulary):
     tokens = data.draw(st.one_of(st.integers(1, 40), st.sampled_from([64, 129, 511, 512])), label="tokens")
     batch = data.draw(st.integers(1, 8), label="batch")
@@ -67,7 +82,7 @@ def documents(data, vocabulary):
 def test_every_engine_answers_as_the_student_of_any_plan(data):
     model = teacher()
     shape = adapter_of(model).shape(model)
-    plan = draw(Drawn(data), shape, SPACE)
+    plan = with_own_widths(draw(Drawn(data), shape, SPACE), data)
     student = apply_plan(model, plan, context_for(model))
     found = adapter_of(student).shape(student)
     assert found == reshape_plan(shape, plan)
@@ -85,5 +100,5 @@ def test_every_engine_answers_as_the_student_of_any_plan(data):
 
 def tolerance(shape):
     """As a share of the spread of logits: rounding in f32, or a value at the edge of a step."""
-    bits = {bits for layer in shape.layers for bits in (layer.attention_bits, layer.ffn_bits)}
+    bits = {bits for layer in shape.layers for bits in layer.bits} | {shape.head_bits}
     return 1e-4 if bits == {32} else 4e-2

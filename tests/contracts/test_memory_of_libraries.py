@@ -16,11 +16,11 @@ from autocompress.cost import Measurement
 from autocompress.engines import LIBRARY_MARK
 from autocompress.profiling.runner import LocalRunner
 from autocompress.profiling.timing import Timing
-from autocompress.shape import LayerShape, ModelShape
+from autocompress.shape import LayerShape, ModelShape, by_block
 
 
 def shape(layers: int, bits: int) -> ModelShape:
-    return ModelShape("bert", 64, 512, 256, 256, (LayerShape(4, 64, 1024, bits, bits),) * layers, 2)
+    return ModelShape("bert", 64, 512, 256, 256, (LayerShape(4, 64, 1024, *by_block(bits, bits)),) * layers, 2)
 
 
 def known_and_measured(folder: Path, shape: ModelShape, tokens: int, batch: int) -> tuple[int, int]:

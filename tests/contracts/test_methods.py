@@ -15,6 +15,7 @@ from autocompress.shape import Activations
 from tests.compression.training_data import context_for
 
 SPACE = Space(depth=(2,), hidden_keep=(0.5,), heads_keep=(0.5,), ffn_keep=(0.4,), attention_bits=(8,), ffn_bits=(4,),
+              head_bits=(8,),
               embedding_bits=(8,), align=8, distill_steps=2, repair=("least_squares",),
               vocabulary_keep=(0.9,), embedding_rank=(8,), tokens_keep=(0.5,), max_tokens=6,
               quantization_aware_steps=2)  # fmt: skip

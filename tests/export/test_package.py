@@ -10,7 +10,7 @@ from autocompress.compiler.tuning_log import TuningLog
 from autocompress.cost import Artifact
 from autocompress.errors import StorageError
 from autocompress.export.package import Contents, replacing, sha256_of, write_package
-from autocompress.shape import LayerShape, ModelShape
+from autocompress.shape import LayerShape, ModelShape, by_block
 
 
 def contents(folder: Path, words: bytes = b"weights", save=lambda place: None) -> Contents:
@@ -61,7 +61,7 @@ def test_nothing_appears_if_the_body_fails(tmp_path):
 
 @pytest.mark.parametrize("container", ["so", "tar"])
 def test_the_manifest_names_target_kernels_and_tiles_of_a_compiled_library(tmp_path, container):
-    shape = ModelShape("bert", 50, 32, 24, 24, (LayerShape(2, 12, 40, 8, 8),), classes=3)
+    shape = ModelShape("bert", 50, 32, 24, 24, (LayerShape(2, 12, 40, *by_block(8, 8)),), classes=3)
     target = {"mcpu": "haswell", "mtriple": "x86_64-linux-gnu"}
     rule = TuningLog("x86_64-linux-gnu haswell")
     artifact = build(

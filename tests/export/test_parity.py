@@ -6,7 +6,7 @@ import pytest
 from autocompress.compiler.graph import emit, random_weights, round_bf16
 from autocompress.errors import ParityError
 from autocompress.export.parity import BF16_ERROR, Tolerance, allow_bf16, allow_flips, compare, gate
-from autocompress.shape import LayerShape, ModelShape
+from autocompress.shape import LayerShape, ModelShape, by_block
 from tests.compiler.numpy_graph import NumpyGraph, reference
 
 RNG = np.random.default_rng(0)
@@ -60,7 +60,7 @@ def test_agreement_counts_equal_answers():
 
 
 def at(bits):
-    return replace(SHAPE, layers=tuple(replace(layer, attention_bits=bits, ffn_bits=bits) for layer in SHAPE.layers))
+    return replace(SHAPE, layers=tuple(layer.with_bits(*by_block(bits, bits)) for layer in SHAPE.layers))
 
 
 def test_where_rounding_decides_one_document_in_sixteen_may_differ():
@@ -91,13 +91,15 @@ def test_the_error_of_bfloat16_is_the_one_of_values_of_every_size():
     assert found == pytest.approx(BF16_ERROR, rel=0.02)
 
 
-SHAPE = ModelShape("bert", 200, 16, 64, 64, (LayerShape(4, 16, 256, 16, 16),) * 6, classes=2)
+SHAPE = ModelShape("bert", 200, 16, 64, 64, (LayerShape(4, 16, 256, *by_block(16, 16)),) * 6, classes=2)
 
 
 def test_activations_may_be_rounded_in_maps_of_sixteen_bits_only():
-    eight = replace(SHAPE, layers=tuple(replace(layer, attention_bits=8, ffn_bits=32) for layer in SHAPE.layers))
+    eight = replace(SHAPE, layers=tuple(layer.with_bits(*by_block(8, 32)) for layer in SHAPE.layers))
     assert allow_bf16(TOLERANCE, eight) == TOLERANCE
-    half = replace(SHAPE, layers=tuple(replace(layer, attention_bits=8) for layer in SHAPE.layers))
+    half = replace(
+        SHAPE, layers=tuple(replace(layer, attention_in_bits=8, attention_out_bits=8) for layer in SHAPE.layers)
+    )
     more = [allow_bf16(TOLERANCE, shape).max_abs_logit - TOLERANCE.max_abs_logit for shape in (half, SHAPE)]
     assert more == pytest.approx([2 * BF16_ERROR * np.sqrt(12), 2 * BF16_ERROR * np.sqrt(24)])
 

@@ -174,13 +174,13 @@ def test_a_machine_on_which_too_little_runs_is_a_device_error_and_leaves_no_pred
 
 
 def test_widths_are_measured_only_where_they_are_asked_for(host):
-    sixteen = replace(TEACHER, layers=(replace(TEACHER.layers[0], ffn_bits=16), *TEACHER.layers[1:]))
+    sixteen = replace(TEACHER, layers=(replace(TEACHER.layers[0], ffn_in_bits=16), *TEACHER.layers[1:]))
     with pytest.raises(OutOfRangeError, match="_16 = "):
         predictor(host).predict(sixteen, TOKENS)
     knows = predictor(host, variety=replace(FINE, bits=(16, *COMMON_BITS)))
     assert ByFormula.runs == 2 * SAMPLES
     assert knows.predict(sixteen, TOKENS).calibrated
-    assert not any(layer.ffn_bits == 2 for sample in knows.samples for layer in sample.shape.layers)
+    assert not any(layer.ffn_in_bits == 2 for sample in knows.samples for layer in sample.shape.layers)
     predictor(host)
     assert ByFormula.runs == 2 * SAMPLES  # the one that knows more is used where less is asked
 

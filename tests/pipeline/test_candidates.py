@@ -16,7 +16,7 @@ from autocompress.pipeline.finalists import Made, refined
 from autocompress.pipeline.outcome import choose, exceeded
 from autocompress.plan import CompressionPlan
 from autocompress.predictors.cost_table import CostTable
-from autocompress.shape import LayerShape, ModelShape
+from autocompress.shape import LayerShape, ModelShape, by_block
 
 TEACHER = ModelShape("bert", 100, 32, 64, 64, (LayerShape(4, 16, 256),) * 4, 2)
 SPACE = Space((1, 2, 4), (0.5, 1.0), (0.25, 1.0), (32, 8), (32, 8), (32, 8), distill_steps=7, learning_rate=1e-3)
@@ -26,7 +26,7 @@ class ByFormula:
     """Costs that can be worked out by hand; a 10 % interval."""
 
     def predict(self, shape: ModelShape, tokens: int) -> Cost:
-        latency = sum(layer.heads + layer.ffn / 64 * (0.4 if layer.ffn_bits == 8 else 1) for layer in shape.layers)
+        latency = sum(layer.heads + layer.ffn / 64 * (0.4 if layer.ffn_in_bits == 8 else 1) for layer in shape.layers)
         size = 100.0 * len(shape.layers) + (25 if shape.embedding_bits == 8 else 100)
         estimates = [Estimate(value, 0.9 * value, 1.1 * value) for value in (latency, 1.2 * latency, 50.0, size)]
         return Cost(*estimates, calibrated=True, source="formula")
@@ -66,7 +66,10 @@ def test_feasibility_needs_no_order_of_layers():
 def test_alternatives_are_rounding_alone_and_half_the_layers():
     plans = alternatives(TEACHER, SPACE)
     rounded, half = (reshape_plan(TEACHER, plan) for plan in plans.values())
-    assert all(layer == LayerShape(4, 16, 256, 8, 8) for layer in rounded.layers) and rounded.embedding_bits == 8
+    assert (
+        all(layer == LayerShape(4, 16, 256, *by_block(8, 8)) for layer in rounded.layers)
+        and rounded.embedding_bits == 8
+    )
     assert half.layers == TEACHER.layers[:2]
     assert [step.method for step in plans["int8 teacher"].steps] == ["quantize"]
 
@@ -103,7 +106,7 @@ AWARE = QuantizationAwareStep(7, 1e-3, seed=0)
     ],
 )
 def test_finalists_are_trained_on_where_weights_have_4_bits_or_fewer(attention, ffn, embedding, trained):
-    step = QuantizeStep((attention,) * 2, (ffn,) * 2, embedding)
+    step = QuantizeStep(*by_block((attention,) * 2, (ffn,) * 2), embedding)
     plan = CompressionPlan((DistillStep(1, 1e-3, 0), step))
     expected = (DistillStep(5, 1e-3, 0), step, *([AWARE] if trained else []))
     assert refined(plan, 5, AWARE).steps == expected
@@ -111,8 +114,8 @@ def test_finalists_are_trained_on_where_weights_have_4_bits_or_fewer(attention, 
 
 
 def test_a_finalist_that_was_trained_on_is_built_again_without_training():
-    plan = refined(CompressionPlan((DistillStep(1, 1e-3, 0), QuantizeStep((4,), (4,), 4))), 5, AWARE)
-    assert refined(plan, 0).steps == (DistillStep(0, 1e-3, 0), QuantizeStep((4,), (4,), 4))
+    plan = refined(CompressionPlan((DistillStep(1, 1e-3, 0), QuantizeStep(*by_block((4,), (4,)), 4))), 5, AWARE)
+    assert refined(plan, 0).steps == (DistillStep(0, 1e-3, 0), QuantizeStep(*by_block((4,), (4,)), 4))
     assert refined(plan, 5, AWARE) == plan
 
 

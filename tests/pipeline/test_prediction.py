@@ -10,7 +10,9 @@ from autocompress.shape import BITS
 @pytest.mark.parametrize("bits", BITS)
 def test_all_weights_get_the_bits_asked_for_and_the_token_table_no_fewer_than_four(bits):
     shape = shrink(COMMON, depth=2, heads_keep=0.5, bits=bits)
-    assert [(layer.heads, layer.attention_bits, layer.ffn_bits) for layer in shape.layers] == [(6, bits, bits)] * 2
+    assert [(layer.heads, layer.attention_in_bits, layer.ffn_in_bits) for layer in shape.layers] == [
+        (6, bits, bits)
+    ] * 2
     assert shape.embedding_bits == max(4, bits)
 
 

@@ -45,14 +45,7 @@ def true_bytes(shape: ModelShape) -> int:
 
 def as_stored(shape: ModelShape, engine: str = "onnxruntime") -> ModelShape:
     """The shape at the widths at which an engine stores its weights."""
-    layers = [
-        replace(
-            layer,
-            attention_bits=stored_bits(engine, layer.attention_bits),
-            ffn_bits=stored_bits(engine, layer.ffn_bits),
-        )
-        for layer in shape.layers
-    ]
+    layers = [layer.with_bits(*(stored_bits(engine, bits) for bits in layer.bits)) for layer in shape.layers]
     return replace(shape, layers=tuple(layers))
 
 

@@ -33,7 +33,7 @@ def test_a_row_of_a_column_that_was_never_seen_tells_more_than_one_that_was_seen
 
 def test_a_shape_with_the_bits_that_no_sample_had_is_the_most_telling():
     pool = candidates(TEACHER, 32, 1)
-    all_f32 = [shape for shape in corners(TEACHER) if {layer.ffn_bits for layer in shape.layers} == {32}]
+    all_f32 = [shape for shape in corners(TEACHER) if {layer.ffn_in_bits for layer in shape.layers} == {32}]
     taken = [shape for shape in candidates(TEACHER, 64, 2) if _bits(shape) == {32}] + all_f32
     chosen = most_telling(pool, pool, [(taken, np.array([true_ms(shape) for shape in taken]))], TOKENS)
     assert _bits(chosen) != {32}
@@ -56,4 +56,4 @@ def test_samples_chosen_so_leave_less_variance_than_as_many_drawn_at_random():
 
 
 def _bits(shape):
-    return {bits for layer in shape.layers for bits in (layer.attention_bits, layer.ffn_bits)}
+    return {bits for layer in shape.layers for bits in layer.bits}

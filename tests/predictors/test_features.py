@@ -20,7 +20,7 @@ from autocompress.predictors.features import (
 )
 from autocompress.predictors.hardware import NOMINAL
 from autocompress.predictors.roofline import EFFICIENCY
-from autocompress.shape import BITS, EMBEDDING_BITS, LayerShape, ModelShape, WeightGrid
+from autocompress.shape import BITS, EMBEDDING_BITS, LayerShape, ModelShape, WeightGrid, by_block
 
 SHAPE = ModelShape(
     "bert",
@@ -28,26 +28,31 @@ SHAPE = ModelShape(
     40,
     24,
     48,
-    (LayerShape(3, 16, 96, 32, 8), LayerShape(1, 16, 32, 4, 4), LayerShape(2, 16, 64, 8, 32)),
+    (
+        LayerShape(3, 16, 96, *by_block(32, 8)),
+        LayerShape(1, 16, 32, *by_block(4, 4)),
+        LayerShape(2, 16, 64, *by_block(8, 32)),
+    ),
     5,
     embedding_bits=8,
 )
 FACTORISED = replace(
     SHAPE,
-    layers=(LayerShape(3, 16, 96, 2, 16), LayerShape(1, 16, 32, 16, 2)),
+    layers=(LayerShape(3, 16, 96, *by_block(2, 16)), LayerShape(1, 16, 32, *by_block(16, 2))),
     embedding_bits=16,
     embedding_rank=8,
 )
 SELECTING = replace(SHAPE, layers=tuple(replace(layer, most_tokens=most) for layer, most in
                                         zip(SHAPE.layers, (20, 6, 1), strict=True)))  # fmt: skip
 
-FIXED = replace(SHAPE, layers=(LayerShape(3, 16, 96, 32, 8, activations="static"),
-                               LayerShape(1, 16, 32, 8, 8, activations="smoothed"),
-                               LayerShape(2, 16, 64, 8, 32)))  # fmt: skip
+FIXED = replace(SHAPE, layers=(LayerShape(3, 16, 96, *by_block(32, 8), activations="static"),
+                               LayerShape(1, 16, 32, *by_block(8, 8), activations="smoothed"),
+                               LayerShape(2, 16, 64, *by_block(8, 32))))  # fmt: skip
 
-GROUPED = replace(SHAPE, layers=(LayerShape(3, 16, 96, 8, 4, activations="token", weight_group=64, zero_points=True),
-                                 LayerShape(1, 16, 32, 8, 8, activations="token", weight_group=128),
-                                 LayerShape(2, 16, 64, 3, 32)))  # fmt: skip
+GROUPED = replace(SHAPE, layers=(LayerShape(3, 16, 96, *by_block(8, 4), activations="token",
+                                            weight_group=64, zero_points=True),
+                                 LayerShape(1, 16, 32, *by_block(8, 8), activations="token", weight_group=128),
+                                 LayerShape(2, 16, 64, *by_block(3, 32))))  # fmt: skip
 
 
 class Counting:
@@ -146,7 +151,7 @@ def test_the_columns_count_what_the_encoder_graph_does(shape, tokens):
 
 
 def test_grids_of_weights_are_told_apart_and_take_the_bytes_of_their_scales_and_zero_points():
-    four = replace(SHAPE, layers=(LayerShape(4, 32, 256, 4, 4),), hidden=128, embedding=128)
+    four = replace(SHAPE, layers=(LayerShape(4, 32, 256, *by_block(4, 4)),), hidden=128, embedding=128)
     usual, coarse, zeros = (features(four.with_grid(WeightGrid(*grid)), 40) for grid in ((), (128,), (32, True)))
     weights, macs = 128 * 128 * 4 + 2 * 128 * 256, 40 * (128 * 128 * 4 + 2 * 128 * 256)
     names = ("gemm_macs_4", "coarse_macs", "coarse_sums", "zero_points", "zero_point_sums")
@@ -160,7 +165,7 @@ def test_grids_of_weights_are_told_apart_and_take_the_bytes_of_their_scales_and_
 
 def test_ways_to_read_activations_are_told_apart_and_what_is_multiplied_is_the_same():
     kinds = ("dynamic", "static", "smoothed")
-    eight = replace(SHAPE, layers=(LayerShape(3, 16, 96, 8, 8),))
+    eight = replace(SHAPE, layers=(LayerShape(3, 16, 96, *by_block(8, 8)),))
     rows = [features(eight.with_activations(kind), 40) for kind in kinds]
     names = ("quantized_elements_8", "static_elements", "smoothed_elements", "fixed_ranges")
     read = 40 * (48 + 48 + 48 + 96)

@@ -20,7 +20,7 @@ from autocompress.predictors.features import (
 )
 from autocompress.predictors.hardware import NOMINAL
 from autocompress.predictors.shape_table import ShapeTable
-from autocompress.shape import BITS, EMBEDDING_BITS, WEIGHT_GROUPS, Activations, LayerShape, ModelShape
+from autocompress.shape import BITS, EMBEDDING_BITS, WEIGHT_GROUPS, Activations, LayerShape, ModelShape, by_block
 
 LAYERS = st.builds(
     LayerShape,
@@ -70,8 +70,10 @@ def test_rows_are_the_same_where_a_table_is_longer_than_what_is_counted_at_once(
         kept=rng.random(size) < 0.8,
         heads=rng.integers(1, 4, size),
         ffn=rng.choice([32, 96], size),
-        attention_bits=rng.choice([8, 32], size),
-        ffn_bits=rng.choice([4, 32], size),
+        attention_in_bits=rng.choice([8, 32], size),
+        attention_out_bits=rng.choice([2, 8], size),
+        ffn_in_bits=rng.choice([4, 32], size),
+        ffn_out_bits=rng.choice([3, 4], size),
         embedding_bits=rng.choice([8, 32], size[0]),
     )
     rows = features_many(table, 12)
@@ -119,7 +121,7 @@ def test_whole_tiles_are_no_less_than_what_they_cover(shape):
 
 
 def test_every_column_of_one_small_layer_is_what_its_widths_say():
-    tokens, shape = 10, ModelShape("bert", 50, 40, 32, 32, (LayerShape(2, 16, 48, 8, 32),), 3)
+    tokens, shape = 10, ModelShape("bert", 50, 40, 32, 32, (LayerShape(2, 16, 48, *by_block(8, 32)),), 3)
     row = named(features(shape, tokens, SMALL))
     # Query, key and value together, then back, at 8 bits; into and out of the feed-forward block; then the head.
     macs_8, macs_32 = 32 * 96 + 32 * 32, 32 * 48 + 48 * 32
@@ -142,7 +144,7 @@ def test_every_column_of_one_small_layer_is_what_its_widths_say():
 
 @pytest.mark.parametrize("bits", [8, 16])
 def test_only_a_dot_product_instruction_adds_to_its_column(bits):
-    layer = LayerShape(2, 16, 48, bits, bits)
+    layer = LayerShape(2, 16, 48, *by_block(bits, bits))
     row = named(features(ModelShape("bert", 50, 40, 32, 32, (layer,) * 2, 3), 10))
     assert row["dot_macs"] == row[f"padded_macs_{bits}"] > 0
 

@@ -57,11 +57,7 @@ def test_sizes_are_foreseen_whether_an_engine_stores_three_bits_or_four_for_them
     variety = Variety(bits=BITS)
     shapes = sample_shapes(TEACHER, 40, 0, variety)
     predictor = fitted([replace(sample(shape), size_bytes=stored(shape)) for shape in shapes])
-    fresh = [
-        shape
-        for shape in candidates(TEACHER, 60, 7, variety)
-        if any(3 in (layer.attention_bits, layer.ffn_bits) for layer in shape.layers)
-    ]
+    fresh = [shape for shape in candidates(TEACHER, 60, 7, variety) if any(3 in layer.bits for layer in shape.layers)]
     assert len(fresh) > 10
     known = predictor.predict_many(fresh, TOKENS)
     foreseen = known.figures["size_bytes"][:, 0][known.known]

@@ -13,7 +13,7 @@ from autocompress.predictors.figure import Figure
 from autocompress.predictors.predictor import FIGURES, FittedPredictor, Sample
 from autocompress.predictors.sampling import COMMON_BITS, Variety, corners, sample_shapes
 from autocompress.predictors.shape_table import ShapeTable
-from autocompress.shape import WeightGrid
+from autocompress.shape import WeightGrid, by_block
 from tests.predictors.synthetic import TAIL, TEACHER, TOKENS, fitted, fresh_shapes, sample, samples, true_bytes, true_ms
 
 
@@ -103,7 +103,9 @@ def test_a_shape_outside_the_range_is_refused_with_what_is_outside(shape, tokens
 
 
 @pytest.mark.parametrize("bits", [2, 3, 16])
-@pytest.mark.parametrize("part", ["attention_bits", "ffn_bits", "embedding_bits"])
+@pytest.mark.parametrize(
+    "part", ["attention_in_bits", "attention_out_bits", "ffn_in_bits", "ffn_out_bits", "embedding_bits"]
+)
 def test_a_width_that_no_sample_had_is_refused_and_one_that_some_had_is_not(bits, part):
     def asked(width):
         if part == "embedding_bits":
@@ -119,9 +121,21 @@ def test_a_width_that_no_sample_had_is_refused_and_one_that_some_had_is_not(bits
     assert knows.predict(asked(bits), TOKENS).latency_p50_ms.value == pytest.approx(true_ms(asked(bits)), rel=0.15)
 
 
+@pytest.mark.parametrize("bits", [2, 3, 4, 8, 16])
+def test_a_width_of_the_head_that_no_sample_had_is_refused_and_one_that_some_had_is_not(bits):
+    asked = replace(EIGHT, head_bits=bits)
+    with pytest.raises(OutOfRangeError, match=f"_{bits} = "):
+        fitted().predict(asked, TOKENS)
+    shapes = sample_shapes(TEACHER, 28, 0, Variety(bits=COMMON_BITS, head_bits=(32, bits)))
+    assert {shape.head_bits for shape in shapes} == {32, bits}
+    knows = fitted([sample(shape) for shape in shapes])
+    for known in (asked, EIGHT):
+        assert knows.predict(known, TOKENS).latency_p50_ms.value == pytest.approx(true_ms(known), rel=0.15)
+
+
 @pytest.mark.parametrize("activations", ["static", "smoothed"])
 def test_fixed_ranges_that_no_sample_had_are_refused_and_dynamic_ones_are_served_as_before(activations):
-    eight = replace(TEACHER, layers=tuple(replace(each, attention_bits=8, ffn_bits=8) for each in TEACHER.layers))
+    eight = replace(TEACHER, layers=tuple(each.with_bits(*by_block(8, 8)) for each in TEACHER.layers))
     asked, without = eight.with_activations(activations), fitted()
     assert without.predict(eight, TOKENS).calibrated
     with pytest.raises(OutOfRangeError, match="_ranges = |_elements = "):
@@ -139,8 +153,8 @@ def test_fixed_ranges_that_no_sample_had_are_refused_and_dynamic_ones_are_served
 
 
 ZEROS = WeightGrid(32, zero_points=True)
-FOUR = replace(TEACHER, layers=tuple(replace(each, attention_bits=4, ffn_bits=4) for each in TEACHER.layers))
-EIGHT = replace(TEACHER, layers=tuple(replace(each, attention_bits=8, ffn_bits=8) for each in TEACHER.layers))
+FOUR = replace(TEACHER, layers=tuple(each.with_bits(*by_block(4, 4)) for each in TEACHER.layers))
+EIGHT = replace(TEACHER, layers=tuple(each.with_bits(*by_block(8, 8)) for each in TEACHER.layers))
 
 
 @pytest.mark.parametrize(

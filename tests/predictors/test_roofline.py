@@ -78,7 +78,7 @@ def test_sixteen_bits_cost_the_arithmetic_of_floats_and_fewer_than_eight_that_of
 def test_fixed_ranges_start_fewer_kernels():
     int8 = corners(TEACHER)[1]
     shapes = [int8.with_activations(kind) for kind in ("dynamic", "smoothed", "static")]
-    assert int8.layers[0].ffn_bits == 8
+    assert int8.layers[0].ffn_in_bits == 8
     assert latency(BOARD, shapes[0]) > latency(BOARD, shapes[1]) > latency(BOARD, shapes[2])
 
 
@@ -95,8 +95,12 @@ def test_onnxruntime_holds_weights_of_sixteen_and_three_bits_wider_and_tvm_as_th
         return replace(BOARD, engine=engine).predict(shape, TOKENS).peak_memory_bytes.value - 2 * held
 
     def weights(engine, bits):
-        shape = replace(TEACHER, layers=tuple(replace(layer, ffn_bits=bits) for layer in TEACHER.layers))
-        empty = replace(TEACHER, layers=tuple(replace(layer, ffn_bits=32, ffn=1) for layer in TEACHER.layers))
+        shape = replace(
+            TEACHER, layers=tuple(replace(layer, ffn_in_bits=bits, ffn_out_bits=bits) for layer in TEACHER.layers)
+        )
+        empty = replace(
+            TEACHER, layers=tuple(replace(layer, ffn_in_bits=32, ffn_out_bits=32, ffn=1) for layer in TEACHER.layers)
+        )
         return without_activations(engine, shape) - without_activations(engine, empty)
 
     assert weights("onnxruntime", 16) == pytest.approx(weights("onnxruntime", 32))

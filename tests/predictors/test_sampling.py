@@ -8,7 +8,7 @@ import pytest
 
 from autocompress.predictors.features import BOUNDED, columns, features, features_many
 from autocompress.predictors.sampling import BLOCK_VOCABULARY, COMMON_BITS, FFN_ALIGN, Variety, corners, sample_shapes
-from autocompress.shape import BITS, EMBEDDING_BITS, LayerShape, WeightGrid, nearest_embedding_bits
+from autocompress.shape import BITS, EMBEDDING_BITS, LayerShape, WeightGrid, by_block, nearest_embedding_bits
 from tests.predictors.synthetic import TEACHER, TOKENS
 
 GRIDS = (WeightGrid(), WeightGrid(64), WeightGrid(128, zero_points=True))
@@ -66,8 +66,7 @@ def test_no_shape_within_the_teacher_is_outside_the_range_of_the_corners(bits, h
                 int(rng.integers(1, 5)),
                 32,
                 FFN_ALIGN * int(rng.integers(1, 17)),
-                bits[rng.integers(len(bits))],
-                bits[rng.integers(len(bits))],
+                *by_block(bits[rng.integers(len(bits))], bits[rng.integers(len(bits))]),
             )
             for _ in range(rng.integers(1, 5))
         )
@@ -88,9 +87,9 @@ def test_every_depth_and_the_widths_asked_for_come_up(bits):
     shapes = sample_shapes(TEACHER, 48, 0, Variety(bits=bits))
     assert set(Counter(len(shape.layers) for shape in shapes)) == {1, 2, 3, 4}
     assert {shape.embedding_bits for shape in shapes} == set(bits) & set(EMBEDDING_BITS)
-    for part in ("attention_bits", "ffn_bits"):
+    for part in ("attention_in_bits", "attention_out_bits", "ffn_in_bits", "ffn_out_bits"):
         assert {getattr(layer, part) for shape in shapes for layer in shape.layers} == set(bits)
-    mixed = [shape for shape in shapes if len({layer.ffn_bits for layer in shape.layers}) > 1]
+    mixed = [shape for shape in shapes if len({layer.ffn_in_bits for layer in shape.layers}) > 1]
     assert mixed
 
 
@@ -112,10 +111,10 @@ def test_ways_to_read_activations_come_up_where_there_are_several_and_change_not
     shapes = sample_shapes(TEACHER, 64, 0, Variety(activations=("dynamic", "static", "smoothed")))
     rest = [shape.layers for shape in shapes[len(corners(TEACHER)) + 4 :]]
     assert {layer.activations for layers in rest for layer in layers} == {"dynamic", "static", "smoothed"}
-    assert all(layer.activations == "dynamic" or 8 in (layer.attention_bits, layer.ffn_bits)
+    assert all(layer.activations == "dynamic" or 8 in layer.bits
                for layers in rest for layer in layers)  # fmt: skip
     only = sample_shapes(TEACHER, 64, 0, Variety(activations=("static",)))[len(corners(TEACHER)) + 2 :]
-    eights = [layer for shape in only for layer in shape.layers if 8 in (layer.attention_bits, layer.ffn_bits)]
+    eights = [layer for shape in only for layer in shape.layers if 8 in layer.bits]
     assert {layer.activations for layer in eights} == {"static"}
 
 
@@ -123,7 +122,7 @@ def test_grids_come_up_where_there_are_several_and_change_nothing_where_there_ar
     shapes = sample_shapes(TEACHER, 64, 0, Variety(grids=GRIDS))
     rest = [layer for shape in shapes[len(corners(TEACHER)) + 4 :] for layer in shape.layers]
     assert {(layer.weight_group, layer.zero_points) for layer in rest} == {(32, False), (64, False), (128, True)}
-    assert all(layer.weight_group == 32 or 4 in (layer.attention_bits, layer.ffn_bits) for layer in rest)
+    assert all(layer.weight_group == 32 or 4 in layer.bits for layer in rest)
     assert sample_shapes(TEACHER, 64, 0, Variety(grids=GRIDS[:1])) == sample_shapes(TEACHER, 64, 0)
 
 

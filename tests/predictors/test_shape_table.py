@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from autocompress.predictors.shape_table import ABSENT, ShapeTable
-from autocompress.shape import LayerShape, ModelShape
+from autocompress.shape import LayerShape, ModelShape, by_block
 
 TEACHER = ModelShape("bert", 100, 40, 24, 48, (LayerShape(3, 16, 96), LayerShape(4, 8, 64), LayerShape(3, 16, 96)), 5)
 SHAPES = [
@@ -44,13 +44,17 @@ def test_choices_become_the_shapes_that_they_describe():
         kept=kept,
         heads=heads,
         ffn=ffn,
-        attention_bits=attention,
-        ffn_bits=feed_forward,
+        attention_in_bits=attention,
+        attention_out_bits=attention,
+        ffn_in_bits=feed_forward,
+        ffn_out_bits=feed_forward,
         embedding_bits=tables,
     )
     for row in range(size[0]):
         layers = tuple(
-            LayerShape(heads[row, at], layer.head_width, ffn[row, at], attention[row, at], feed_forward[row, at])
+            LayerShape(
+                heads[row, at], layer.head_width, ffn[row, at], *by_block(attention[row, at], feed_forward[row, at])
+            )
             for at, layer in enumerate(TEACHER.layers)
             if kept[row, at]
         )
@@ -64,11 +68,17 @@ def test_choices_that_all_shapes_share_need_no_array_each():
         kept=np.array([[True, True, True], [False, False, True]]),
         heads=np.array([2, 1, 3]),
         ffn=np.array([[32], [100_000_000]]),
-        attention_bits=np.array(8),
-        ffn_bits=np.array(4),
+        attention_in_bits=np.array(8),
+        attention_out_bits=np.array(8),
+        ffn_in_bits=np.array(4),
+        ffn_out_bits=np.array(4),
         embedding_bits=np.array(16),
     )
-    wide = [LayerShape(2, 16, 32, 8, 4), LayerShape(1, 8, 32, 8, 4), LayerShape(3, 16, 32, 8, 4)]
+    wide = [
+        LayerShape(2, 16, 32, *by_block(8, 4)),
+        LayerShape(1, 8, 32, *by_block(8, 4)),
+        LayerShape(3, 16, 32, *by_block(8, 4)),
+    ]
     assert table[0] == replace(TEACHER, layers=tuple(wide), embedding_bits=16)
     assert table[1] == replace(TEACHER, layers=(replace(wide[2], ffn=100_000_000),), embedding_bits=16)
 
@@ -79,8 +89,10 @@ def test_what_a_table_holds_is_plain_integers():
         kept=np.ones((1, 3), bool),
         heads=np.ones((1, 3), np.int64),
         ffn=np.ones((1, 3), np.int16),
-        attention_bits=np.array(8, np.uint8),
-        ffn_bits=np.array(8),
+        attention_in_bits=np.array(8, np.uint8),
+        attention_out_bits=np.array(8, np.uint8),
+        ffn_in_bits=np.array(8),
+        ffn_out_bits=np.array(8),
         embedding_bits=np.array(8),
     )
     plain = {name: value for name, value in vars(table.layers[0]).items() if name not in ("activations", "zero_points")}

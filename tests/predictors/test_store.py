@@ -5,7 +5,7 @@ import json
 import pytest
 
 from autocompress.errors import StorageError
-from autocompress.predictors.store import FORMAT_VERSION, find, load, save
+from autocompress.predictors.store import FORMAT_VERSION, REFITTED_VERSIONS, find, load, save
 from tests.predictors.synthetic import TEACHER, TOKENS, fitted, samples
 
 
@@ -91,12 +91,17 @@ def test_the_first_folder_that_has_one_wins(tmp_path):
     assert find((first, second), "my-board", "onnxruntime", 2) == mine
 
 
-def test_the_samples_of_an_older_file_are_fitted_anew(tmp_path):
+@pytest.mark.parametrize("version", REFITTED_VERSIONS)
+def test_the_samples_of_an_older_file_are_fitted_anew(tmp_path, version):
     predictor = fitted(samples(16))
     path = save(predictor, tmp_path)
     data = json.loads(path.read_text())
     older = {key: value for key, value in data.items() if key not in ("figures", "timeline")}
     for sample in older["samples"]:
         del sample["drawn"]
-    path.write_text(json.dumps({**older, "format_version": 1, "models": {}}))
+        for layer in sample["shape"]["layers"]:
+            for block in ("attention", "ffn"):
+                layer[f"{block}_bits"] = layer.pop(f"{block}_in_bits")
+                assert layer.pop(f"{block}_out_bits") == layer[f"{block}_bits"]
+    path.write_text(json.dumps({**older, "format_version": version, "models": {}}))
     assert load(path).figures == predictor.figures

@@ -13,9 +13,9 @@ from autocompress.compiler.graph import random_weights
 from autocompress.engines import library_index, open_artifact, read_library
 from autocompress.errors import MissingDependencyError, UnsupportedError
 from autocompress.runtime.link import link
-from autocompress.shape import LayerShape, ModelShape
+from autocompress.shape import LayerShape, ModelShape, by_block
 
-SHAPE = ModelShape("bert", 50, 32, 24, 24, (LayerShape(2, 12, 40, 8, 4),), classes=3)
+SHAPE = ModelShape("bert", 50, 32, 24, 24, (LayerShape(2, 12, 40, *by_block(8, 4)),), classes=3)
 WEIGHTS = random_weights(SHAPE)
 IDS = np.random.default_rng(0).integers(0, 50, (3, 7))
 

@@ -14,6 +14,12 @@ from autocompress.models.selecting import SelectingEncoder
 from autocompress.training.loop import LabelledBatch, logits_of
 
 
+def head_inputs(model: nn.Module, path: str, batches: Sequence[LabelledBatch]) -> Iterator[Tensor]:
+    """Yield what a linear of the head reads of each batch (documents x units): of one token, which is no padding."""
+    for batch in batches:
+        yield _reached(model.get_submodule(path), partial(logits_of, model, batch.input_ids, batch.attention_mask))
+
+
 class _ReachedError(Exception):
     """A module was reached; nothing after it needs to run."""
 

@@ -18,14 +18,14 @@ from autocompress.compression.rounding.adaround import ITERATIONS, adaround
 from autocompress.compression.rounding.aespa import attention_objectives
 from autocompress.compression.rounding.descent import descend
 from autocompress.compression.rounding.grids import Grid, GridBits, grid_of
-from autocompress.compression.rounding.layer_inputs import LayerInputs
+from autocompress.compression.rounding.layer_inputs import LayerInputs, head_inputs
 from autocompress.compression.rounding.objective import Objective, second_moment
 from autocompress.compression.rounding.optq import compensated
-from autocompress.models.adapter import LayerModules
+from autocompress.models.adapter import LayerModules, ModelModules, Modules
 from autocompress.models.load import adapter_of
 from autocompress.models.quantized import QuantizedLinear
 from autocompress.plan import Rounding
-from autocompress.shape import Bits, WeightGrid
+from autocompress.shape import Bits, LayerBits, WeightGrid, usual_grid
 from autocompress.training.loop import LabelledBatch
 
 Calibrated: TypeAlias = Literal["optq", "aespa", "descent"]
@@ -36,15 +36,10 @@ GridAt: TypeAlias = Callable[[Bits], WeightGrid | None]
 """How weights of so many bits are stored in groups; ``None``: in none."""
 
 
-def usual_grid(bits: Bits) -> WeightGrid | None:
-    """Return the grid of weights that nothing more is said of (a ``GridAt``)."""
-    return WeightGrid().at(bits, "dynamic")
-
-
 @torch.no_grad()
 def round_layers(
     model: nn.Module,
-    bits: Sequence[tuple[Bits, Bits]],
+    bits: Sequence[LayerBits],
     rounding: Rounding,
     batches: Sequence[LabelledBatch],
     *,
@@ -56,7 +51,7 @@ def round_layers(
 
     Args:
         model: In eval mode.
-        bits: Of the attention and of the feed-forward weights of each layer. 32 leaves floats; 16 rounds to nearest.
+        bits: Of each layer's weights (``LayerShape.bits``). 32 leaves floats; 16 rounds to nearest.
         rounding: How.
         batches: Calibration documents.
         fixing: How ranges of activations are fixed at 8 bits; ``None`` leaves them to be found as the model runs.
@@ -64,10 +59,9 @@ def round_layers(
         iterations: Of AdaRound, a linear.
     """
     inputs = LayerInputs(model, batches)
-    for layer, (attention_bits, ffn_bits) in zip(adapter_of(model).layers(model), bits, strict=True):
+    for layer, widths in zip(adapter_of(model).layers(model), bits, strict=True):
         inward = layer.query, layer.key, layer.value
-        parts = (inward, attention_bits), ((layer.output,), attention_bits), ((layer.ffn_in,), ffn_bits)
-        for paths, width in (*parts, ((layer.ffn_out,), ffn_bits)):
+        for paths, width in zip(layer.groups, widths, strict=True):
             fixed = _fixed(layer, paths, inputs, fixing) if fixing and width == 8 else None
             if rounding == "nearest" or width > 8:
                 for path in paths:
@@ -79,8 +73,35 @@ def round_layers(
         inputs.advance()
 
 
+@torch.no_grad()
+def round_head(
+    model: nn.Module,
+    bits: Bits,
+    rounding: Rounding = "nearest",
+    batches: Sequence[LabelledBatch] = (),
+    *,
+    iterations: int = ITERATIONS,
+) -> None:
+    """Round the head's two linears, in place: each for its own outputs, behind what is rounded already.
+
+    Args:
+        model: In eval mode.
+        bits: Of both. 32 leaves floats; 16 rounds to nearest.
+        rounding: How.
+        batches: Calibration documents; ``nearest`` reads none.
+        iterations: Of AdaRound, a linear.
+    """
+    whole = ModelModules(model)
+    for path in adapter_of(model).head_linears(model):
+        if rounding == "nearest" or bits > 8:
+            round_to_nearest(whole, path, bits)
+            continue
+        objective = Objective(second_moment(head_inputs(model, path, batches))[None])
+        _round(whole, path, bits, objective, rounding, iterations, None, usual_grid)
+
+
 def round_to_nearest(
-    layer: LayerModules, path: str, bits: Bits, fixed: FixedRange | None = None, grid_at: GridAt = usual_grid
+    layer: Modules, path: str, bits: Bits, fixed: FixedRange | None = None, grid_at: GridAt = usual_grid
 ) -> None:
     """Put the nearest levels in the place of the linear at ``path``; 32 bits leave it."""
     if bits == 32:
@@ -137,7 +158,7 @@ def _outward(inputs: LayerInputs, path: str) -> Objective:
 
 
 def _round(
-    layer: LayerModules,
+    layer: Modules,
     path: str,
     bits: Bits,
     objective: Objective,
@@ -164,7 +185,7 @@ def _quantized(
     return QuantizedLinear(levels, grid.scale, bias, bits, quantizer, group, grid.zero_points)
 
 
-def _linear(layer: LayerModules, path: str) -> nn.Linear:
+def _linear(layer: Modules, path: str) -> nn.Linear:
     linear = layer.get(path)
     assert isinstance(linear, nn.Linear)
     return linear

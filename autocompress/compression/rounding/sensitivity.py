@@ -19,7 +19,7 @@ from autocompress.compression.ranking.layer_importance import divergence, logits
 from autocompress.compression.rounding.levels import round_to_nearest
 from autocompress.models.adapter import LayerModules
 from autocompress.models.load import adapter_of
-from autocompress.shape import Activations, Bits, LayerShape, ModelShape, WeightGrid
+from autocompress.shape import Activations, Bits, LayerShape, ModelShape, WeightGrid, by_block
 from autocompress.training.loop import TrainingBatch
 
 USUAL = WeightGrid()
@@ -34,7 +34,7 @@ def bits_in_memory(bits: Bits, grid: WeightGrid = USUAL, activations: Activation
 def sensitivities(
     model: nn.Module, batches: Sequence[TrainingBatch], *, attention_bits: Sequence[Bits], ffn_bits: Sequence[Bits]
 ) -> tuple[LayerSensitivity, ...]:
-    """Return the sensitivity of both parts of each layer at each of their widths; the model is left as it was."""
+    """Return the sensitivity of each group of linears at each of its block's widths; the model is left as it was."""
     expected = logits(model, batches)
 
     def moved(layer: LayerModules, paths: Sequence[str], bits: Bits) -> float:
@@ -45,8 +45,10 @@ def sensitivities(
 
     return tuple(
         LayerSensitivity(
-            attention={bits: moved(layer, layer.attention_linears, bits) for bits in attention_bits},
-            ffn={bits: moved(layer, layer.ffn_linears, bits) for bits in ffn_bits},
+            *(
+                {bits: moved(layer, paths, bits) for bits in widths}
+                for paths, widths in zip(layer.groups, by_block(attention_bits, ffn_bits), strict=True)
+            )
         )
         for layer in adapter_of(model).layers(model)
     )
@@ -85,16 +87,17 @@ def share_bits(
     stored_as: Mapping[Bits, Bits] = MappingProxyType({}),
     grid: WeightGrid = USUAL,
     activations: Activations = "dynamic",
-) -> tuple[tuple[Bits, ...], tuple[Bits, ...]]:
-    """Return the bits of each layer's attention and feed-forward weights, in no more bytes than equal widths take.
+) -> tuple[tuple[Bits, ...], tuple[Bits, ...], tuple[Bits, ...], tuple[Bits, ...]]:
+    """Return the bits of each layer's four groups of linears, in no more bytes than equal widths take.
 
     Sensitivities are taken to add up. From the widest down, the part goes to fewer bits that costs the least for each
     byte that it frees, until all fit; then parts go up again, the one first that gains most, as long as they fit. That
-    is the greedy solution of a knapsack with several choices, which is the best but for its last items.
+    is the greedy solution of a knapsack with several choices, the best but for its last items; where equal widths are
+    better, these are kept.
 
     Args:
         shape: Of the model to be rounded.
-        sensitivity: Of its layers, at all widths that either part may have.
+        sensitivity: Of its layers, at all widths that its groups may have.
         attention: Bits of every attention weight that bound the bytes.
         ffn: The same of every feed-forward weight.
         stored_as: Widths that the engine stores as others (``engines.STORED_AS``).
@@ -106,9 +109,12 @@ def share_bits(
         return bits_in_memory(bits, grid, activations)
 
     pairs = list(zip(shape.layers, sensitivity, strict=True))
-    parts = [_Part(_attention_weights(layer, shape.hidden), each.attention, stored_as, memory) for layer, each in pairs]
-    parts += [_Part(2 * shape.hidden * layer.ffn, each.ffn, stored_as, memory) for layer, each in pairs]
-    equal = [attention] * len(pairs) + [ffn] * len(pairs)
+    parts = [
+        _Part(_weights(layer, shape.hidden)[group], each.groups[group], stored_as, memory)
+        for group in range(4)
+        for layer, each in pairs
+    ]
+    equal: list[Bits] = [bits for bits in by_block(attention, ffn) for _ in pairs]
     room = sum(part.stored(bits) for part, bits in zip(parts, equal, strict=True))
     chosen: list[Bits] = [max(part.nats) for part in parts]
 
@@ -135,7 +141,14 @@ def share_bits(
             break
         _, at, bits = max(ups)
         chosen[-at] = bits
-    return tuple(chosen[: len(pairs)]), tuple(chosen[len(pairs) :])
+
+    def lost(widths: Sequence[Bits]) -> float:
+        return sum(part.nats[bits] for part, bits in zip(parts, widths, strict=True))
+
+    if lost(equal) < lost(chosen):
+        chosen = equal  # Greedy steps of unequal size may end a little worse.
+    inward, outward, widening, narrowing = (tuple(chosen[at * len(pairs) :][: len(pairs)]) for at in range(4))
+    return inward, outward, widening, narrowing
 
 
 def _price(part: _Part, now: Bits, bits: Bits) -> float:
@@ -143,5 +156,5 @@ def _price(part: _Part, now: Bits, bits: Bits) -> float:
     return (part.nats[bits] - part.nats[now]) / (part.stored(now) - part.stored(bits))
 
 
-def _attention_weights(layer: LayerShape, hidden: int) -> int:
-    return 4 * hidden * layer.attention
+def _weights(layer: LayerShape, hidden: int) -> tuple[int, int, int, int]:
+    return 3 * hidden * layer.attention, hidden * layer.attention, hidden * layer.ffn, hidden * layer.ffn

@@ -24,6 +24,7 @@ from autocompress.compression.rounding.levels import round_layers
 from autocompress.compression.rounding.objective import Objective, second_moment
 from autocompress.models.load import adapter_of
 from autocompress.models.quantized import QuantizedLinear
+from autocompress.shape import by_block
 from tests.compression.padded import padded
 from tests.compression.quadratics import correlated
 from tests.conftest import tiny_model
@@ -34,7 +35,7 @@ KINDS = ["minmax", "percentile", "mse"]
 
 def fixed(fixing, batches=BATCHES, bits=((8, 8),) * 3, rounding="nearest"):
     student = copy.deepcopy(tiny_model("bert"))
-    round_layers(student, bits, rounding, batches, fixing=fixing)
+    round_layers(student, [by_block(*pair) for pair in bits], rounding, batches, fixing=fixing)
     return student
 
 
@@ -121,7 +122,7 @@ def test_smoothed_channels_are_divided_by_the_scales_of_all_readers_and_weights_
     dense = tiny_model("bert")
     dense.bert.embeddings.LayerNorm.weight.data[5] *= 30  # An outlier, so that layer 0 is smoothed.
     student = copy.deepcopy(dense)
-    round_layers(student, ((8, 8),) * 3, "nearest", BATCHES, fixing=Fixing("minmax", 0.5))
+    round_layers(student, ((8,) * 4,) * 3, "nearest", BATCHES, fixing=Fixing("minmax", 0.5))
     layer, floats = adapter_of(student).layers(student)[0], adapter_of(dense).layers(dense)[0]
     weights = [floats.get(path).weight.detach() for path in (floats.query, floats.key, floats.value)]
     ((_, x), *_) = read_by(student, "query")

@@ -1,16 +1,17 @@
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
 
 from autocompress.compression.rounding.grids import grid_of
-from autocompress.compression.rounding.layer_inputs import LayerInputs
-from autocompress.compression.rounding.levels import levels_of, round_layers
+from autocompress.compression.rounding.layer_inputs import LayerInputs, head_inputs
+from autocompress.compression.rounding.levels import levels_of, round_head, round_layers
 from autocompress.compression.rounding.objective import Objective, second_moment
 from autocompress.compression.rounding.optq import compensated
 from autocompress.models.load import adapter_of
-from autocompress.models.quantized import QuantizedLinear
-from autocompress.shape import WeightGrid
+from autocompress.models.quantized import QuantizedLinear, expand_groups
+from autocompress.shape import WeightGrid, by_block
 from tests.compression.padded import padded
 from tests.compression.quadratics import correlated, setting
 from tests.conftest import tiny_model
@@ -21,7 +22,7 @@ WAYS = ["optq", "aespa", "descent"]
 
 def rounded(model, rounding, bits=((4, 4),) * 3, batches=BATCHES, **options):
     student = copy.deepcopy(model)
-    round_layers(student, bits, rounding, batches, **options)
+    round_layers(student, [by_block(*pair) for pair in bits], rounding, batches, **options)
     return student
 
 
@@ -33,7 +34,7 @@ def test_a_layer_is_rounded_for_what_the_rounded_layers_before_it_give(rounding)
     last, dense = adapter_of(alone).layers(alone)[2], adapter_of(tiny_model("bert")).layers(tiny_model("bert"))[2]
     for path in (*last.attention_linears, *last.ffn_linears):
         last.replace(path, dense.get(path))
-    round_last = [(32, 32), (32, 32), (4, 4)]
+    round_last = [(32,) * 4, (32,) * 4, (4,) * 4]
     round_layers(alone, round_last, rounding, BATCHES, iterations=20)
     assert all(torch.equal(alone.state_dict()[name], value) for name, value in student.state_dict().items())
 
@@ -68,8 +69,8 @@ def test_bits_that_have_no_grid_are_left_or_rounded_to_nearest(rounding):
         assert after[0].get(path).weight.equal(before[0].get(path).weight)
         assert after[1].get(path).weight.equal(before[1].get(path).weight.to(torch.bfloat16))
         assert isinstance(after[2].get(path), QuantizedLinear)
-    found = [(layer.attention_bits, layer.ffn_bits) for layer in adapter_of(student).shape(student).layers]
-    assert found == [(32, 8), (16, 2), (4, 32)]
+    found = [layer.bits for layer in adapter_of(student).shape(student).layers]
+    assert found == [by_block(32, 8), by_block(16, 2), by_block(4, 32)]
 
 
 @pytest.mark.parametrize("rounding", WAYS)
@@ -118,3 +119,22 @@ def test_layers_that_pass_on_fewer_tokens_are_rounded_for_those(rounding):
     assert all(torch.equal(one, other) for one, other in zip(weights[0], weights[1], strict=True))
     different = [not torch.equal(one, other) for one, other in zip(weights[0], weights[2], strict=True)]
     assert different == [False, False, False, True, True, True]
+
+
+@pytest.mark.parametrize("rounding", WAYS)
+@pytest.mark.parametrize("family", ["bert", "distilbert", "roberta"])
+def test_the_head_is_rounded_for_what_it_gives_and_loses_less_than_by_rounding_to_nearest(family, rounding):
+    model = tiny_model(family)
+    dense, _ = adapter_of(model).head_linears(model)
+    x = torch.cat(list(head_inputs(model, dense, BATCHES)))
+    assert x.shape == (sum(len(batch.input_ids) for batch in BATCHES), adapter_of(model).shape(model).hidden)
+
+    def lost(way):
+        student = copy.deepcopy(model)
+        round_head(student, 2, way, BATCHES, iterations=200)
+        assert adapter_of(student).shape(student) == replace(adapter_of(model).shape(model), head_bits=2)
+        linear, before = student.get_submodule(dense), model.get_submodule(dense)
+        apart = expand_groups(linear.weight, linear.scale) - before.weight
+        return float((x @ apart.detach().mT).square().sum())
+
+    assert lost(rounding) < lost("nearest")

@@ -35,13 +35,13 @@ ROUNDINGS: tuple[Rounding, ...] = ("nearest", "optq")
 BATCHES, BATCH = 8, 32
 
 
-def megabytes(shape: ModelShape, attention: Sequence[Bits], ffn: Sequence[Bits]) -> float:
-    """Return what the linear maps of all layers take, scales included."""
-    pairs = zip(shape.layers, attention, ffn, strict=True)
-    bits = sum(
-        4 * shape.hidden * layer.attention * bits_in_memory(a) + 2 * shape.hidden * layer.ffn * bits_in_memory(f)
-        for layer, a, f in pairs
-    )
+def megabytes(shape: ModelShape, *groups: Sequence[Bits]) -> float:
+    """Return what the linear maps of all layers take, scales included, where each of four groups has these bits."""
+    bits = 0.0
+    for layer, *widths in zip(shape.layers, *groups, strict=True):
+        outer = shape.hidden * layer.attention, shape.hidden * layer.ffn
+        weights = 3 * outer[0], outer[0], outer[1], outer[1]
+        bits += sum(count * bits_in_memory(width) for count, width in zip(weights, widths, strict=True))
     return round(bits / 8e6, 3)
 
 

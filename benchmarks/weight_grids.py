@@ -85,7 +85,7 @@ def step_of(shape: ModelShape, setting: Setting) -> QuantizeStep:
     """Return the step that rounds a teacher of ``shape``."""
     bits = (setting.bits,) * len(shape.layers)
     grid = {"weight_group": setting.group, "zero_points": setting.zero_points}
-    return QuantizeStep(bits, bits, 4, rounding=setting.rounding, calibration_batches=BATCHES, **grid)
+    return QuantizeStep(*[bits] * 4, 4, rounding=setting.rounding, calibration_batches=BATCHES, **grid)
 
 
 def scores(tutored: Tutored, wanted: Sequence[Setting]) -> Iterator[Scored]:

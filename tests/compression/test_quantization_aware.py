@@ -22,7 +22,7 @@ from autocompress.compression.recipes.teacher import TeacherOutputs
 from autocompress.compression.rounding.grids import ends_of, grid_of, quantize_rows
 from autocompress.models.load import adapter_of
 from autocompress.models.quantized import QuantizedEmbedding, QuantizedLinear, StaticQuantizer
-from autocompress.shape import BITS, WeightGrid, nearest_embedding_bits
+from autocompress.shape import BITS, WeightGrid, by_block, nearest_embedding_bits
 from autocompress.training.loop import TrainingDivergedError
 from tests.compression.training_data import batches, context_for
 from tests.conftest import tiny_model
@@ -44,7 +44,9 @@ def rounded(
 ) -> nn.Module:
     """Return a student of which the feed-forward linears stay at 8 bits."""
     table = nearest_embedding_bits(bits)
-    step = QuantizeStep((bits,) * 3, (8,) * 3, table, rounding, calibration_batches=2, activations=activations, **grid)
+    step = QuantizeStep(
+        *by_block((bits,) * 3, (8,) * 3), table, rounding, calibration_batches=2, activations=activations, **grid
+    )
     return quantize(copy.deepcopy(model), step, context_for(model)).eval()
 
 

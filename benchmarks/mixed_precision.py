@@ -87,7 +87,7 @@ def main() -> None:
             tutored = load(name, teachers=arguments.teachers, data=arguments.data, cache=Path(cache))
             found += rows(tutored, equal=equal, roundings=roundings, batches=batches)
     print_table(
-        ["task, bound, rounding", "way", "MB", "points lost", "attention", "feed-forward"],
+        ["task, bound, rounding", "way", "MB", "points lost", "attention in", "out", "feed-forward in", "out"],
         [
             [
                 f"{row['task']} {'/'.join(map(str, row['bound']))} {row['rounding']}",

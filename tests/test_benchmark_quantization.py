@@ -56,7 +56,7 @@ def test_losses_are_against_floats_in_the_mean_over_draws():
 def test_bytes_of_shared_bits_are_those_of_all_linear_maps_with_their_scales():
     shape = ModelShape("bert", 60, 40, 32, 32, (LayerShape(2, 16, 64), LayerShape(1, 16, 32)), 3)
     attention, ffn = 4 * 32 * 32 * 5 + 4 * 32 * 16 * 8, 2 * 32 * 64 * 3 + 2 * 32 * 32 * 5
-    assert megabytes(shape, (4, 8), (2, 4)) == pytest.approx((attention + ffn) / 8e6, abs=5e-4)
+    assert megabytes(shape, *by_block((4, 8), (2, 4))) == pytest.approx((attention + ffn) / 8e6, abs=5e-4)
 
 
 def test_every_way_to_fix_ranges_gets_every_draw_and_ranges_found_as_a_model_runs_one():

@@ -127,16 +127,18 @@ def main() -> None:
     torch.set_num_threads(1)
     sizes = {"steps": 3, "rounds": 1} if arguments.quick else {"steps": STEPS, "rounds": ROUNDS}
     figures: dict[str, object] = {}
+    details: dict[str, object] = {"sizes": sizes}
     with tempfile.TemporaryDirectory() as cache:
         tutored = None
         for name in TASKS[:1] if arguments.quick else TASKS:
             tutored = load(name, teachers=arguments.teachers, data=arguments.data, cache=Path(cache))
             figures[name] = found = costs(tutored, **sizes)
+            details[name] = found.pop("rounds")
             ratios = found["over_labels"]
             ways = {way: (f"{1e3 * seconds:.0f}", f"{ratios[way]:.2f}") for way, seconds in found["step_s"].items()}
             print_table([name, "ms a step", "over labels"], [[way, *cells] for way, cells in ways.items()])
         figures["checkpoint"] = checkpoint_cost(tutored, rounds=sizes["rounds"])
-    finish("training_steps", figures, quick=arguments.quick, details={})
+    finish("training_steps", figures, quick=arguments.quick, details=details)
 
 
 if __name__ == "__main__":

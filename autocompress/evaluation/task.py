@@ -16,7 +16,7 @@ from autocompress.errors import AutoCompressError, ConfigError, UnsupportedError
 from autocompress.evaluation.datasets import Dataset, Split
 from autocompress.evaluation.metrics import METRICS, confusion_matrix, standard_error
 from autocompress.evaluation.sampling import stratified_order
-from autocompress.training.loop import logits_of
+from autocompress.training.loop import logits_of, reading
 
 SplitName: TypeAlias = Literal["train", "validation", "test"]
 Ids: TypeAlias = npt.NDArray[np.int64]
@@ -210,14 +210,9 @@ def predict_with(model: nn.Module) -> Predict:
     """Return a function that runs ``model`` in eval mode without gradients; its mode is put back after each call."""
 
     def predict(input_ids: Ids, attention_mask: Ids) -> Logits:
-        was_training = model.training
-        model.eval()
-        try:
-            with torch.inference_mode():
-                logits = logits_of(model, torch.from_numpy(input_ids), torch.from_numpy(attention_mask))
-            return np.asarray(logits.float().cpu().numpy())
-        finally:
-            model.train(was_training)
+        with reading(model), torch.inference_mode():
+            logits = logits_of(model, torch.from_numpy(input_ids), torch.from_numpy(attention_mask))
+        return np.asarray(logits.float().cpu().numpy())
 
     return predict
 

@@ -86,6 +86,17 @@ def logits_of(model: nn.Module, input_ids: Tensor, attention_mask: Tensor) -> Te
     return widened(logits)
 
 
+@contextmanager
+def reading(model: nn.Module) -> Iterator[None]:
+    """Put ``model`` in eval mode, and back into the mode it was in."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
+
+
 def cross_entropy(model: nn.Module, batch: LabelledBatch) -> Tensor:
     """Return the mean cross entropy between a batch's labels and the model's logits, in nats."""
     logits = logits_of(model, batch.input_ids, batch.attention_mask)

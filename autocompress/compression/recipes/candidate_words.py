@@ -24,11 +24,12 @@ import torch
 from torch import Tensor, nn
 
 from autocompress.compression.recipes.augmentation import Augmentation
-from autocompress.compression.recipes.masked_lm import last_hidden, reading
+from autocompress.compression.recipes.masked_lm import last_hidden
 from autocompress.compression.recipes.words import content_words, has_content, parts_of, vocabulary_words
 from autocompress.errors import UnsupportedError
 from autocompress.models.language_head import LanguageHead, token_rows
 from autocompress.models.load import adapter_of
+from autocompress.training.loop import reading
 
 _AT_ONCE = 1024
 """Documents that are tokenised, and words whose neighbours are looked up, at once."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Self, TypeAlias
 
 import torch
@@ -22,7 +22,7 @@ from autocompress.compression.recipes.widening import widening
 from autocompress.models.load import adapter_of
 from autocompress.shape import ModelShape
 from autocompress.training.device import full_precision, placed
-from autocompress.training.loop import TrainingBatch, train
+from autocompress.training.loop import TrainingBatch, reading, train
 
 OnStep: TypeAlias = Callable[[int, int, float], None]
 NOTHING = Outputs(torch.empty(0), {})
@@ -75,12 +75,14 @@ def fit(
     tutor, counts = context.teacher, recipe.steps(steps)
     shape, teacher_shape = (adapter_of(model).shape(model) for model in (student, tutor.model))
     pair = Pair(shape, teacher_shape, recipe.layer_map)
-    first = next(iter(context.batches(1, seed)))
     learner = copy.deepcopy(tutor.model) if recipe.teacher_rate else None
-    takes = integrated(student, learner or tutor.model, (first, tutor.read(first)), shared=learner is not None)
+    takes: AbstractContextManager[None] = nullcontext()
+    if recipe.integrates:
+        first = _first_batch(context, seed)
+        takes = integrated(student, learner or tutor.model, (first, tutor.read(first)), shared=learner is not None)
     learners = [] if learner is None else [learner]
-    with placed(context.device, student, tutor.model, *learners), takes if recipe.integrates else nullcontext():
-        trainee = Trainee(student, _widening(student, recipe, pair, context, first), learner)
+    with placed(context.device, student, tutor.model, *learners), takes:
+        trainee = Trainee(student, _widening(student, recipe, pair, context, seed), learner)
         for number, (phase, count) in enumerate(zip(recipe.phases, counts, strict=True)):
             if count == 0:
                 continue
@@ -145,14 +147,18 @@ def _constant(outputs: Outputs, device: torch.device) -> Outputs:
     return Outputs(outputs.logits.detach().to(device), features)
 
 
-def _widening(
-    student: nn.Module, recipe: Recipe, pair: Pair, context: Context, batch: TrainingBatch
-) -> nn.Linear | None:
-    """Return the map of hidden channels that the recipe's losses need, if any, fitted to the batch."""
+def _first_batch(context: Context, seed: int) -> TrainingBatch:
+    batch: TrainingBatch = next(iter(context.batches(1, seed)))
+    return batch
+
+
+def _widening(student: nn.Module, recipe: Recipe, pair: Pair, context: Context, seed: int) -> nn.Linear | None:
+    """Return the map of hidden channels that the recipe's losses need, if any, fitted to the first batch."""
     if not any(TERMS[loss].widens(pair) for loss in recipe.losses):
         return None
+    batch = _first_batch(context, seed)
     pairs = [pair.hidden(layer) for layer in (0, *(layer for layer, _ in pair.layers))]
-    with _eval(student), _every_token(student, pair.student), torch.no_grad():
+    with reading(student), _every_token(student, pair.student), torch.no_grad():
         ours = observe(student, batch, [each for each, _ in pairs]).features
     theirs = context.teacher(batch, [each for _, each in pairs]).features
     real = batch.attention_mask.bool()
@@ -165,16 +171,6 @@ def _counted(on_step: OnStep | None, before: int, steps: int) -> OnStep | None:
     if on_step is None:
         return None
     return lambda step, _steps, loss: on_step(before + step, steps, loss)
-
-
-@contextmanager
-def _eval(model: nn.Module) -> Iterator[None]:
-    was = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(was)
 
 
 @contextmanager

@@ -6,8 +6,7 @@ computed for no other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +17,7 @@ from autocompress.compression.recipes.masking import NOT_ASKED, MaskedBatch
 from autocompress.errors import UnsupportedError
 from autocompress.models.language_head import LanguageHead, token_rows
 from autocompress.models.load import adapter_of
-from autocompress.training.loop import TokenBatch, TrainLog, train
+from autocompress.training.loop import TokenBatch, TrainLog, reading, train
 
 
 def last_hidden(model: nn.Module, batch: TokenBatch) -> Tensor:
@@ -36,17 +35,6 @@ def last_hidden(model: nn.Module, batch: TokenBatch) -> Tensor:
             next_step="Leave `tokens` out of the plan, or the losses of a language model out of the recipe.",
         )
     return hidden
-
-
-@contextmanager
-def reading(model: nn.Module) -> Iterator[None]:
-    """Put ``model`` in eval mode, and back into the mode it was in."""
-    was_training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(was_training)
 
 
 def masked_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:

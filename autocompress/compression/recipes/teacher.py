@@ -6,6 +6,7 @@ import copy
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TypeAlias
 
 import numpy as np
@@ -45,6 +46,16 @@ class Keeping:
     store: OutputStore
     fingerprint: str
     documents: Documents
+
+    @cached_property
+    def lengths(self) -> tuple[int, ...]:
+        """Tokens of each document."""
+        return tuple(len(ids) for ids in self.documents)
+
+    @cached_property
+    def digest(self) -> str:
+        """Of the documents' tokens."""
+        return hashlib.sha256(repr([list(ids) for ids in self.documents]).encode()).hexdigest()
 
 
 class TeacherOutputs:
@@ -162,8 +173,6 @@ class TeacherOutputs:
         if feature not in self._tables:
             keeping, shape = self._keeping, adapter_of(self.model).shape(self.model)
             width = shape.hidden if feature.kind == "hidden" else shape.layers[feature.layer - 1].attention
-            read = hashlib.sha256(repr([list(ids) for ids in keeping.documents]).encode()).hexdigest()
-            lengths = [len(ids) for ids in keeping.documents]
-            content = f"{keeping.fingerprint} {read} {feature}"
-            self._tables[feature] = keeping.store.table(content, lengths, width, "float16")
+            content = f"{keeping.fingerprint} {keeping.digest} {feature}"
+            self._tables[feature] = keeping.store.table(content, keeping.lengths, width, "float16")
         return self._tables[feature]

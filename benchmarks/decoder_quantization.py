@@ -6,11 +6,12 @@ MODEL is a Llama-like decoder: a folder, or a GGUF file such as SmolLM2-135M-Ins
 
 DATA is a folder of WikiText-2 as ``valid.txt`` and ``test.txt``. Linear weights at 4, 3 and 2 bits are rounded to
 nearest, by OPTQ, by aespa, and for aespa's objectives by coordinate descent: one scale for 32 input channels as in
-students, and one an output channel as in papers. Weights alone: activations, token table and head stay floats.
+students, and one an output channel as in papers; each without and with factors of columns that fold into norms and
+linears (Z-Fold). Weights alone: activations, token table and head stay floats.
 Calibration is one draw: 16 documents of 512 tokens, evenly from the validation split.
 
-* Attention: queries, keys and values of three layers, each alone; how far that moves what attention gives, relative,
-  on the first 4 documents of 512 tokens of the test split.
+* Attention: queries, keys and values of three layers, each alone and unfolded; how far that moves what attention gives,
+  relative, on the first 4 documents of 512 tokens of the test split.
 * Perplexity with all linears of all layers rounded, on the first 16 such documents; ± is the standard error, over
   these, of what a token loses.
 
@@ -25,6 +26,7 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from itertools import product
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -58,6 +60,7 @@ class Extent:
     probed: tuple[int, ...]
     bits: tuple[int, ...] = (2, 3, 4)
     scales: tuple[Scales, ...] = ("groups", "rows")
+    folds: tuple[bool, ...] = (False, True)
 
 
 def extent(depth: int, *, quick: bool) -> Extent:
@@ -69,7 +72,7 @@ def extent(depth: int, *, quick: bool) -> Extent:
 
 def settings(of: Extent) -> list[Setting]:
     """Return how the first layers are rounded, slow ways last, each without what it does not read."""
-    cells = [(rounding, scales, bits) for rounding in ROUNDINGS for scales in of.scales for bits in of.bits]
+    cells = product(ROUNDINGS, of.folds, of.scales, of.bits)
     return [
         Setting(
             bits=bits,
@@ -78,14 +81,15 @@ def settings(of: Extent) -> list[Setting]:
             documents=0 if rounding == "nearest" else of.calibration,
             iterations=of.iterations if rounding == "aespa" else 0,
             layers=of.layers,
+            fold=fold,
         )
-        for rounding, scales, bits in cells
+        for rounding, fold, scales, bits in cells
     ]
 
 
 def alone(of: Extent) -> list[Setting]:
     """Return what is measured of each probed layer."""
-    return [replace(setting, layers=1) for setting in settings(of)]
+    return [replace(setting, layers=1) for setting in settings(of) if not setting.fold]
 
 
 class Records:
@@ -171,7 +175,9 @@ def report(of: Extent, records: Records) -> dict[str, object]:
 
 
 def _name(setting: Setting) -> str:
-    return "floats" if setting == FLOATS else f"W{setting.bits} {setting.scales} {setting.rounding}"
+    if setting == FLOATS:
+        return "floats"
+    return f"W{setting.bits} {setting.scales} {setting.rounding}" + (" folded" if setting.fold else "")
 
 
 def main() -> None:

@@ -16,9 +16,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM, 
 from autocompress.compression.rounding.grids import GridBits, grid_of
 from autocompress.compression.rounding.levels import levels_of
 from autocompress.compression.rounding.objective import Objective, second_moment
+from autocompress.compression.rounding.optq import pivots
 from autocompress.compression.rounding.rotary import RotaryAttention, rotary_objectives
 from autocompress.evaluation.sources import fetch
 from autocompress.plan import Rounding
+from benchmarks.decoder_folding import FoldPlace, fold_places
 
 WINDOW = 512
 """Tokens of a document, of calibration and of the test."""
@@ -40,6 +42,7 @@ class Setting:
         documents: Of calibration.
         iterations: Of AdaRound.
         layers: So many are rounded.
+        fold: Whether columns get factors first, which go into norms and linears (Z-Fold).
     """
 
     bits: int
@@ -48,6 +51,7 @@ class Setting:
     documents: int
     iterations: int
     layers: int
+    fold: bool = False
 
 
 @dataclass(frozen=True)
@@ -125,13 +129,16 @@ def round_decoder(model: LlamaForCausalLM, setting: Setting, documents: Tensor) 
     """Round the linears of the first layers in place, to floats that stand for levels.
 
     As ``rounding.levels.round_layers``: front to back, each linear for the floats that reach it behind those that are
-    rounded already. Here activations are floats, and stay so. Token table, head and norms are not rounded.
+    rounded already, and factors of its columns likewise; rounding to nearest reads no documents for either. Here
+    activations are floats, and stay so. Token table, head and norms are not rounded.
     """
     decoder = model.model
     standing = [decoder.embed_tokens(part) for part in documents.split(BATCH)]
     turns = decoder.rotary_emb(standing[0], torch.arange(documents.shape[1])[None])
     for layer in decoder.layers[: setting.layers]:
         if setting.rounding == "nearest":
+            for place in fold_places(layer) if setting.fold else ():
+                place.fold(cast(GridBits, setting.bits), whole_rows=setting.scales == "rows")
             for linear in (module for module in layer.modules() if isinstance(module, nn.Linear)):
                 _round(linear, setting, None)
         else:
@@ -143,18 +150,28 @@ def _rounded_layer(
 ) -> list[Tensor]:
     """Round the linears of a layer; return what it gives for ``standing`` (documents x tokens x channels each)."""
     attention, mlp = layer.self_attn, layer.mlp
-    read = [layer.input_layernorm(x) for x in standing]
+    inputs, output, hidden, final = fold_places(layer)
+    read = _folded(inputs, setting, [layer.input_layernorm(x) for x in standing])
     round_inward(attention, setting, read, turns)
-    mixed = [attended(attention, x, turns) for x in read]
+    mixed = _folded(output, setting, [attended(attention, x, turns) for x in read])
     _round(attention.o_proj, setting, _outward(mixed))
     standing = [x + attention.o_proj(part) for x, part in zip(standing, mixed, strict=True)]
-    read = [layer.post_attention_layernorm(x) for x in standing]
+    read = _folded(hidden, setting, [layer.post_attention_layernorm(x) for x in standing])
     inward = _outward(read)
     for linear in (mlp.gate_proj, mlp.up_proj):
         _round(linear, setting, inward)
-    inner = [mlp.act_fn(mlp.gate_proj(x)) * mlp.up_proj(x) for x in read]
+    inner = _folded(final, setting, [mlp.act_fn(mlp.gate_proj(x)) * mlp.up_proj(x) for x in read])
     _round(mlp.down_proj, setting, _outward(inner))
     return [x + mlp.down_proj(part) for x, part in zip(standing, inner, strict=True)]
+
+
+def _folded(place: FoldPlace, setting: Setting, read: list[Tensor]) -> list[Tensor]:
+    """Fold, if that is asked for; return what the readers of a place read then (documents x tokens x channels each)."""
+    if not setting.fold:
+        return read
+    costs = pivots(_outward(read).damped().inputs[0])
+    factors = place.fold(cast(GridBits, setting.bits), costs, whole_rows=setting.scales == "rows")
+    return [x * factors for x in read]
 
 
 def round_inward(attention: nn.Module, setting: Setting, read: Sequence[Tensor], turns: tuple[Tensor, Tensor]) -> None:

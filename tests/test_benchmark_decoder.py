@@ -1,8 +1,10 @@
 """The benchmark of rounding a decoder: it walks the layers as the model runs them, and scores what is left."""
 
 import copy
+import json
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
+from itertools import product
 
 import pytest
 import torch
@@ -11,9 +13,12 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from autocompress.compression.rounding.grids import grid_of
 from autocompress.compression.rounding.levels import levels_of
 from autocompress.compression.rounding.objective import Objective, second_moment
+from autocompress.compression.rounding.optq import pivots
 from autocompress.compression.rounding.rotary import rotary_objectives
+from autocompress.compression.rounding.zfold import column_factors
 from benchmarks.decoder_attention import attention_errors
-from benchmarks.decoder_quantization import FLOATS, ROUNDINGS, Extent, Records, extent, measure, report, settings
+from benchmarks.decoder_folding import FoldPlace, fold_places
+from benchmarks.decoder_quantization import FLOATS, ROUNDINGS, Extent, Records, alone, extent, measure, report, settings
 from benchmarks.decoder_rows import (
     WINDOW,
     Scored,
@@ -29,6 +34,8 @@ from benchmarks.decoder_rows import (
 
 LINEARS = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj")
 LINEARS += ("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")
+PLACES = (LINEARS[:3], LINEARS[3:4], LINEARS[4:6], LINEARS[6:])
+"""Linears that read the same."""
 DOCUMENTS = torch.randint(0, 50, (4, 12), generator=torch.Generator().manual_seed(0))
 
 
@@ -58,8 +65,8 @@ def read_by(model, layer):
     return found
 
 
-def setting(rounding, *, bits=3, scales="groups", layers=3):
-    return Setting(bits, rounding, scales, len(DOCUMENTS), 20, layers)
+def setting(rounding, *, bits=3, scales="groups", layers=3, fold=False):
+    return Setting(bits, rounding, scales, len(DOCUMENTS), 20, layers, fold)
 
 
 def test_attention_is_the_models_own(decoder):
@@ -89,6 +96,45 @@ def test_a_linear_is_rounded_for_what_reaches_it_behind_rounded_ones(decoder, ro
         assert (found == grid.values(levels)).float().mean() > 0.995  # Sums in another order may tip one.
 
 
+@pytest.mark.parametrize("whole_rows", [True, False])
+@pytest.mark.parametrize("bits", [4, 3, 2])
+@torch.no_grad()
+def test_folding_alone_leaves_what_a_decoder_computes(decoder, bits, whole_rows):
+    student, expected = copy.deepcopy(decoder), decoder(input_ids=DOCUMENTS).logits
+    found = [place.fold(bits, whole_rows=whole_rows) for layer in student.model.layers for place in fold_places(layer)]
+    assert [len(factors) for factors in found] == 3 * [32, 32, 32, 64]
+    assert all((factors > 0).all() for factors in found)
+    assert sum(bool((factors != 1).any()) for factors in found) > 6
+    for factors in found[1::4]:  # Heads 0 and 1 read the values of one, 2 and 3 those of the other.
+        one, other = factors.reshape(2, 2, 8).unbind(1)
+        assert one.equal(other)
+    torch.testing.assert_close(student(input_ids=DOCUMENTS).logits, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("scales", ["groups", "rows"])
+def test_factors_are_found_behind_rounded_linears_and_folded_before_the_next_are_rounded(decoder, scales, monkeypatch):
+    """By hand, of the second layer: on what the rounded model gives, less the factors that it was multiplied by."""
+    found, own, whole_rows = [], FoldPlace.fold, scales == "rows"
+    monkeypatch.setattr(FoldPlace, "fold", lambda *args, **kwargs: found.append(own(*args, **kwargs)) or found[-1])
+    student = copy.deepcopy(decoder)
+    round_decoder(student, setting("optq", scales=scales, fold=True), DOCUMENTS)
+    read, before, after = (read_by(student, 1), decoder.model.layers[1], student.model.layers[1])
+    given = {"self_attn.v_proj": found[5].reshape(2, 2, 8)[:, 0].flatten(), "mlp.up_proj": found[7]}
+    owners = [None, torch.arange(16).reshape(2, 1, 8).expand(-1, 2, -1).flatten(), None, None]
+    assert len(found) == 4 * 3
+    for paths, factors, shared in zip(PLACES, found[4:8], owners, strict=True):
+        weights, x = [before.get_submodule(path).weight.detach() for path in paths], read[paths[0]].flatten(0, 1)
+        costs = pivots(Objective(second_moment([x / factors])[None]).damped().inputs[0])
+        expected = column_factors(torch.cat(weights), costs, 3, owners=shared, whole_rows=whole_rows).factors
+        torch.testing.assert_close(factors, expected if shared is None else expected[shared], rtol=1e-3, atol=0.0)
+        for path, weight in zip(paths, weights, strict=True):
+            grid = grid_of(weight / factors, 3, whole_rows=whole_rows)
+            levels = levels_of(weight / factors, grid, Objective(second_moment([x])[None]), "optq")
+            ratio = after.get_submodule(path).weight / given.get(path, torch.ones(len(weight)))[:, None]
+            near = torch.isclose(ratio, grid.values(levels), rtol=1e-3, atol=1e-6)
+            assert near.float().mean() > 0.99  # Sums in another order may tip one.
+
+
 @pytest.mark.parametrize("rounding", ["descent", "aespa"])
 def test_queries_keys_and_values_are_rounded_for_attention_with_floats(decoder, rounding):
     student = copy.deepcopy(decoder)
@@ -105,14 +151,16 @@ def test_queries_keys_and_values_are_rounded_for_attention_with_floats(decoder, 
         assert (found == grid.values(levels)).float().mean() > 0.995
 
 
+@pytest.mark.parametrize("fold", [False, True])
 @pytest.mark.parametrize("rounding", ROUNDINGS)
-def test_only_linears_of_the_first_layers_change_and_those_to_few_values(decoder, rounding):
+def test_only_first_layers_change_linears_to_few_values_and_norms_where_they_are_folded(decoder, rounding, fold):
     student = copy.deepcopy(decoder)
-    round_decoder(student, setting(rounding, bits=2, scales="rows", layers=2), DOCUMENTS)
+    round_decoder(student, setting(rounding, bits=2, scales="rows", layers=2, fold=fold), DOCUMENTS)
     before, after = decoder.state_dict(), student.state_dict()
     changed = {name for name in before if not before[name].equal(after[name])}
-    assert changed == {f"model.layers.{layer}.{path}.weight" for layer in (0, 1) for path in LINEARS}
-    assert all(len(row.unique()) <= 4 for name in changed for row in after[name])
+    norms = ("input_layernorm", "post_attention_layernorm") if fold else ()
+    assert changed == {f"model.layers.{layer}.{path}.weight" for layer in (0, 1) for path in (*LINEARS, *norms)}
+    assert all(len(row.unique()) <= 4 for name in changed if "proj" in name for row in after[name])
 
 
 def test_a_model_that_knows_nothing_loses_the_logarithm_of_its_vocabulary(decoder):
@@ -154,13 +202,14 @@ def test_attention_is_judged_behind_floats_with_one_layer_rounded(decoder):
         assert each.error == pytest.approx(float(moved.norm() / x["self_attn.o_proj"].norm()), rel=1e-3)
 
 
-def test_every_rounding_is_tried_at_every_width_with_either_scales():
+def test_every_rounding_is_tried_at_every_width_with_either_scales_folded_and_not():
     of = extent(30, quick=False)
     found = settings(of)
-    assert {(each.bits, each.rounding, each.scales) for each in found} == {
-        (bits, rounding, scales) for bits in (4, 3, 2) for rounding in ROUNDINGS for scales in ("groups", "rows")
-    }
+    assert {(each.bits, each.rounding, each.scales, each.fold) for each in found} == set(
+        product((4, 3, 2), ROUNDINGS, ("groups", "rows"), (False, True))
+    )
     assert len(set(found)) == len(found)
+    assert alone(of) == [replace(each, layers=1) for each in found if not each.fold]
     assert all((each.iterations == 0) == (each.rounding != "aespa") for each in found)
     assert all((each.documents == 0) == (each.rounding == "nearest") for each in found)
     assert all(each.layers == 30 for each in found)
@@ -177,7 +226,7 @@ def test_a_second_run_measures_nothing_and_reports_the_same(decoder, tmp_path, c
     measure(subject, of, first)
     found = report(of, first)
     assert len(found["attention"]) == 2 * len(ROUNDINGS)
-    assert len(found["perplexity"]) == 1 + len(ROUNDINGS)
+    assert len(found["perplexity"]) == 1 + 2 * len(ROUNDINGS)
     assert not found["missing_attention"]
     assert not found["missing_perplexity"]
     kept = path.read_text()
@@ -187,19 +236,31 @@ def test_a_second_run_measures_nothing_and_reports_the_same(decoder, tmp_path, c
     assert report(of, second) == found
 
 
+def test_records_from_before_there_was_folding_are_read_as_without(tmp_path):
+    known = Scored(setting("optq"), (3.5, 3.0), 80.0)
+    line = asdict(known)
+    del line["setting"]["fold"]
+    (tmp_path / "records").write_text(json.dumps(line) + "\n")
+    records = Records(tmp_path / "records")
+    assert records.get(known.setting, 2) == known
+    assert records.get(replace(known.setting, fold=True), 2) is None
+
+
 def test_what_time_did_not_allow_is_told(decoder, capsys):
     of, records = tiny_extent(), Records(None, end_s=0.0)
     measure(Subject(decoder, DOCUMENTS, DOCUMENTS), of, records)
     found = report(of, records)
     assert [row["setting"]["bits"] for row in found["perplexity"]] == [32]
-    assert found["missing_perplexity"] == [f"W2 groups {rounding}" for rounding in ROUNDINGS]
+    assert found["missing_perplexity"] == [
+        f"W2 groups {rounding}{fold}" for rounding in ROUNDINGS for fold in ("", " folded")
+    ]
     assert len(found["missing_attention"]) == 2 * len(ROUNDINGS)
 
 
 def test_perplexity_is_of_all_tokens_and_losses_are_paired_by_document(capsys):
     of, records = replace(tiny_extent(), test=2), Records(None)
     records.add(Scored(FLOATS, (2.0, 4.0), 0.0))
-    records.add(Scored(settings(of)[1], (2.5, 4.7), 3.0))
+    records.add(Scored(settings(of)[2], (2.5, 4.7), 3.0))
     _, row = report(of, records)["perplexity"]
     assert row["perplexity"] == pytest.approx(math.exp(3.6))
     assert row["lost"] == pytest.approx((0.6, 0.1))  # Of 0.5 and 0.7: sd 0.1 sqrt(2), over sqrt(2).

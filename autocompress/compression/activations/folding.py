@@ -1,4 +1,4 @@
-"""Rescale what a norm returns, and let the linears that read it make up for it: the model computes what it did.
+"""Rescale what a norm or a linear returns; linears that read it make up for it: the model computes what it did.
 
 In pre-norm layers the linears are all that reads a norm's output. In post-norm layers, as BERT's, the residual stream
 reads it too, and nothing can make up for that: such a norm is refused.
@@ -44,6 +44,35 @@ def fold(site: NormSite, ratio: Tensor, shift: Tensor | None = None) -> None:
     for linear in site.readers:
         change = linear.weight @ shift
         linear.bias = nn.Parameter(-change if linear.bias is None else linear.bias - change)
+
+
+@torch.no_grad()
+def fold_linear(before: nn.Linear, reader: nn.Linear, ratio: Tensor, owners: Tensor | None = None) -> None:
+    """Make ``before`` return X / ratio in the place of X, and ``reader`` make up for it, in place.
+
+    Between the two, each channel may be multiplied by what does not depend on it, as by a gate, or summed over tokens,
+    as values are by attention. Rows of ``before`` that stand on grids stay on them, their scales divided by ``ratio``.
+
+    Args:
+        before: Of a model that may be changed; nothing but ``reader`` reads what comes of it.
+        reader: Its weight's columns are multiplied.
+        ratio: (outputs of ``before``,), none 0.
+        owners: Which output of ``before`` each input of ``reader`` is made of (inputs,), int64; ``None``: the same one.
+
+    Raises:
+        UnsupportedError: ``reader`` has not as many inputs as ``owners`` says or ``before`` gives.
+    """
+    owners = torch.arange(before.out_features) if owners is None else owners
+    if reader.in_features != len(owners):
+        raise UnsupportedError(
+            f"A linear that reads {reader.in_features} channels follows one of {len(owners)}.",
+            right="Scales fold into a linear where it is known which of its outputs each input of the next is made of.",
+            next_step="Say so by owners, as where query heads share values, or leave these linears as they are.",
+        )
+    before.weight.div_(ratio[:, None])
+    if before.bias is not None:
+        before.bias.div_(ratio)
+    reader.weight.mul_(ratio[owners])
 
 
 def reparameterize(site: NormSite, channels: Affine, shared: Affine) -> Affine:

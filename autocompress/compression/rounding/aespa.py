@@ -2,8 +2,8 @@
 
 Source: aespa (Kim et al., NeurIPS 2024): the value loss is exact; query and key losses stand after a first-order Taylor
 expansion of the softmax and the split E[x x^T (x) k k^T] = E[x x^T] (x) E[k k^T]. Z-Fold, which the paper adds, folds
-column scales into the norm before a linear; in a post-norm layer that norm also feeds the residual stream, so Z-Fold is
-left out.
+factors of columns into what stands before a linear (``zfold``). In a post-norm layer the norm also feeds the residual
+stream, so nothing folds into it: students are rounded without, decoders with or without.
 """
 
 from __future__ import annotations

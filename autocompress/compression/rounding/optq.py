@@ -30,14 +30,12 @@ def compensated(weight: Tensor, hessian: Tensor, grid: Grid, *, block: int = BLO
         grid: Of ``weight``.
         block: See ``BLOCK``.
     """
-    order = torch.argsort(hessian.diagonal(), descending=True, stable=True)
+    order, factor = _factored(hessian)
     values = weight.double()[:, order]
     channels = weight.shape[1]
     scales, zeros = (
         each.double().expand(weight.shape)[:, order] for each in (grid.scales(channels), grid.zeros(channels))
     )
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(hessian[order][:, order]))
-    factor = torch.linalg.cholesky(inverse, upper=True)
     for start in range(0, len(order), block):
         stop = min(start + block, len(order))
         errors = torch.empty_like(values[:, start:stop])
@@ -48,3 +46,22 @@ def compensated(weight: Tensor, hessian: Tensor, grid: Grid, *, block: int = BLO
             values[:, i + 1 : stop].addr_(errors[:, i - start], factor[i, i + 1 : stop], alpha=-1.0)
         values[:, stop:].addmm_(errors, factor[start:stop, stop:], alpha=-1.0)
     return values[:, torch.argsort(order)]
+
+
+def pivots(hessian: Tensor) -> Tensor:
+    """Return what each column's squared error costs once the columns behind it have made up for it, (inputs,).
+
+    With the errors e that ``compensated`` rounds away, tr(dW H dW^T) is the sum over columns of |e_j|^2 / U_jj^2.
+
+    Args:
+        hessian: As in ``compensated``.
+    """
+    order, factor = _factored(hessian)
+    return factor.diagonal().pow(-2)[torch.argsort(order)]
+
+
+def _factored(hessian: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the order of columns and, in it, the upper Cholesky factor of H^-1."""
+    order = torch.argsort(hessian.diagonal(), descending=True, stable=True)
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(hessian[order][:, order]))
+    return order, torch.linalg.cholesky(inverse, upper=True)

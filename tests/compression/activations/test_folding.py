@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from autocompress.compression.activations.affine import fit_channels, fit_tensor
-from autocompress.compression.activations.folding import fold, reparameterize
+from autocompress.compression.activations.folding import fold, fold_linear, reparameterize
 from autocompress.compression.activations.mosf import SHARED, shared_mean, shared_median
 from autocompress.compression.activations.norm_sites import NormSite, norm_sites
 from autocompress.errors import UnsupportedError
@@ -111,3 +111,34 @@ def test_a_norm_without_a_bias_takes_scales_and_no_zero_points():
     bare = NormSite("bare", nn.LayerNorm(4, elementwise_affine=False), (linear,), ())
     with pytest.raises(UnsupportedError, match="bare has no weight to fold into"):
         fold(bare, torch.ones(4))
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@torch.no_grad()
+def test_what_a_linear_gives_is_rescaled_behind_a_gate_and_the_next_makes_up_for_it(bias):
+    torch.manual_seed(0)
+    gate, before, reader = nn.Linear(5, 4), nn.Linear(5, 4, bias=bias), nn.Linear(4, 3)
+    x, ratio = torch.randn(10, 5), torch.tensor([0.1, 2.0, 5.0, 1.0])
+    given, expected = before(x), reader(gate(x).sigmoid() * before(x))
+    fold_linear(before, reader, ratio)
+    torch.testing.assert_close(before(x), given / ratio)
+    torch.testing.assert_close(reader(gate(x).sigmoid() * before(x)), expected)
+
+
+@torch.no_grad()
+def test_inputs_that_are_made_of_the_same_output_share_its_scale():
+    torch.manual_seed(0)
+    before, reader, x = nn.Linear(5, 2), nn.Linear(4, 3), torch.randn(10, 5)
+    owners = torch.tensor([1, 0, 0, 1])
+    expected = reader(before(x)[:, owners])
+    fold_linear(before, reader, torch.tensor([0.5, 3.0]), owners)
+    torch.testing.assert_close(reader(before(x)[:, owners]), expected)
+
+
+def test_a_linear_that_reads_another_number_of_channels_is_refused_and_nothing_changes():
+    before, reader = nn.Linear(5, 2), nn.Linear(4, 3)
+    weights = [linear.weight.clone() for linear in (before, reader)]
+    with pytest.raises(UnsupportedError, match="reads 4 channels follows one of 2") as error:
+        fold_linear(before, reader, torch.ones(2))
+    assert "owners" in error.value.next_step
+    assert all(torch.equal(linear.weight, was) for linear, was in zip((before, reader), weights, strict=True))

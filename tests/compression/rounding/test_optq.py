@@ -4,7 +4,7 @@ import torch
 from autocompress.compression.ranking.obs import damped
 from autocompress.compression.rounding.grids import grid_of
 from autocompress.compression.rounding.objective import Objective, second_moment
-from autocompress.compression.rounding.optq import compensated
+from autocompress.compression.rounding.optq import compensated, pivots
 from autocompress.shape import WeightGrid
 from tests.compression.quadratics import correlated
 
@@ -48,6 +48,16 @@ def test_inputs_that_do_not_depend_on_each_other_are_rounded_to_nearest(bits):
     found = compensated(weight, torch.eye(70, dtype=torch.float64), grid)
     assert torch.equal(found, weight.double())
     assert torch.equal(grid.levels(found), grid.levels(weight))
+
+
+@pytest.mark.parametrize("bits", [4, 2])
+def test_the_loss_is_each_columns_own_error_times_its_pivot(bits):
+    weight, hessian = torch.randn(6, 40), damped(second_moment([correlated(inputs=40)]))
+    grid = grid_of(weight, bits)
+    stood = compensated(weight, hessian, grid)
+    rounded = grid.values(grid.levels(stood)).double()
+    loss = Objective(hessian[None]).loss(rounded - weight)
+    torch.testing.assert_close((stood - rounded).square().sum(0) @ pivots(hessian), loss)
 
 
 @pytest.mark.parametrize("bits", [4, 3, 2])

@@ -9,12 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import (
-    AfterValidator,
-    Field,
-    ValidationError,
-    model_validator,
-)
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from autocompress.cost import Budget
 from autocompress.devices.quantities import Bytes, Hours, LatencyLimit, Points, SizeLimit

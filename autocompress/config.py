@@ -84,9 +84,7 @@ class Data(Section):
     sha256: Sha256 | None = Field(
         default=None, description="64 hexadecimal digits: of the wheel, or of a source that is one file."
     )
-    train: str | None = Field(
-        default=None, description="File (or hub split) to fit on; recognised by name if left out."
-    )
+    train: str | None = Field(default=None, description="File or hub split to fit on; by default known by its name.")
     validation: str | None = Field(default=None, description="The one to choose by; cut out of train if there is none.")
     test: str | None = Field(default=None, description="The one to report.")
     text: str | None = Field(default=None, description="Column of the texts; recognised by name if left out.")

@@ -9,17 +9,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import (
-    AfterValidator,
-    Field,
-    ValidationError,
-    model_validator,
-)
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from autocompress.cost import Budget
 from autocompress.devices.quantities import Bytes, Hours, LatencyLimit, Points, SizeLimit
 from autocompress.devices.validation import MisfitError, Section, explain, read_mapping
 from autocompress.errors import ConfigError
+from autocompress.plan import RecipeName
 from autocompress.search_space import Count, Space
 
 SCHEMA_FILE = Path(__file__).with_name("run.schema.json")
@@ -60,12 +56,25 @@ class Finetune(Section):
     seed: int = Field(default=0, ge=0, description="Of the classifier's weights and the order of documents.")
 
 
+class Student(Section):
+    """A smaller pretrained model to make students of, and how it first learns the task from the teacher."""
+
+    source: Source = Field(description="As model.source.")
+    sha256: Sha256 | None = Field(default=None, description="64 hexadecimal digits: of the model.safetensors there.")
+    recipe: RecipeName = Field(default="logits", description="How it learns.")
+    steps: int = Field(default=1000, ge=0, description="Training steps.")
+    learning_rate: float = Field(default=3e-4, gt=0, description="Peak, after a warm-up.")
+
+
 class Model(Section):
-    """The teacher."""
+    """The teacher, and what students are made of."""
 
     source: Source = Field(description="A local folder, hub:NAME[@revision] or wheel:NAME==VERSION/path/inside.")
     sha256: Sha256 | None = Field(default=None, description="64 hexadecimal digits: of the model.safetensors there.")
     finetune: Finetune | None = Field(default=None, description="If there, even as {}, the teacher is first fitted.")
+    student: Student | None = Field(
+        default=None, description="A smaller model to make students of; by default they are made of the teacher."
+    )
 
 
 class Data(Section):
@@ -75,9 +84,7 @@ class Data(Section):
     sha256: Sha256 | None = Field(
         default=None, description="64 hexadecimal digits: of the wheel, or of a source that is one file."
     )
-    train: str | None = Field(
-        default=None, description="File (or hub split) to fit on; recognised by name if left out."
-    )
+    train: str | None = Field(default=None, description="File or hub split to fit on; by default known by its name.")
     validation: str | None = Field(default=None, description="The one to choose by; cut out of train if there is none.")
     test: str | None = Field(default=None, description="The one to report.")
     text: str | None = Field(default=None, description="Column of the texts; recognised by name if left out.")
@@ -253,6 +260,12 @@ class RunConfig(Section):
     calibrate: Calibrate = Field(default_factory=Calibrate, description="How the predictor learns the device.")
     search: Search = Field(default_factory=Search, description="How long and how thoroughly to look.")
     export: Export = Field(default_factory=Export, description="What is written for the device.")
+
+    @property
+    def recipes(self) -> tuple[RecipeName, ...]:
+        """Those by which anything may be distilled."""
+        taught = () if self.model.student is None else (self.model.student.recipe,)
+        return (*taught, *self.search.space.recipe)
 
     @model_validator(mode="after")
     def _sections_agree(self) -> Self:

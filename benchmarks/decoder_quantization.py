@@ -34,7 +34,7 @@ from typing import Any
 import torch
 
 from autocompress.compression.rounding.adaround import ITERATIONS
-from autocompress.pipeline.teacher import cache_folder
+from autocompress.devices.paths import cache_folder
 from autocompress.plan import Rounding
 from benchmarks.decoder_attention import Attended, attention_errors
 from benchmarks.decoder_rows import Scales, Scored, Setting, Subject, documents, load, score

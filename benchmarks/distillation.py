@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from itertools import product
@@ -24,7 +23,7 @@ import torch
 
 from autocompress.compression.recipes.table import RECIPES
 from benchmarks.distillation_rows import BASE, OURS, WAYS, Pupils, Setting, Start, Trained
-from benchmarks.kept import Kept, reader
+from benchmarks.kept import add_options, kept_of, reader
 from benchmarks.l2p import spread
 from benchmarks.record import finish, print_table
 from benchmarks.teachers import Tutored, load, logits
@@ -120,24 +119,19 @@ def main() -> None:
     parser.add_argument("teachers", type=Path, help="folder of fine-tuned models")
     parser.add_argument("data", type=Path, help="folder of labelled data")
     parser.add_argument("--quick", action="store_true", help="TREC-6, the small student, four recipes, 60 steps")
-    parser.add_argument("--records", type=Path, help="keep results in this file, and go on with what it holds")
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin nothing after so long")
+    add_options(parser)
     parser.add_argument("--cache", type=Path, help="keep downloads and the teacher's outputs in this folder")
     parser.add_argument("--task", choices=TASKS, action="append", help="train for this one alone")
     arguments = parser.parse_args()
-    until_s = time.monotonic() + 60 * arguments.minutes
-    kept = Kept(arguments.records, reader(Trained, Setting), lambda each: each.setting)
+    kept = kept_of(arguments, reader(Trained, Setting), lambda each: each.setting)
     wanted = [each for each in settings(quick=arguments.quick) if each.task in (arguments.task or TASKS)]
     with tempfile.TemporaryDirectory() as temporary:
         cache = arguments.cache or Path(temporary)
         options = {"teachers": arguments.teachers, "data": arguments.data, "cache": cache}
         tutored = {name: load(name, **options) for name in dict.fromkeys(setting.task for setting in wanted)}
         classes = {name: Pupils(each, cache=cache) for name, each in tutored.items()}
-        for setting in wanted:
-            if not kept.get(setting) and time.monotonic() < until_s:
-                kept.add(classes[setting.task].train(setting))
+        found = kept.made(wanted, lambda setting: classes[setting.task].train(setting))
     teachers = {name: _accuracy(each) for name, each in tutored.items()}
-    found = [each for setting in wanted if (each := kept.get(setting))]
     rows = report(found, teachers)
     figures = {"teachers": teachers, "rows": rows}
     finish("distillation", figures, quick=arguments.quick, details={"trained": [asdict(each) for each in found]})

@@ -37,7 +37,7 @@ from autocompress.pipeline.vocabulary import Vocabularies
 from autocompress.plan import CompressionPlan, RecipeName
 from autocompress.shape import Bits, EmbeddingBits, by_block
 from benchmarks.distillation_rows import Pupils, Start
-from benchmarks.kept import Kept, reader
+from benchmarks.kept import add_options, kept_of, reader
 from benchmarks.l2p import spread
 from benchmarks.record import finish, print_table
 from benchmarks.teachers import Tutored, load, logits
@@ -199,12 +199,10 @@ def main() -> None:
     parser.add_argument("teachers", type=Path, help="folder of fine-tuned models")
     parser.add_argument("data", type=Path, help="folder of labelled data")
     parser.add_argument("--quick", action="store_true", help="TREC-6 and the smallest size, a hundredth of the steps")
-    parser.add_argument("--records", type=Path, help="keep results in this file, and go on with what it holds")
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin nothing after so long")
+    add_options(parser)
     parser.add_argument("--cache", type=Path, help="keep downloads and the teacher's outputs in this folder")
     arguments = parser.parse_args()
-    until_s = time.monotonic() + 60 * arguments.minutes
-    kept = Kept(arguments.records, reader(Delivered, Setting), lambda each: each.setting)
+    kept = kept_of(arguments, reader(Delivered, Setting), lambda each: each.setting)
     wanted = [Setting("trec6", "1.91 MB", 0, 0.01)]
     if not arguments.quick:
         wanted = [Setting(task, size, seed) for seed in SEEDS for size in reversed(SIZES) for task in TASKS]
@@ -214,10 +212,7 @@ def main() -> None:
         tutored = {name: load(name, **options) for name in dict.fromkeys(setting.task for setting in wanted)}
         pupils = {name: Pupils(each, cache=cache) for name, each in tutored.items()}
         vocabularies = {name: Vocabularies(each.model, each.task, coverage=0.0) for name, each in tutored.items()}
-        for setting in wanted:
-            if not kept.get(setting) and time.monotonic() < until_s:
-                kept.add(deliver(pupils[setting.task], vocabularies[setting.task], setting))
-    found = [each for setting in wanted if (each := kept.get(setting))]
+        found = kept.made(wanted, lambda each: deliver(pupils[each.task], vocabularies[each.task], each))
     figures = {"rows": report(found, {name: _teacher(each) for name, each in tutored.items()})}
     figures |= {"sizes": {name: asdict(size) for name, size in SIZES.items()}}
     finish(

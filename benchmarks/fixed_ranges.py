@@ -34,7 +34,7 @@ from autocompress.models.load import adapter_of, load_shape
 from autocompress.pipeline.teacher import training_batches
 from autocompress.plan import RangeKind
 from autocompress.shape import Activations, ModelShape, by_block
-from benchmarks.kept import Kept, reader
+from benchmarks.kept import add_options, kept_of, reader
 from benchmarks.l2p import spread
 from benchmarks.record import finish, print_table
 from benchmarks.teachers import Tutored, load, logits
@@ -185,9 +185,9 @@ def main() -> None:
     parser.add_argument("teachers", type=Path, help="folder of fine-tuned models")
     parser.add_argument("data", type=Path, help="folder of labelled data")
     parser.add_argument("--quick", action="store_true", help="TREC-6 alone, extremes alone, one draw, few rounds")
-    parser.add_argument("--records", type=Path, help="keep scores in this file, and go on with what it holds")
+    add_options(parser)
     arguments = parser.parse_args()
-    kept = Kept(arguments.records, reader(Scored, Setting), lambda each: each.setting)
+    kept = kept_of(arguments, reader(Scored, Setting), lambda each: each.setting)
     wanted = settings(quick=arguments.quick)
     with tempfile.TemporaryDirectory() as cache:
         options = {"teachers": arguments.teachers, "data": arguments.data, "cache": Path(cache)}
@@ -195,6 +195,8 @@ def main() -> None:
             left = [setting for setting in wanted if setting.task == name and not kept.get(setting)]
             for each in scores(load(name, **options), left) if left else ():
                 kept.add(each)
+                if kept.late:
+                    break
     shape = load_shape(arguments.teachers / f"minilm-l6-{TASKS[0]}")
     lengths, rounds = (LENGTHS[:1], 10) if arguments.quick else (LENGTHS, ROUNDS)
     timed = [row for tokens in lengths for row in times(shape, tokens=tokens, rounds=rounds)]
@@ -205,7 +207,7 @@ def main() -> None:
             for row in timed
         ],
     )
-    scored = [each for setting in wanted if (each := kept.get(setting))]
+    scored = kept.found(wanted)
     figures = {"rows": report(scored), "times": timed}
     finish("fixed_ranges", figures, quick=arguments.quick, details={"scores": [asdict(each) for each in scored]})
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -29,6 +28,7 @@ from autocompress.compression.recipes.teacher import TeacherOutputs
 from autocompress.models.load import adapter_of
 from autocompress.pipeline.teacher import training_batches
 from autocompress.plan import RecipeName
+from benchmarks.kept import Kept, add_options, kept_of
 from benchmarks.record import finish, print_table
 from benchmarks.teachers import Tutored, load, logits
 
@@ -86,10 +86,9 @@ def recover(tutored: Tutored, context: Context, *, kept: float, loss: str, seed:
     return Trained(tutored.name, loss, kept, seed, steps, *outcome(student, tutored))
 
 
-def runs(found: Sequence[Trained], tutored: Tutored, *, seeds: Sequence[int], steps: int) -> Iterator[Trained]:
-    """Yield each run of a task, those in ``found`` as they are."""
+def runs(known: Kept[tuple, Trained], tutored: Tutored, *, seeds: Sequence[int], steps: int) -> Iterator[Trained]:
+    """Yield each run of a task, those that are ``known`` as they are."""
     task = tutored.task
-    known = {(each.task, each.loss, each.kept, each.seed, each.steps): each for each in found}
     context = Context(
         lambda steps, seed: training_batches(task, steps, batch_size=BATCH, seed=seed),
         TeacherOutputs(tutored.model),
@@ -98,7 +97,8 @@ def runs(found: Sequence[Trained], tutored: Tutored, *, seeds: Sequence[int], st
         for seed in seeds:
             for loss in LOSSES:
                 done = known.get((tutored.name, loss, kept, seed, steps))
-                yield done or recover(tutored, context, kept=kept, loss=loss, seed=seed, steps=steps)
+                if done or not known.late:
+                    yield done or recover(tutored, context, kept=kept, loss=loss, seed=seed, steps=steps)
 
 
 def report(found: Sequence[Trained]) -> list[dict[str, object]]:
@@ -139,22 +139,21 @@ def main() -> None:
     parser.add_argument("teachers", type=Path, help="folder of fine-tuned models")
     parser.add_argument("data", type=Path, help="folder of labelled data")
     parser.add_argument("--quick", action="store_true", help="TREC-6 alone, one seed, 20 steps")
-    parser.add_argument("--records", type=Path, help="keep runs in this file, and go on with what it holds")
+    add_options(parser)
     arguments = parser.parse_args()
     tasks, seeds, steps = (TASKS[1:], SEEDS[:1], 20) if arguments.quick else (TASKS, SEEDS, STEPS)
-    path: Path | None = arguments.records
-    lines = path.read_text().splitlines() if path and path.exists() else []
-    known, found = [Trained(**json.loads(line)) for line in lines], []
+    found: list[Trained] = []
+    known = kept_of(
+        arguments,
+        lambda line: Trained(**line),
+        lambda each: (each.task, each.loss, each.kept, each.seed, each.steps),
+    )
     with tempfile.TemporaryDirectory() as cache:
         for name in tasks:
             tutored = load(name, teachers=arguments.teachers, data=arguments.data, cache=Path(cache))
             accuracy, nll = outcome(tutored.model, tutored)
             print(f"{name}: the unpruned model has {accuracy:.2%}, nll {nll:.3f}", flush=True)
-            for each in runs(known, tutored, seeds=seeds, steps=steps):
-                found.append(each)
-                if path and each not in known:
-                    with path.open("a") as file:
-                        file.write(json.dumps(asdict(each)) + "\n")
+            found += [known.add(each) for each in runs(known, tutored, seeds=seeds, steps=steps)]
     rows = report(found)
     details = {"runs": [asdict(each) for each in found], "steps": steps, "rate": RATE, "batch": BATCH}
     finish("l2p", {"rows": rows}, quick=arguments.quick, details=details)

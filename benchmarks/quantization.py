@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import product
@@ -22,7 +21,7 @@ import torch
 
 from autocompress.compression.rounding.adaround import ITERATIONS
 from autocompress.plan import Rounding
-from benchmarks.kept import Kept, reader
+from benchmarks.kept import add_options, kept_of, reader
 from benchmarks.l2p import spread
 from benchmarks.quantization_rows import Scored, Setting, score
 from benchmarks.record import finish, print_table
@@ -103,19 +102,14 @@ def main() -> None:
     parser.add_argument("teachers", type=Path, help="folder of fine-tuned models")
     parser.add_argument("data", type=Path, help="folder of labelled data")
     parser.add_argument("--quick", action="store_true", help="TREC-6 at 2 bits alone, one draw, 20 iterations of aespa")
-    parser.add_argument("--records", type=Path, help="keep scores in this file, and go on with what it holds")
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin nothing after so long")
+    add_options(parser)
     arguments = parser.parse_args()
-    until_s = time.monotonic() + 60 * arguments.minutes
-    kept = Kept(arguments.records, reader(Scored, Setting), lambda each: each.setting)
+    kept = kept_of(arguments, reader(Scored, Setting), lambda each: each.setting)
     wanted = settings(quick=arguments.quick)
     with tempfile.TemporaryDirectory() as cache:
         options = {"teachers": arguments.teachers, "data": arguments.data, "cache": Path(cache)}
         tutored = {name: load(name, **options) for name in dict.fromkeys(setting.task for setting in wanted)}
-        for setting in wanted:
-            if not kept.get(setting) and time.monotonic() < until_s:
-                kept.add(score(tutored[setting.task], setting, documents=HELD_OUT))
-    found = [each for setting in wanted if (each := kept.get(setting))]
+        found = kept.made(wanted, lambda setting: score(tutored[setting.task], setting, documents=HELD_OUT))
     rows = report(found)
     finish("quantization", {"rows": rows}, quick=arguments.quick, details={"scores": [asdict(each) for each in found]})
 

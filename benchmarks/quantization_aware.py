@@ -13,7 +13,7 @@ import argparse
 import copy
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from itertools import product
@@ -35,7 +35,7 @@ from autocompress.models.quantized import QuantizedLinear
 from autocompress.pipeline.teacher import training_batches
 from autocompress.plan import Rounding
 from autocompress.shape import Bits, by_block
-from benchmarks.kept import Kept, reader
+from benchmarks.kept import add_options, kept_of, reader
 from benchmarks.l2p import spread
 from benchmarks.record import finish, print_table
 from benchmarks.recovery import score
@@ -131,17 +131,6 @@ def settings(*, quick: bool, steps: int) -> list[Setting]:
     return [Setting(bits, rounding, way, seed, steps) for seed, way, (bits, rounding) in product(SEEDS, WAYS, CELLS)]
 
 
-def runs(
-    kept: Kept[Setting, Trained], wanted: Sequence[Setting], make: Trainer, *, until_s: float
-) -> Iterator[Trained]:
-    """Yield what is known as it is, and make the rest, until ``until_s`` on the monotonic clock."""
-    for setting in wanted:
-        if done := kept.get(setting):
-            yield done
-        elif time.monotonic() < until_s:
-            yield make(setting)
-
-
 def report(found: Sequence[Trained], teacher: np.ndarray) -> list[dict[str, Any]]:
     """Print and return a row for each way to make a student: means and standard errors over seeds.
 
@@ -191,18 +180,16 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="folder of labelled data")
     parser.add_argument("--quick", action="store_true", help="2 bits from nearest alone, one seed, 20 steps")
     parser.add_argument("--steps", type=int, default=STEPS, help="of training")
-    parser.add_argument("--records", type=Path, help="keep runs in this file, and go on with what it holds")
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no run after so long")
+    add_options(parser)
     arguments = parser.parse_args()
-    until_s = time.monotonic() + 60 * arguments.minutes
-    kept = Kept(arguments.records, reader(Trained, Setting), lambda run: run.setting)
+    kept = kept_of(arguments, reader(Trained, Setting), lambda run: run.setting)
     with tempfile.TemporaryDirectory() as cache_folder:
         tutored = load(TASK, teachers=arguments.teachers, data=arguments.data, cache=Path(cache_folder))
     hits, nll = score(tutored.model, tutored)
     teacher = 100.0 * (np.frombuffer(hits.encode(), np.uint8) == ord("1"))
     print(f"the teacher: {teacher.mean():.2f} % right, nll {nll:.3f}", flush=True)
     wanted = settings(quick=arguments.quick, steps=arguments.steps)
-    found = [kept.add(run) for run in runs(kept, wanted, Trainer(tutored), until_s=until_s)]
+    found = kept.made(wanted, Trainer(tutored))
     figures = {"teacher": round(float(teacher.mean()), 2), "teacher_nll": nll, "rows": report(found, teacher)}
     details = {
         "runs": [{**asdict(run), "hits": None, "accuracy": round(float(run.right.mean()), 3)} for run in found],

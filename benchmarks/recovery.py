@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
@@ -27,7 +26,7 @@ from autocompress.compression import distillation
 from autocompress.compression.depth import uniform
 from autocompress.compression.distillation import DistillStep
 from autocompress.compression.recipes.teacher import TeacherOutputs
-from benchmarks.kept import Kept
+from benchmarks.kept import Kept, add_options, kept_of
 from benchmarks.l2p import spread
 from benchmarks.pruning_rows import OURS, RECIPES, Pruner, Recipe
 from benchmarks.record import finish, print_table
@@ -113,7 +112,6 @@ def runs(
     cuts: Sequence[str],
     seeds: Sequence[int],
     steps: int,
-    until_s: float,
 ) -> Iterator[Recovered]:
     """Yield each run, those that are known as they are: all cells of one seed before the next seed.
 
@@ -123,7 +121,6 @@ def runs(
         cuts: Keys of ``CUTS``.
         seeds: Of documents, their order, and dropout.
         steps: Of training.
-        until_s: On the monotonic clock: no other run begins from then on.
     """
 
     @lru_cache(maxsize=len(tasks))
@@ -136,7 +133,7 @@ def runs(
             done = kept.get((tutored.name, cut, start, seed, steps))
             if done:
                 yield done
-            elif time.monotonic() < until_s:
+            elif not kept.late:
                 yield recover(pruner, teacher(index), cut=cut, start=start, steps=steps)
 
 
@@ -192,20 +189,18 @@ def main() -> None:
     parser.add_argument("teachers", type=Path, help="folder of fine-tuned models")
     parser.add_argument("data", type=Path, help="folder of labelled data")
     parser.add_argument("--quick", action="store_true", help="TREC-6 at the deep cut alone, one seed, 20 steps")
-    parser.add_argument("--records", type=Path, help="keep runs in this file, and go on with what it holds")
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no training after so long")
+    add_options(parser)
     arguments = parser.parse_args()
-    until_s = time.monotonic() + 60 * arguments.minutes
     tasks, cuts, seeds, steps = TASKS, tuple(CUTS), SEEDS, STEPS
     if arguments.quick:
         tasks, cuts, seeds, steps = tasks[1:], cuts[1:], seeds[:1], 20
-    kept = Kept(arguments.records, lambda line: Recovered(**line), lambda run: run.key)
+    kept = kept_of(arguments, lambda line: Recovered(**line), lambda run: run.key)
     with tempfile.TemporaryDirectory() as cache:
         tutored = [load(name, teachers=arguments.teachers, data=arguments.data, cache=Path(cache)) for name in tasks]
         teachers = {each.name: score(each.model, each) for each in tutored}
         accuracy = {name: round(hits.count("1") / len(hits), 4) for name, (hits, _) in teachers.items()}
         print(f"accuracy of the teachers: {accuracy}", flush=True)
-        made = runs(kept, tutored, cuts=cuts, seeds=seeds, steps=steps, until_s=until_s)
+        made = runs(kept, tutored, cuts=cuts, seeds=seeds, steps=steps)
         found = [kept.add(run) for run in made]
     figures = {"teachers": accuracy, "rows": report(found)}
     details = {"runs": [_brief(run) for run in found], "steps": steps, "rate": RATE, "batches": BATCHES}

@@ -33,7 +33,7 @@ from autocompress.models.load import adapter_of, load_shape
 from autocompress.pipeline.teacher import training_batches
 from autocompress.plan import Rounding
 from autocompress.shape import WEIGHT_GROUPS, Bits, ModelShape, WeightGroup
-from benchmarks.kept import Kept, reader
+from benchmarks.kept import add_options, kept_of, reader
 from benchmarks.record import finish, print_table
 from benchmarks.teachers import Tutored, load, logits
 
@@ -169,11 +169,9 @@ def main() -> None:
     parser.add_argument("teachers", type=Path, help="folder of fine-tuned models")
     parser.add_argument("data", type=Path, help="folder of labelled data")
     parser.add_argument("--quick", action="store_true", help="TREC-6 at 2 bits alone, to nearest, few rounds")
-    parser.add_argument("--records", type=Path, help="keep scores in this file, and go on with what it holds")
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no rounding after so long")
+    add_options(parser)
     arguments = parser.parse_args()
-    until_s = time.monotonic() + 60 * arguments.minutes
-    kept = Kept(arguments.records, reader(Scored, Setting), lambda each: each.setting)
+    kept = kept_of(arguments, reader(Scored, Setting), lambda each: each.setting)
     wanted = settings(quick=arguments.quick)
     with tempfile.TemporaryDirectory() as cache:
         options = {"teachers": arguments.teachers, "data": arguments.data, "cache": Path(cache)}
@@ -181,10 +179,10 @@ def main() -> None:
             left = [each for each in wanted if (each.rounding, each.task) == (rounding, name) and not kept.get(each)]
             for each in scores(load(name, **options), left) if left else ():
                 kept.add(each)
-                if time.monotonic() > until_s:
+                if kept.late:
                     break
     built = artifacts(load_shape(arguments.teachers / f"minilm-l6-{TASKS[0]}"), quick=arguments.quick)
-    found = [each for setting in wanted if (each := kept.get(setting))]
+    found = kept.found(wanted)
     report(found, built)
     figures = {"rows": [asdict(each) for each in found], "artifacts": built}
     finish("weight_grids", figures, quick=arguments.quick, details={"missing": len(wanted) - len(found)})

@@ -1,7 +1,6 @@
 """The benchmark of training with rounded weights: equal steps for all ways, and errors over seeds and documents."""
 
 import copy
-from dataclasses import replace
 from statistics import stdev
 from types import SimpleNamespace
 
@@ -19,7 +18,6 @@ from benchmarks.quantization_aware import (
     Trained,
     Trainer,
     report,
-    runs,
     settings,
 )
 from tests.compression.training_data import context_for
@@ -45,12 +43,6 @@ def test_the_table_pairs_documents_with_the_teacher(capsys):
     assert rows[0]["over_documents"] == pytest.approx(stdev([0.0, 50.0, 100.0, 0.0]) / 2, abs=1e-3)
     assert rows[1]["lost"][0] == 0.0
     assert "W2 nearest" in capsys.readouterr().out
-
-
-def test_runs_that_are_recorded_are_not_made_again_and_none_begins_after_the_deadline():
-    done = trained(ALONE, 0, "1100")
-    wanted = [done.setting, replace(done.setting, seed=1)]
-    assert list(runs({done.setting: done}, wanted, None, until_s=0.0)) == [done]
 
 
 @pytest.fixture

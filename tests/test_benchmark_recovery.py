@@ -7,6 +7,7 @@ import pytest
 
 from autocompress.compression.ranking.importance import LayerRanking, Ranking
 from autocompress.compression.ranking.mask_search import Keep, encoder_macs
+from benchmarks.kept import Kept
 from benchmarks.pruning_rows import ALIGN, TOKENS, Pruner, Recipe
 from benchmarks.recovery import BASE, CUTS, STARTS, Recovered, gain, report, runs
 from tests.conftest import tiny_model
@@ -74,5 +75,6 @@ def test_the_table_says_how_many_seeds_each_cell_has(capsys):
 def test_runs_that_are_recorded_are_not_trained_again_and_none_begins_after_the_deadline():
     done = recovered(BASE, 0, "1100")
     tutored = SimpleNamespace(name="sst2", model=tiny_model("bert"))
-    found = runs({done.key: done}, [tutored], cuts=list(CUTS), seeds=[0, 1], steps=100, until_s=0.0)
-    assert list(found) == [done]
+    kept = Kept(None, lambda line: Recovered(**line), lambda run: run.key, until_s=0.0)
+    kept.add(done)
+    assert list(runs(kept, [tutored], cuts=list(CUTS), seeds=[0, 1], steps=100)) == [done]

@@ -13,6 +13,11 @@ def home() -> Path:
     return Path(os.environ.get("AUTOCOMPRESS_HOME") or "~/.autocompress").expanduser()
 
 
+def cache_folder() -> Path:
+    """Return where downloads are kept, and what was trained or computed of them. It need not exist."""
+    return home() / "cache"
+
+
 def data_folders(kind: str) -> tuple[Path, ...]:
     """Return the folders that hold files of one kind, in search order; the first is the one to write to.
 

@@ -36,6 +36,7 @@ from autocompress.evaluation.task import Batch, TextClassification
 from autocompress.pipeline.alignment import align_of
 from autocompress.pipeline.lessons import Lessons
 from autocompress.pipeline.progress import Progress, quiet
+from autocompress.pipeline.start import Start
 from autocompress.pipeline.teacher import Teacher, training_batches
 from autocompress.pipeline.vocabulary import Vocabularies, token_counts
 from autocompress.plan import CompressionPlan, Criterion, LayerSelection
@@ -59,15 +60,15 @@ KEPT_STUDENTS = 4
 def space_of(
     config: RunConfig, shape: ModelShape, layer_orders: Mapping[LayerSelection, tuple[int, ...]] | None = None
 ) -> Space:
-    """Return the space of a run, with the depths of the teacher where the run names none.
+    """Return the space of a run, with depths from a third of the layers to all where the run names none.
 
     Args:
         config: The run file.
-        shape: Of the teacher.
+        shape: Of what students are made of.
         layer_orders: See ``Space``; only drawing needs them, of the selections that are measured.
 
     Raises:
-        ConfigError: The teacher has no such depth, or is no wider than a rank.
+        ConfigError: There is no such depth, or it is no wider than a rank.
         UnsupportedError: A selection does not know which layers make one of the depths.
     """
     layers = len(shape.layers)
@@ -148,8 +149,14 @@ def every_plan(shape: ModelShape, space: Space) -> Iterator[tuple[dict[str, obje
         yield params, draw(Chosen(params), shape, space)
 
 
-def anchors(shape: ModelShape, space: Space) -> dict[str, dict[str, object]]:
-    """Return the choices that are tried first, by name: the obvious ones, as far as ``space`` holds them."""
+def anchors(shape: ModelShape, space: Space, name: str = "teacher") -> dict[str, dict[str, object]]:
+    """Return the choices that are tried first, by name: the obvious ones, as far as ``space`` holds them.
+
+    Args:
+        shape: Of what students are made of.
+        space: Of the run.
+        name: Of what they are made of.
+    """
     layers = len(shape.layers)
 
     def params(depth: int, bits: int) -> dict[str, object]:
@@ -161,37 +168,50 @@ def anchors(shape: ModelShape, space: Space) -> dict[str, dict[str, object]]:
 
     half = max(1, layers // 2)
     named = {
-        "teacher": params(layers, 32),
-        "int8 teacher": params(layers, 8),
+        name: params(layers, 32),
+        f"int8 {name}": params(layers, 8),
         "half depth": params(half, 32),
         "half depth, int8": params(half, 8),
     }
     options = choices(space)
     return {
-        name: choice
-        for name, choice in named.items()
+        title: choice
+        for title, choice in named.items()
         if all(value in options[parameter] for parameter, value in choice.items())
     }
 
 
-def alternatives(shape: ModelShape, space: Space) -> dict[str, CompressionPlan]:
-    """Return what one would do without a search: rounding alone, and half the layers distilled."""
+def alternatives(shape: ModelShape, space: Space, name: str = "teacher") -> dict[str, CompressionPlan]:
+    """Return what one would do without a search: rounding alone, and half the layers distilled; see ``anchors``."""
     layers = len(shape.layers)
     eight: tuple[Bits, ...] = tuple(8 for _ in range(layers))
     half = DepthStep(uniform(layers, max(1, layers // 2)))
     distill = DistillStep(space.distill_steps, space.learning_rate, space.seed)
     return {
-        "int8 teacher": CompressionPlan((QuantizeStep(*by_block(eight, eight), 8),)),
+        f"int8 {name}": CompressionPlan((QuantizeStep(*by_block(eight, eight), 8),)),
         "half depth": CompressionPlan((half, distill)),
     }
 
 
 class Students:
-    """Makes students of plans: importance is measured once, distilled students are shared between bit widths."""
+    """Makes students of plans: importance is measured once, distilled students are shared between bit widths.
+
+    Args:
+        teacher: They learn from it.
+        start: They are made of it; by default of the teacher.
+        batch_size: Documents a training step.
+        seed: Of the batches on which is measured.
+        coverage: See ``Vocabularies``.
+        lessons: What recipes read beside the training documents.
+        store: Where what the teacher gives is kept.
+        device: Where they are trained.
+        progress: Told of every step.
+    """
 
     def __init__(
         self,
         teacher: Teacher,
+        start: Start | None = None,
         *,
         batch_size: int,
         seed: int,
@@ -201,13 +221,14 @@ class Students:
         device: torch.device | None = None,
         progress: Progress = quiet,
     ) -> None:
-        self._teacher, self._lessons, self._progress = teacher, lessons, progress
+        self.start = start = start or Start.of(teacher)
+        self._lessons, self._progress = lessons, progress
         self._batch_size, self._seed, self._device = batch_size, seed, device or torch.device("cpu")
-        self._vocabularies = Vocabularies(teacher.model, teacher.task, coverage=coverage)
-        keeping = None if store is None else Keeping(store, teacher.fingerprint, teacher.task.tokens("train"))
+        self._vocabularies = Vocabularies(start.model, start.task, coverage=coverage, counterparts=start.counterparts)
+        keeping = None if store is None else Keeping(store, teacher.fingerprint, start.task.tokens("train"))
         read = partial(teacher.task.gather, "train")
         self._outputs = TeacherOutputs(teacher.model, read=read, keeping=keeping)
-        self._rankings = Rankings(teacher.model, lambda: list(self._batches(teacher.task, RANKING_BATCHES, seed)))
+        self._rankings = Rankings(start.model, lambda: list(self._batches(start.task, RANKING_BATCHES, seed)))
         self._documents = lru_cache(maxsize=1)(self._read_documents)
         self._distilled: OrderedDict[str, nn.Module] = OrderedDict()
 
@@ -217,9 +238,9 @@ class Students:
 
     @cached_property
     def _hidden_ordered(self) -> nn.Module:
-        """The teacher with its hidden channels in order of importance."""
-        scores = channel_scores(self._teacher.model, self._batches(self._teacher.task, RANKING_BATCHES, self._seed))
-        return order_hidden(copy.deepcopy(self._teacher.model), scores)
+        """The start with its hidden channels in order of importance."""
+        scores = channel_scores(self.start.model, self._batches(self.start.task, RANKING_BATCHES, self._seed))
+        return order_hidden(copy.deepcopy(self.start.model), scores)
 
     def _batches(self, task: TextClassification, steps: int, seed: int) -> Iterator[Batch]:
         return training_batches(task, steps, batch_size=self._batch_size, seed=seed)
@@ -247,16 +268,16 @@ class Students:
         return replace(context, varied=varied, text=text)
 
     def _read_documents(self, start: nn.Module, dense: CompressionPlan, batches: int, seed: int) -> Documents:
-        """Run what a repair compares with: the teacher, with the student's tokens where these are fewer."""
+        """Run what a repair compares with: the start, with the student's tokens where these are fewer."""
         context = self._context(dense, "repair", start)
         return documents_of(apply_plan(start, dense, context), context.batches(batches, seed))
 
     def informed(self, space: Space) -> Space:
         """Return ``space`` with the importance of units and the sensitivity of layers, where a choice reads these."""
         if "global" in space.bits_allocation:
-            batches = list(self._batches(self._teacher.task, RANKING_BATCHES, self._seed))
+            batches = list(self._batches(self.start.task, RANKING_BATCHES, self._seed))
             widths = {"attention_bits": space.attention_bits, "ffn_bits": space.ffn_bits}
-            space = replace(space, sensitivity=sensitivities(self._teacher.model, batches, **widths))
+            space = replace(space, sensitivity=sensitivities(self.start.model, batches, **widths))
         if "global" not in space.allocation:
             return space
         criteria: dict[Criterion, None] = dict.fromkeys((*space.heads_order, *space.neurons_order))
@@ -270,15 +291,15 @@ class Students:
         """Return the student of ``plan``, in eval mode; the same plan always gives the same student.
 
         Args:
-            plan: What to do to the teacher.
+            plan: What to do to the start.
             stage: What progress calls its trainings.
             checkpoint: Where these keep their states; for this plan, or parts of it, alone.
         """
         cut = 1 + max((i for i, step in enumerate(plan.steps) if isinstance(step, DistillStep)), default=-1)
         trained, rest = CompressionPlan(plan.steps[:cut]), CompressionPlan(plan.steps[cut:])
         # Only then, as sums over channels in another order differ by rounding.
-        narrow = any(isinstance(step, HiddenStep) and step.keep < self._teacher.shape.hidden for step in plan.steps)
-        start = self._hidden_ordered if narrow else self._teacher.model
+        narrow = any(isinstance(step, HiddenStep) and step.keep < self.start.shape.hidden for step in plan.steps)
+        start = self._hidden_ordered if narrow else self.start.model
         key = json.dumps([narrow, trained.to_json()])
         context = replace(self._context(plan, stage, start), checkpoint=checkpoint)
         if key not in self._distilled:

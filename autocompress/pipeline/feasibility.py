@@ -78,17 +78,33 @@ class Feasibility:
         return tuple(name for name, share in violations(self.nearest_cost, self.limits).items() if share > 0)
 
 
-def assess(shape: ModelShape, space: Space, budget: Budget, predictor: Predictor, tokens: int) -> Feasibility:
+def assess(
+    shape: ModelShape,
+    space: Space,
+    budget: Budget,
+    predictor: Predictor,
+    tokens: int,
+    *,
+    teacher: ModelShape | None = None,
+) -> Feasibility:
     """Predict every candidate of the space and hold it against the budget.
 
     What changes no width is left at its first choice; so are the allocation and which layers stay, as importance is not
-    measured yet, and a teacher's layers are alike in shape.
+    measured yet, and a model's layers are alike in shape.
+
+    Args:
+        shape: Of what students are made of.
+        space: Of plans.
+        budget: Limits, some relative to the teacher.
+        predictor: Says what a shape costs.
+        tokens: Of a document.
+        teacher: Its shape, where students are made of another model.
 
     Raises:
         OutOfRangeError: The predictor does not know some of them.
     """
-    teacher = predictor.predict(shape, tokens).figures()
-    limits = budget.resolve(teacher)
+    whole = predictor.predict(teacher or shape, tokens).figures()
+    limits = budget.resolve(whole)
     plans: dict[ModelShape, CompressionPlan] = {}
     alike = {name: getattr(space, name)[:1] for name in SHAPELESS}
     for _, plan in every_plan(shape, replace(space, depth_selection=("uniform",), **alike)):
@@ -103,7 +119,7 @@ def assess(shape: ModelShape, space: Space, budget: Budget, predictor: Predictor
     nearest = int(excess.argmin())
     return Feasibility(
         reaches=tuple(
-            Reach(name, teacher[name], float(values.min()), float(values.max()), limits.get(name))
+            Reach(name, whole[name], float(values.min()), float(values.max()), limits.get(name))
             for name, values in held.items()
         ),
         limits=limits,

@@ -28,7 +28,6 @@ from autocompress.models.load import adapter_of
 from autocompress.pipeline.bench import refuse_mixing
 from autocompress.pipeline.candidates import Students
 from autocompress.pipeline.known import HOST
-from autocompress.pipeline.teacher import Teacher
 from autocompress.pipeline.workspace import Workspace
 from autocompress.plan import CompressionPlan
 from autocompress.profiling.runner import Runner, measure_alternating
@@ -50,7 +49,7 @@ class Made:
 
     Attributes:
         name: In tables.
-        plan: How it was made of the teacher; empty for the teacher itself.
+        plan: How it was made of the start; empty for the teacher itself.
         student: The torch module.
         task: As the student's own tokenizer cuts it.
         validation: Its metric on all validation documents (0 to 1).
@@ -89,7 +88,6 @@ def make(
     plan: CompressionPlan,
     *,
     config: RunConfig,
-    teacher: Teacher,
     students: Students,
     workspace: Workspace,
     target: Mapping[str, object] | None,
@@ -100,9 +98,8 @@ def make(
 
     Args:
         name: In tables.
-        plan: What to do to the teacher.
+        plan: What to do to the start.
         config: Of the run.
-        teacher: The model that came in.
         students: Makes the student.
         workspace: Keeps it.
         target: What to compile for; ``None`` is this machine.
@@ -114,7 +111,7 @@ def make(
     """
     task = students.task(plan)
     # What a student has learnt is worth nothing with other tokens, and of near ties another may be kept elsewhere.
-    decisive = [plan.to_json(), teacher.fingerprint, sorted(task.tokenizer.get_vocab())]
+    decisive = [plan.to_json(), students.start.fingerprint, sorted(task.tokenizer.get_vocab())]
     key = hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:16]
     weights, note = (workspace.students / f"{key}{suffix}" for suffix in (".safetensors", ".json"))
     checkpoint = Checkpoint(workspace.students / f"{key}.training")

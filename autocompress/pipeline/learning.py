@@ -114,7 +114,7 @@ def next_best(setting: Setting, found: Sequence[Record], limits: Figures, count:
         count: Most candidates.
     """
     scored = [record for record in found if record.score is not None]
-    shapes = [reshape_plan(setting.teacher.shape, read_plan(record.plan)) for record in scored]
+    shapes = [reshape_plan(setting.start.shape, read_plan(record.plan)) for record in scored]
     costs = setting.predictor.predict_many(shapes, setting.config.task.max_tokens) if shapes else ()
     inside = [
         record

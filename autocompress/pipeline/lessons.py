@@ -17,6 +17,7 @@ from autocompress.compression.recipes.masking import MaskedBatch
 from autocompress.compression.recipes.table import RECIPES
 from autocompress.compression.recipes.teacher import TeacherOutputs
 from autocompress.config import RunConfig
+from autocompress.devices.paths import cache_folder
 from autocompress.evaluation.datasets import Split
 from autocompress.evaluation.sources import MODEL_WEIGHTS, fetch
 from autocompress.evaluation.task import Batch, TextClassification
@@ -24,7 +25,7 @@ from autocompress.evaluation.text import Corpus
 from autocompress.models.language_head import LanguageHead
 from autocompress.models.load import load_classifier
 from autocompress.pipeline.progress import Progress
-from autocompress.pipeline.teacher import Teacher, cache_folder, training_batches
+from autocompress.pipeline.teacher import Teacher, training_batches
 from autocompress.pipeline.text import (
     augmented_split,
     corpus_of,
@@ -52,7 +53,7 @@ class Lessons:
 
     def __init__(self, config: RunConfig, teacher: Teacher, progress: Progress) -> None:
         self._config, self._teacher, self._progress = config, teacher, progress
-        recipes = (RECIPES[name] for name in config.search.space.recipe)
+        recipes = (RECIPES[name] for name in config.recipes)
         if any(phase.lesson == "text" for recipe in recipes for phase in recipe.phases):
             mask_id_of(teacher.task.tokenizer)
 

@@ -48,6 +48,7 @@ def pack(
         "seeds": {"search": config.search.seed},
         "versions": versions(),
         "teacher": {"source": config.model.source, "fingerprint": setting.teacher.fingerprint},
+        "start": (config.model.student or config.model).source,
     }
     contents = Contents(
         artifacts=artifacts,

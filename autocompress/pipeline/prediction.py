@@ -8,12 +8,12 @@ from autocompress.compression.method import Space
 from autocompress.compression.methods import draw, reshape_plan
 from autocompress.cost import Cost
 from autocompress.devices.load import load_profile
+from autocompress.devices.paths import cache_folder
 from autocompress.errors import UnsupportedError
 from autocompress.evaluation.sources import fetch
 from autocompress.models.load import load_shape
 from autocompress.pipeline.candidates import Chosen, choices
 from autocompress.pipeline.known import best_known, roofline
-from autocompress.pipeline.teacher import cache_folder
 from autocompress.predictors.activations import planned_bytes
 from autocompress.predictors.hardware import NOMINAL
 from autocompress.predictors.predictor import FittedPredictor

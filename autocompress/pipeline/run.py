@@ -49,11 +49,11 @@ def search(config: RunConfig, *, resume: bool = False, progress: Progress = quie
         workspace.describe(config)
     progress = workspace.noting(progress)
     setting = prepare(config, progress, workspace.predictor(config) if resume else None, resume=resume)
-    students = setting.students(progress)
     bind(study, _fingerprint(setting))
     if resume:  # Not before: a resumed run that was refused keeps its own run file.
         workspace.describe(config)
     workspace.keep(setting.predictor)
+    students = setting.students(progress)
     with storage_errors(workspace.storage(config)):
         found = _search(study, setting, students, progress)
     made, measured = _finish(setting, students, workspace, found, progress)
@@ -83,12 +83,12 @@ def _finish(
 
 
 def _search(study: Any, setting: Setting, students: Students, progress: Progress) -> list[Record]:
-    config, teacher = setting.config, setting.teacher
+    config, start = setting.config, students.start
     trials = config.search.trials if setting.feasibility.feasible else 0
-    space = students.informed(space_of(config, teacher.shape, layer_orders(config, teacher, progress)))
+    space = students.informed(space_of(config, start.shape, layer_orders(config, start, progress)))
     objective = Objective(
-        draw=lambda trial: draw(trial, teacher.shape, space),
-        reshape=lambda plan: reshape_plan(teacher.shape, plan),
+        draw=lambda trial: draw(trial, start.shape, space),
+        reshape=lambda plan: reshape_plan(start.shape, plan),
         predict=lambda shape: setting.predictor.predict(shape, config.task.max_tokens),
         score=lambda plan: _score(plan, students, config),
         limits=setting.feasibility.limits,
@@ -109,7 +109,7 @@ def _search(study: Any, setting: Setting, students: Students, progress: Progress
         objective,
         trials=trials,
         seed=config.search.seed,
-        anchors=list(anchors(teacher.shape, space).values()),
+        anchors=list(anchors(start.shape, space, start.name).values()),
         out_of_time=lambda: time.monotonic() > deadline,
         on_record=on_record,
     )
@@ -139,7 +139,8 @@ def _fingerprint(setting: Setting) -> str:
     limits = {name: round(limit, 6) for name, limit in setting.feasibility.limits.items()}
     names = {"seed", "space", "distill_steps", "batch_size", "learning_rate", "score_limit", "variants"}
     decisive = [
-        setting.teacher.fingerprint,
+        setting.start.fingerprint,
+        config.model.model_dump(mode="json", include={"student"}),
         config.search.model_dump(mode="json", include=names),
         config.device.model_dump(mode="json"),
         config.task.model_dump(mode="json", include={"max_tokens", "text"}),
@@ -162,7 +163,6 @@ def make_all(
             name,
             refined(plan, search.refine_steps, aware if finalist else None),
             config=config,
-            teacher=teacher,
             students=students,
             workspace=workspace,
             target=setting.target,
@@ -176,6 +176,7 @@ def make_all(
     validation = teacher.task.evaluate(predict_with(teacher.model), "validation").value
     made = [Made(TEACHER, CompressionPlan(), teacher.model, teacher.task, validation, artifact, finalist=False)]
     if config.search.baselines:
-        simple = alternatives(teacher.shape, space_of(config, teacher.shape))
+        start = students.start
+        simple = alternatives(start.shape, space_of(config, start.shape), start.name)
         made += [one(name, plan, finalist=False) for name, plan in simple.items()]
     return made + [one(f"candidate {index + 1}", plan, finalist=True) for index, plan in enumerate(chosen)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import product, starmap
 
 from autocompress.compiler.build import Container
@@ -11,6 +12,7 @@ from autocompress.compression.hidden import width
 from autocompress.compression.recipes.store import OutputStore
 from autocompress.config import RunConfig
 from autocompress.devices.load import load_profile
+from autocompress.devices.paths import cache_folder
 from autocompress.devices.profile import DeviceProfile
 from autocompress.errors import ConfigError
 from autocompress.pipeline.alignment import align_of
@@ -18,14 +20,17 @@ from autocompress.pipeline.bench import answers, reach_device
 from autocompress.pipeline.calibration import predictor_for
 from autocompress.pipeline.candidates import Students, space_of
 from autocompress.pipeline.feasibility import Feasibility, assess
+from autocompress.pipeline.inputs import Inputs, fetch_inputs
 from autocompress.pipeline.known import HOST, covers, widths
 from autocompress.pipeline.lessons import Lessons
 from autocompress.pipeline.progress import Progress, quiet
-from autocompress.pipeline.teacher import Teacher, cache_folder, load_teacher, untrained_shape
+from autocompress.pipeline.schooling import schooled
+from autocompress.pipeline.start import Start, load_start
+from autocompress.pipeline.teacher import Teacher, load_teacher
 from autocompress.pipeline.tuning import TVM
 from autocompress.predictors.predictor import FittedPredictor, Predictor
 from autocompress.predictors.sampling import Variety
-from autocompress.shape import ModelShape, WeightGrid
+from autocompress.shape import WeightGrid
 from autocompress.training.device import best_device
 
 
@@ -37,6 +42,7 @@ class Setting:
         config: The run file.
         profile: The device.
         teacher: The model that came in.
+        start: What students are made of, as it came.
         predictor: What says what a shape costs there.
         feasibility: What the space holds for the budget.
         measurable: Whether artifacts can be measured on the device: it is this machine, or a board that answers.
@@ -45,6 +51,7 @@ class Setting:
     config: RunConfig
     profile: DeviceProfile
     teacher: Teacher
+    start: Start
     predictor: Predictor
     feasibility: Feasibility
     measurable: bool
@@ -65,9 +72,10 @@ class Setting:
         return "so" if self.on_this_machine else self.config.export.container
 
     def students(self, progress: Progress) -> Students:
-        """Return the maker of this run's students."""
+        """Return the maker of this run's students; another model than the teacher first learns the task."""
         search = self.config.search
-        return Students(
+        made_of = partial(
+            Students,
             self.teacher,
             batch_size=search.batch_size,
             seed=search.seed,
@@ -77,6 +85,8 @@ class Setting:
             device=best_device(search.training_device),
             progress=progress,
         )
+        students = made_of(self.start)
+        return students if self.config.model.student is None else made_of(schooled(students, self.config, progress))
 
     def runs_here(self, engine: str) -> bool:
         """Whether an artifact for the device runs on this machine: a library compiled for another one does not."""
@@ -90,8 +100,8 @@ def check(config: RunConfig, progress: Progress = quiet) -> Feasibility:
         DeviceError: The device is a board that was added and has to be calibrated, and it cannot be reached.
     """
     profile = load_profile(config.device.profile)
-    shape = untrained_shape(config, progress)
-    return _assess(config, shape, _predictor(config, profile, shape, progress))
+    inputs = fetch_inputs(config, progress)
+    return _assess(config, inputs, _predictor(config, profile, inputs, progress))
 
 
 def prepare(
@@ -111,13 +121,15 @@ def prepare(
     profile = load_profile(config.device.profile)  # First: a typo should not cost a fine-tuning.
     measurable = answers(profile)
     _check_container(config, measured_as_library=measurable and (profile.name == HOST or config.device.engine == TVM))
-    teacher = load_teacher(config, progress)
+    inputs = fetch_inputs(config, progress)
+    teacher = load_teacher(config, progress, inputs)
+    start = load_start(config, inputs, teacher)
     predictor: Predictor
-    if kept is not None and covers(kept, teacher.shape, config.task.max_tokens, _variety(config, teacher.shape)):
+    if kept is not None and covers(kept, start.shape, config.task.max_tokens, _variety(config, inputs)):
         predictor = kept
     else:
-        predictor = _predictor(config, profile, teacher.shape, progress, resume=resume)
-    return Setting(config, profile, teacher, predictor, _assess(config, teacher.shape, predictor), measurable)
+        predictor = _predictor(config, profile, inputs, progress, resume=resume)
+    return Setting(config, profile, teacher, start, predictor, _assess(config, inputs, predictor), measurable)
 
 
 def _check_container(config: RunConfig, *, measured_as_library: bool) -> None:
@@ -132,27 +144,28 @@ def _check_container(config: RunConfig, *, measured_as_library: bool) -> None:
 
 
 def _predictor(
-    config: RunConfig, profile: DeviceProfile, shape: ModelShape, progress: Progress, *, resume: bool = False
+    config: RunConfig, profile: DeviceProfile, inputs: Inputs, progress: Progress, *, resume: bool = False
 ) -> Predictor:
     engine = config.device.engine
     with reach_device(profile, engines=(engine,)) as bench:
         return predictor_for(
             profile,
-            shape,
+            inputs.start.shape,
             engine=engine,
             threads=config.device.threads,
             tokens=config.task.max_tokens,
             samples=config.calibrate.samples,
-            variety=_variety(config, shape),
+            variety=_variety(config, inputs),
             bench=bench,
             resume=resume and bench is not None,
             progress=progress,
         )
 
 
-def _variety(config: RunConfig, shape: ModelShape) -> Variety:
+def _variety(config: RunConfig, inputs: Inputs) -> Variety:
     """Return what a predictor must know for the space of a run."""
-    space, align = config.search.space, align_of(config, shape)
+    shape, space = inputs.start.shape, config.search.space
+    align = align_of(config, shape)
     return Variety(
         align=align,
         bits=widths((*space.attention_bits, *space.ffn_bits, *space.embedding_bits)),
@@ -162,8 +175,10 @@ def _variety(config: RunConfig, shape: ModelShape) -> Variety:
         activations=space.activations,
         head_bits=space.head_bits,
         grids=tuple(starmap(WeightGrid, product(space.weight_group, space.zero_points))),
+        beside=() if inputs.start is inputs.teacher else (inputs.teacher.shape,),
     )
 
 
-def _assess(config: RunConfig, shape: ModelShape, predictor: Predictor) -> Feasibility:
-    return assess(shape, space_of(config, shape), config.budget.to_budget(), predictor, config.task.max_tokens)
+def _assess(config: RunConfig, inputs: Inputs, predictor: Predictor) -> Feasibility:
+    shape, budget, tokens = inputs.start.shape, config.budget.to_budget(), config.task.max_tokens
+    return assess(shape, space_of(config, shape), budget, predictor, tokens, teacher=inputs.teacher.shape)

@@ -136,8 +136,9 @@ def _limits(setting: Setting, outcome: Outcome) -> list[LimitRow]:
 
 
 def _candidates(setting: Setting, outcome: Outcome, found: Sequence[Record]) -> list[CandidateRow]:
-    space = space_of(setting.config, setting.teacher.shape)
-    names = {_params_key(params): name for name, params in anchors(setting.teacher.shape, space).items()}
+    start = setting.start
+    space = space_of(setting.config, start.shape)
+    names = {_params_key(params): name for name, params in anchors(start.shape, space, start.name).items()}
     finalists = {_plan_key(item.plan.to_json()): item for item in outcome.made if item.finalist}
     rows, seen = [], set()
     for record in found:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -14,16 +14,14 @@ import torch
 from torch import nn
 
 from autocompress.config import RunConfig
-from autocompress.devices.paths import home
-from autocompress.errors import ConfigError, SourceError
-from autocompress.evaluation.datasets import DataSpec
-from autocompress.evaluation.load import load_task
-from autocompress.evaluation.sources import MODEL_WEIGHTS, fetch
+from autocompress.devices.paths import cache_folder
+from autocompress.errors import SourceError
+from autocompress.evaluation.sources import MODEL_WEIGHTS
 from autocompress.evaluation.task import Batch, TextClassification, predict_with
 from autocompress.export.package import replacing, sha256_of
-from autocompress.models.load import adapter_of, load_classifier, load_shape
+from autocompress.models.load import adapter_of, load_classifier
+from autocompress.pipeline.inputs import Inputs, fetch_inputs
 from autocompress.pipeline.progress import Progress, quiet
-from autocompress.pipeline.vocabulary import check_coverage
 from autocompress.shape import ModelShape
 from autocompress.training.checkpoint import Checkpoint
 from autocompress.training.device import best_device, placed
@@ -49,21 +47,22 @@ class Teacher:
     fingerprint: str
 
 
-def cache_folder() -> Path:
-    """Return where downloads and fine-tuned teachers are kept."""
-    return home() / "cache"
-
-
-def load_teacher(config: RunConfig, progress: Progress = quiet) -> Teacher:
+def load_teacher(config: RunConfig, progress: Progress = quiet, inputs: Inputs | None = None) -> Teacher:
     """Fetch model and data, and fine-tune the model if the run says so and it was not done before.
+
+    Args:
+        config: The run file.
+        progress: Told of every stage.
+        inputs: What was fetched; by default it is fetched now.
 
     Raises:
         SourceError: Model or data is missing, unreadable or not what the task needs.
         ConfigError, UnsupportedError: The model cannot do the task, or there is no such device to train on.
     """
     best_device(config.search.training_device)  # First: this machine may have no such device.
-    source, _, task = _fetch(config, progress)
-    folder = source if config.model.finetune is None else _fine_tuned(config, source, task, progress)
+    given = (inputs or fetch_inputs(config, progress)).teacher
+    task = given.task
+    folder = given.folder if config.model.finetune is None else _fine_tuned(config, given.folder, task, progress)
     model = load_classifier(folder)
     _check_classes(model, task, config)
     if config.goal.objective == "fidelity":
@@ -71,49 +70,6 @@ def load_teacher(config: RunConfig, progress: Progress = quiet) -> Teacher:
         task = task.answered_by(predict_with(model), ("train", "validation"))
     fingerprint = _digest(sha256_of(folder / MODEL_WEIGHTS), _documents(task))
     return Teacher(model, adapter_of(model).shape(model), task, folder, fingerprint)
-
-
-def untrained_shape(config: RunConfig, progress: Progress = quiet) -> ModelShape:
-    """Return the shape that the teacher has, or will have once it is fine-tuned; no weights are read.
-
-    Raises:
-        SourceError, ConfigError, UnsupportedError: As ``load_teacher``.
-    """
-    _, shape, task = _fetch(config, progress)
-    return replace(shape, classes=len(task.dataset.classes))
-
-
-def _check_length(positions: int, max_tokens: int) -> None:
-    """Refuse documents that the model has no positions for; not every tokenizer states a limit."""
-    if max_tokens > positions:
-        raise ConfigError(
-            f"Documents of {max_tokens} tokens are asked for, but the model reads {positions}.",
-            right=f"max_tokens is at most {positions}.",
-            next_step=f"Set task.max_tokens to {positions} or less.",
-        )
-
-
-def _fetch(config: RunConfig, progress: Progress) -> tuple[Path, ModelShape, TextClassification]:
-    """Return the model's folder, its shape as it comes, and the task."""
-    progress("fetch", 0, 2, config.model.source)
-    source = fetch(config.model.source, cache=cache_folder(), sha256=config.model.sha256, verify=MODEL_WEIGHTS)
-    shape = load_shape(source)
-    _check_length(shape.positions, config.task.max_tokens)
-    progress("fetch", 1, 2, config.task.data.source)
-    task = load_task(
-        source,
-        DataSpec(**config.task.data.model_dump()),
-        cache=cache_folder(),
-        max_tokens=config.task.max_tokens,
-        metric=config.task.metric,
-        validation_fraction=config.task.validation_fraction,
-        train_limit=config.task.train_limit,
-        eval_limit=config.task.eval_limit,
-    )
-    progress("fetch", 2, 2, f"{len(task.dataset.train)} training documents, {len(task.dataset.classes)} classes")
-    space = config.search.space
-    check_coverage(task, shape.vocabulary, space.vocabulary_keep, space.vocabulary_coverage)
-    return source, shape, task
 
 
 def _fine_tuned(config: RunConfig, source: Path, task: TextClassification, progress: Progress) -> Path:

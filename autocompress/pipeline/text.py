@@ -20,13 +20,13 @@ from autocompress.compression.recipes.candidate_words import CandidateWords, mas
 from autocompress.compression.recipes.masked_lm import fit_head, guesses
 from autocompress.compression.recipes.masking import MaskedBatch, Masking, mask_tokens, rarity
 from autocompress.config import RunConfig
+from autocompress.devices.paths import cache_folder
 from autocompress.errors import StorageError
 from autocompress.evaluation.datasets import Split
 from autocompress.evaluation.task import TextClassification
 from autocompress.evaluation.text import Corpus, TextBatch, TextSpec, cut, load_text
 from autocompress.models.language_head import LanguageHead, new_head, read_head
 from autocompress.models.load import adapter_of
-from autocompress.pipeline.teacher import cache_folder
 from autocompress.training.loop import repeat
 
 LEAST_RIGHT = 0.3

@@ -26,21 +26,24 @@ Translation: TypeAlias = Callable[[Tensor], Tensor]
 
 
 class Vocabularies:
-    """The order in which a teacher's tokens are kept, and its task for students of fewer of them.
+    """The order in which a model's tokens are kept, and its task for students of fewer of them.
 
     Args:
-        teacher: Its attention ranks the tokens, once, when the first smaller vocabulary is asked for.
-        task: As the teacher's tokenizer cuts it.
+        model: Its attention ranks the tokens, once, when the first smaller vocabulary is asked for.
+        task: As its tokenizer cuts it.
         coverage: See ``check_coverage``.
+        counterparts: The teacher's ids of its tokens (vocabulary,); ``None``: the same.
     """
 
-    def __init__(self, teacher: nn.Module, task: TextClassification, *, coverage: float) -> None:
-        self._teacher, self._task, self._coverage = teacher, task, coverage
-        self._vocabulary = adapter_of(teacher).shape(teacher).vocabulary
+    def __init__(
+        self, model: nn.Module, task: TextClassification, *, coverage: float, counterparts: Tensor | None = None
+    ) -> None:
+        self._model, self._task, self._coverage, self._counterparts = model, task, coverage, counterparts
+        self._vocabulary = adapter_of(model).shape(model).vocabulary
         self._tasks = {self._vocabulary: task}
 
     def order(self, vocabulary: int) -> Sequence[int]:
-        """Return all of the teacher's ids, the ones to keep longest first; see ``Context.token_order``."""
+        """Return all of the model's ids, the ones to keep longest first; see ``Context.token_order``."""
         return self._order
 
     def task(self, plan: CompressionPlan) -> TextClassification:
@@ -53,11 +56,11 @@ class Vocabularies:
 
     def translation(self, plan: CompressionPlan) -> Translation | None:
         """Return what turns ids of the plan's student into the teacher's; ``None`` where they are the same."""
-        keep = self._keep(plan)
-        if keep == self._vocabulary:
-            return None
-        kept = torch.tensor(kept_tokens(self._order, keep))
-        return lambda ids: kept[ids]
+        keep, theirs = self._keep(plan), self._counterparts
+        if keep < self._vocabulary:
+            kept = torch.tensor(kept_tokens(self._order, keep))
+            theirs = kept if theirs is None else theirs[kept]
+        return None if theirs is None else lambda ids: theirs[ids]
 
     def _keep(self, plan: CompressionPlan) -> int:
         keeps = [step.keep for step in plan.steps if isinstance(step, VocabularyStep)]
@@ -68,7 +71,7 @@ class Vocabularies:
         task = self._task
         batches = task.batches("train", batch_size=BATCH, limit=IMPORTANCE_DOCUMENTS)
         read = torch.cat([batch.input_ids[batch.attention_mask.bool()] for batch in batches])
-        received = attention_received(self._teacher, batches, not_from=task.tokenizer.all_special_ids)
+        received = attention_received(self._model, batches, not_from=task.tokenizer.all_special_ids)
         counts = task.token_counts("train", self._vocabulary)
         needed, common = _floor(task, counts, self._coverage)
         occurrences = torch.from_numpy(counts)
@@ -92,8 +95,8 @@ def check_coverage(task: TextClassification, vocabulary: int, keep: Sequence[flo
     A share is refused rather than raised, so that the plan's count is what the run file says.
 
     Args:
-        task: As the teacher's tokenizer cuts it.
-        vocabulary: Tokens of the teacher.
+        task: As the tokenizer cuts it.
+        vocabulary: Tokens of the model.
         keep: Shares of these (0 to 1).
         coverage: Least share of all tokens in the training documents that are of a kind that is kept (0 to 1).
 

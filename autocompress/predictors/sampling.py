@@ -50,6 +50,8 @@ class Variety:
         activations: How 8-bit weights read them, in every layer alike.
         grids: Of weights in groups, in every layer alike.
         head_bits: Of the head's linears.
+        beside: Shapes that must be known too, whatever they are nested within: the teacher's, where students are made
+            of another model.
     """
 
     align: int = FFN_ALIGN
@@ -60,6 +62,7 @@ class Variety:
     activations: tuple[Activations, ...] = ("dynamic",)
     grids: tuple[WeightGrid, ...] = (WeightGrid(),)
     head_bits: tuple[Bits, ...] = (32,)
+    beside: tuple[ModelShape, ...] = ()
 
 
 USUAL = Variety()
@@ -98,7 +101,8 @@ def corners(teacher: ModelShape, variety: Variety = USUAL) -> tuple[ModelShape, 
     Of the least hidden width, if it is below the teacher's, both the teacher and the smallest come at these ends too;
     and so do all of these with the token schedules at the ends, if there are any. Where ranges of activations may be
     fixed, the teacher and the smallest come so at 8 bits, and at the fewest bits with each unusual grid of weights;
-    with each unusual width of the head both come at the nearest width of the layers.
+    with each unusual width of the head both come at the nearest width of the layers. Shapes ``beside`` the
+    space come last.
     They hold the least and the most of every cost feature, and most of what a linear fit can learn; the small ones
     tell what a layer costs however little it computes, twice, so that no fit hangs on one sample.
     """
@@ -131,6 +135,7 @@ def corners(teacher: ModelShape, variety: Variety = USUAL) -> tuple[ModelShape, 
             if head != 32
             for shape in (teacher, smallest)
         ),
+        *variety.beside,
     )
 
 

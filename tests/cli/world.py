@@ -5,6 +5,7 @@ import random
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -17,11 +18,14 @@ ROOT = Path(__file__).parents[2]
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 CUES = {"animal": ["cat", "dog", "horse"], "plant": ["oak", "rose", "fern"]}
 FILLER = ["the", "a", "old", "near", "house", "river", "stands", "was", "seen", "today", "and", "very"]
+WORDS = [word for words in CUES.values() for word in words] + FILLER
 
 
-def write_model(folder: Path, seed: int = 0) -> Path:
-    """Save a random BERT of 3 layers with a WordPiece tokenizer, as save_pretrained lays it out."""
-    vocabulary = SPECIAL + [word for words in CUES.values() for word in words] + FILLER
+def write_model(
+    folder: Path, seed: int = 0, *, layers: int = 3, hidden: int = 32, words: Sequence[str] = WORDS
+) -> Path:
+    """Save a random BERT with a WordPiece tokenizer of whole words, as save_pretrained lays it out."""
+    vocabulary = SPECIAL + list(words)
     tokenizer = Tokenizer(models.WordPiece({word: i for i, word in enumerate(vocabulary)}, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -30,10 +34,10 @@ def write_model(folder: Path, seed: int = 0) -> Path:
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=32, **names).save_pretrained(folder)
     config = BertConfig(
         vocab_size=len(vocabulary),
-        hidden_size=32,
-        num_hidden_layers=3,
+        hidden_size=hidden,
+        num_hidden_layers=layers,
         num_attention_heads=4,
-        intermediate_size=64,
+        intermediate_size=2 * hidden,
         max_position_embeddings=32,
     )
     with torch.random.fork_rng():

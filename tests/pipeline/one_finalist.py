@@ -44,7 +44,6 @@ def main(folder: Path, name: str, pause_s: float) -> None:
         name,
         finalists.refined(plan, STEPS, QuantizationAwareStep(AWARE_STEPS, 1e-3, seed=0)),
         config=config,
-        teacher=teacher,
         students=Students(teacher, batch_size=16, seed=0, store=store, progress=on_step),
         workspace=workspace,
         target=None,

@@ -55,7 +55,6 @@ def make(setting, workspace, trained: list, aware: QuantizationAwareStep | None 
         "candidate 1",
         finalists.refined(plan, config.search.refine_steps, aware),
         config=config,
-        teacher=teacher,
         students=students,
         workspace=workspace,
         target=None,

@@ -21,6 +21,7 @@ from autocompress.models.load import adapter_of
 from autocompress.models.quantized import QuantizedLinear
 from autocompress.pipeline.candidates import RANKING_BATCHES, Chosen, Students, choices, space_of
 from autocompress.pipeline.layer_orders import layer_orders
+from autocompress.pipeline.start import Start
 from autocompress.pipeline.status import read_events
 from autocompress.pipeline.teacher import load_teacher, training_batches
 from autocompress.pipeline.workspace import Workspace, existing
@@ -122,15 +123,15 @@ def test_a_depth_that_the_teacher_or_a_selection_does_not_have_is_refused_before
 
 def test_measured_orders_are_measured_once_a_teacher_and_only_if_asked_for(setting, monkeypatch):
     config, teacher = setting
-    assert layer_orders(config, teacher) == {}
+    assert layer_orders(config, Start.of(teacher)) == {}
     asked = load_config("first.yaml", ["search.space.depth_selection=[uniform,block_influence,replace_one]"])
     told = []
-    first = layer_orders(asked, teacher, lambda *event: told.append(event[3]))
+    first = layer_orders(asked, Start.of(teacher), lambda *event: told.append(event[3]))
     assert {selection: sorted(order) for selection, order in first.items()} == dict.fromkeys(ORDERS, [0, 1, 2])
     assert [note for note in told if note in ORDERS] == list(ORDERS)
     for selection in first:
         monkeypatch.delitem(ORDERS, selection)
-    assert layer_orders(asked, teacher) == first
+    assert layer_orders(asked, Start.of(teacher)) == first
     space = space_of(asked, teacher.shape, first)
     choice = {**PARAMS, "depth": 1, "depth_selection": "block_influence"}
     assert DepthStep((first["block_influence"][-1],)) in draw(Chosen(choice), teacher.shape, space).steps

@@ -6,10 +6,12 @@ import pytest
 from safetensors.torch import load_file
 
 from autocompress.config import RunConfig, load_config
+from autocompress.devices.paths import cache_folder
 from autocompress.errors import ConfigError, SourceError, UnsupportedError
 from autocompress.evaluation.task import predict_with
 from autocompress.pipeline import teacher as teachers
-from autocompress.pipeline.teacher import cache_folder, load_teacher, untrained_shape
+from autocompress.pipeline.inputs import fetch_inputs
+from autocompress.pipeline.teacher import load_teacher
 from autocompress.training.checkpoint import Checkpoint
 
 
@@ -34,7 +36,7 @@ def limitless(world, tmp_path) -> str:
     return str(tmp_path / "model")
 
 
-@pytest.mark.parametrize("ask", [load_teacher, untrained_shape])
+@pytest.mark.parametrize("ask", [load_teacher, fetch_inputs])
 def test_documents_longer_than_the_positions_are_refused_before_anything_is_trained(world, limitless, ask):
     with pytest.raises(ConfigError, match="48 tokens") as caught:
         ask(config(world, f"model.source={limitless}", "task.max_tokens=48"))
@@ -42,7 +44,8 @@ def test_documents_longer_than_the_positions_are_refused_before_anything_is_trai
 
 
 def test_as_many_tokens_as_positions_are_allowed(world, limitless):
-    assert untrained_shape(config(world, f"model.source={limitless}", "task.max_tokens=32")).positions == 32
+    inputs = fetch_inputs(config(world, f"model.source={limitless}", "task.max_tokens=32"))
+    assert inputs.start is inputs.teacher and inputs.teacher.shape.positions == 32
 
 
 def test_a_teacher_is_fitted_once_for_the_same_recipe_and_documents(world):
@@ -92,7 +95,7 @@ def test_a_device_that_is_not_there_is_refused_before_anything_is_fetched(world)
 def test_the_teacher_knows_the_names_of_its_classes_and_does_its_task(world):
     teacher = load_teacher(config(world))
     assert teacher.model.config.id2label == {0: "animal", 1: "plant"}
-    assert teacher.shape == untrained_shape(config(world))
+    assert teacher.shape == fetch_inputs(config(world)).teacher.shape
     assert not teacher.model.training
 
 

@@ -103,7 +103,7 @@ def test_smaller_vocabularies_are_nested_and_the_same_in_every_process(teacher):
 def test_a_finished_student_is_read_back_only_where_its_tokens_are_the_same(world, teacher, students, tmp_path):
     config, workspace, trained = load_config(world.run_file), Workspace(tmp_path / "run"), []
     workspace.create()
-    where = {"config": config, "teacher": teacher, "workspace": workspace, "target": None, "container": "so"}
+    where = {"config": config, "workspace": workspace, "target": None, "container": "so"}
 
     def make(own: Students) -> int:
         before, own._progress = len(trained), lambda *event: trained.append(event)

@@ -66,7 +66,7 @@ class Extent:
 def extent(depth: int, *, quick: bool) -> Extent:
     """Return how much is measured of a decoder of so many layers."""
     if quick:
-        return Extent(4, 4, 100, 2, (1,), bits=(2,), scales=("groups",))
+        return Extent(4, 4, 100, 2, (1,), bits=(2,), scales=("groups",), folds=(False,))
     return Extent(16, 16, ITERATIONS, depth, (1, depth // 2, depth - 1))
 
 
@@ -186,7 +186,7 @@ def main() -> None:
     parser.add_argument("model", help="folder, GGUF file, or wheel:NAME==VERSION/path/inside")
     parser.add_argument("data", type=Path, help="folder of valid.txt and test.txt")
     parser.add_argument(
-        "--quick", action="store_true", help="2 bits alone, two layers, little calibration, test and aespa"
+        "--quick", action="store_true", help="2 bits alone, unfolded, two layers, little calibration, test and aespa"
     )
     parser.add_argument("--records", type=Path, help="keep what is found in this file, and go on with what it holds")
     parser.add_argument("--minutes", type=float, default=math.inf, help="start nothing after so many")

@@ -156,9 +156,8 @@ class Pupils:
                 "search": {"variants": VARIANTS, "batch_size": BATCH},
             }
         )
-        self._lessons = Lessons(
-            config, Teacher(tutored.model, shape, task, tutored.folder, tutored.name), lambda *_: None
-        )
+        self.teacher = Teacher(tutored.model, shape, task, tutored.folder, tutored.name)
+        self._lessons = Lessons(config, self.teacher, lambda *_: None)
         keeping = Keeping(OutputStore(cache / "teacher_outputs", STORE_BYTES), tutored.name, task.tokens("train"))
         self._outputs = TeacherOutputs(tutored.model, read=partial(task.gather, "train"), keeping=keeping)
         self._context = self.context(task, None)

@@ -33,6 +33,7 @@ RecipeName: TypeAlias = Literal[
     "minilmv2",
     "cofi",
     "ei_bert",
+    "steady",
 ]
 """How a student is trained (``compression.recipes.table``)."""
 RangeKind: TypeAlias = Literal["minmax", "percentile", "mse"]

@@ -100,18 +100,13 @@ def _less(name: RecipeName, *losses: LossName) -> Recipe:
     return RECIPES[name].without(*losses)
 
 
-def _joined(recipe: Recipe, *terms: Term) -> Recipe:
-    """Return a recipe of one phase with more losses."""
-    (phase,) = recipe.phases
-    return replace(recipe, phases=(replace(phase, terms=(*phase.terms, *terms)),))
-
-
-OURS = ("logits with hidden", "hidden, then logits")
-"""Of ``WAYS``, what no paper has, to be held against what papers have."""
 WAYS: dict[str, Recipe] = {
     **RECIPES,
-    "logits with hidden": _joined(RECIPES["logits"], Term("hidden")),
-    "hidden, then logits": Recipe((Phase((Term("hidden"),), 0.3), replace(RECIPES["logits"].phases[0], share=0.7))),
+    "steady with dropout": replace(RECIPES["steady"], dropout=True),
+    "steady less hidden": _less("steady", "hidden"),
+    "steady, hidden first": Recipe(
+        (Phase((Term("hidden"),), 0.3), replace(RECIPES["logits"].phases[0], share=0.7)), dropout=False
+    ),
     "tinybert, top layers": replace(RECIPES["tinybert"], layer_map="top"),
     "tinybert, bottom layers": replace(RECIPES["tinybert"], layer_map="bottom"),
     "tinybert less hidden and scores": _less("tinybert", "hidden", "scores"),

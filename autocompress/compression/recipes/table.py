@@ -38,7 +38,7 @@ RECIPES: dict[RecipeName, Recipe] = {
         integrates=True,
         teacher_rate=0.04,
     ),
-    "steady": Recipe((Phase((Term("logits", 0.7), Term("labels", 0.3), Term("hidden"))),), dropout=False),
+    "steady": Recipe((Phase((Term("logits", 0.7), Term("labels", 0.3), Term("hidden", 10.0))),), dropout=False),
 }
 """Name -> recipe.
 

@@ -34,6 +34,7 @@ RecipeName: TypeAlias = Literal[
     "cofi",
     "ei_bert",
     "steady",
+    "steady_hidden",
 ]
 """How a student is trained (``compression.recipes.table``)."""
 RangeKind: TypeAlias = Literal["minmax", "percentile", "mse"]

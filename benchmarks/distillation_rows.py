@@ -102,10 +102,9 @@ def _less(name: RecipeName, *losses: LossName) -> Recipe:
 
 WAYS: dict[str, Recipe] = {
     **RECIPES,
-    "steady with dropout": replace(RECIPES["steady"], dropout=True),
-    "steady less hidden": _less("steady", "hidden"),
+    "steady_hidden with dropout": replace(RECIPES["steady_hidden"], dropout=True),
     "steady, hidden first": Recipe(
-        (Phase((Term("hidden"),), 0.3), replace(RECIPES["logits"].phases[0], share=0.7)), dropout=False
+        (Phase((Term("hidden"),), 0.3), replace(RECIPES["steady"].phases[0], share=0.7)), dropout=False
     ),
     "tinybert, top layers": replace(RECIPES["tinybert"], layer_map="top"),
     "tinybert, bottom layers": replace(RECIPES["tinybert"], layer_map="bottom"),

@@ -93,9 +93,9 @@ class Size:
 
 
 SIZES: dict[str, Size] = {
-    "half": Size("half", "logits", 1000, 2e-4, 0, 32, 32, 0.98),
-    "a seventh": Size(Cut(4, 0.34, 0.15, 128), "logits", 1500, 2e-4, 8850, 32, 32, 0.97, fewer=7.5),
-    "1.91 MB": Size("tiny", "logits", 3000, 3e-4, 9000, 8, 4, 0.92, limit_bytes=1_910_000),
+    "half": Size("half", "steady_hidden", 1000, 2e-4, 0, 32, 32, 0.98),
+    "a seventh": Size(Cut(4, 0.34, 0.15, 128), "steady", 1500, 2e-4, 8850, 32, 32, 0.97, fewer=7.5),
+    "1.91 MB": Size("tiny", "steady", 3000, 3e-4, 9000, 8, 4, 0.92, limit_bytes=1_910_000),
 }
 
 

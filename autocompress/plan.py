@@ -37,6 +37,8 @@ RecipeName: TypeAlias = Literal[
     "steady_hidden",
 ]
 """How a student is trained (``compression.recipes.table``)."""
+Positions: TypeAlias = Literal["all", "task"]
+"""Which positions students have: all of the teacher's, or those that the task's documents reach."""
 RangeKind: TypeAlias = Literal["minmax", "percentile", "mse"]
 """How the range of static activations is chosen (``compression.activations.ranges``)."""
 

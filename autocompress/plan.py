@@ -33,8 +33,12 @@ RecipeName: TypeAlias = Literal[
     "minilmv2",
     "cofi",
     "ei_bert",
+    "steady",
+    "steady_hidden",
 ]
 """How a student is trained (``compression.recipes.table``)."""
+Positions: TypeAlias = Literal["all", "task"]
+"""Which positions students have: all of the teacher's, or those that the task's documents reach."""
 RangeKind: TypeAlias = Literal["minmax", "percentile", "mse"]
 """How the range of static activations is chosen (``compression.activations.ranges``)."""
 

@@ -12,6 +12,7 @@ from autocompress.plan import (
     Criterion,
     HeadCriterion,
     LayerSelection,
+    Positions,
     RangeKind,
     RecipeName,
     RepairKind,
@@ -65,6 +66,9 @@ class Space(Section):
     )
     vocabulary_coverage: Ratio = Field(
         default=COVERAGE, description="Least share of the tokens in the training documents that must be among them."
+    )
+    positions: Positions = Field(
+        default="all", description="Positions of students: all that the model has, or task.max_tokens (task)."
     )
     recipe: Choices[RecipeName] = Field(default=("logits",), description="How candidates and finalists are trained.")
     embedding_rank: Choices[Annotated[int, Field(ge=0)]] = Field(

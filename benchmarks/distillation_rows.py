@@ -100,18 +100,12 @@ def _less(name: RecipeName, *losses: LossName) -> Recipe:
     return RECIPES[name].without(*losses)
 
 
-def _joined(recipe: Recipe, *terms: Term) -> Recipe:
-    """Return a recipe of one phase with more losses."""
-    (phase,) = recipe.phases
-    return replace(recipe, phases=(replace(phase, terms=(*phase.terms, *terms)),))
-
-
-OURS = ("logits with hidden", "hidden, then logits")
-"""Of ``WAYS``, what no paper has, to be held against what papers have."""
 WAYS: dict[str, Recipe] = {
     **RECIPES,
-    "logits with hidden": _joined(RECIPES["logits"], Term("hidden")),
-    "hidden, then logits": Recipe((Phase((Term("hidden"),), 0.3), replace(RECIPES["logits"].phases[0], share=0.7))),
+    "steady_hidden with dropout": replace(RECIPES["steady_hidden"], dropout=True),
+    "steady, hidden first": Recipe(
+        (Phase((Term("hidden"),), 0.3), replace(RECIPES["steady"].phases[0], share=0.7)), dropout=False
+    ),
     "tinybert, top layers": replace(RECIPES["tinybert"], layer_map="top"),
     "tinybert, bottom layers": replace(RECIPES["tinybert"], layer_map="bottom"),
     "tinybert less hidden and scores": _less("tinybert", "hidden", "scores"),
@@ -156,9 +150,8 @@ class Pupils:
                 "search": {"variants": VARIANTS, "batch_size": BATCH},
             }
         )
-        self._lessons = Lessons(
-            config, Teacher(tutored.model, shape, task, tutored.folder, tutored.name), lambda *_: None
-        )
+        self.teacher = Teacher(tutored.model, shape, task, tutored.folder, tutored.name)
+        self._lessons = Lessons(config, self.teacher, lambda *_: None)
         keeping = Keeping(OutputStore(cache / "teacher_outputs", STORE_BYTES), tutored.name, task.tokens("train"))
         self._outputs = TeacherOutputs(tutored.model, read=partial(task.gather, "train"), keeping=keeping)
         self._context = self.context(task, None)

@@ -18,6 +18,7 @@ from autocompress.plan import (
     Criterion,
     HeadCriterion,
     LayerSelection,
+    Positions,
     RangeKind,
     RecipeName,
     RepairKind,
@@ -73,6 +74,7 @@ class Space:
         stored_as: Widths that the engine stores as others (``engines.STORED_AS``): what bytes to share.
         tokens_keep: Shares of the tokens that reach the last layer; see ``shape.TokenShare``.
         max_tokens: Tokens of the longest document; 0: as many as the teacher has positions.
+        positions: Those that students have: all of the teacher's, or as many as the longest document has tokens.
         recipe: How candidates are distilled, keys of ``recipes.table.RECIPES``.
         distill_steps, learning_rate, seed: Of that.
         quantization_aware_steps: Of training after rounding.
@@ -117,6 +119,7 @@ class Space:
     stored_as: Mapping[Bits, Bits] = field(default_factory=dict)
     tokens_keep: tuple[TokenShare, ...] = ("all",)
     max_tokens: int = 0
+    positions: Positions = "all"
     activations: tuple[Activations, ...] = ("dynamic",)
     ranges: RangeKind = "percentile"
     smoothing: float = 0.5

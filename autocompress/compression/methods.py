@@ -17,6 +17,7 @@ from autocompress.compression import (
     heads,
     hidden,
     order,
+    positions,
     quantization,
     quantization_aware,
     repair,
@@ -33,12 +34,12 @@ from autocompress.shape import ModelShape
 METHODS: dict[str, Method] = {
     module.STEP.method: cast(Method, module)
     for module in (
-        *(vocabulary, order, depth, hidden, heads, ffn, factorize),
+        *(vocabulary, positions, order, depth, hidden, heads, ffn, factorize),
         *(repair, tokens, distillation, quantization, quantization_aware),
     )
 }
-"""Method name -> method, in the order that composes: vocabulary, depth, widths, repair, tokens, training, rounding,
-training with rounded weights.
+"""Method name -> method, in the order that composes: vocabulary, positions, depth, widths, repair, tokens, training,
+rounding, training with rounded weights.
 """
 
 

@@ -129,6 +129,9 @@ class ModelAdapter(Protocol):
             UnsupportedError: The padding token is not kept, or the table is factorised or quantized already.
         """
 
+    def keep_positions(self, model: nn.Module, count: int) -> None:
+        """Keep the positions of the first ``count`` tokens: the model reads no longer documents."""
+
     def token_embedding(self, model: nn.Module) -> nn.Module:
         """Return the token table: the one with a row a token, if it is factorised."""
 

@@ -13,10 +13,11 @@ from torch import Tensor, nn
 
 from autocompress.models.adapter import LayerModules
 from autocompress.models.factorized import FactorizedEmbedding
-from autocompress.models.quantized import QuantizedEmbedding, QuantizedLinear, quantizer_of
+from autocompress.models.quantized import QuantizedEmbedding, QuantizedLinear
 from autocompress.models.selecting import SelectingEncoder
 from autocompress.models.slices import select_channels, select_linear, select_norm, select_rows, unsupported
-from autocompress.shape import WEIGHT_GROUP, Bits, EmbeddingBits, LayerShape, ModelShape
+from autocompress.models.tensors import array, bits_of, linear_tensors, norm_tensors, tensor
+from autocompress.shape import WEIGHT_GROUP, EmbeddingBits, LayerShape, ModelShape
 
 TABLES = ("word_embeddings", "position_embeddings", "token_type_embeddings")
 """What is summed for a token, below the embeddings; a member of the family may lack the last."""
@@ -81,33 +82,33 @@ class BertAdapter:
             embedding_bits=_table_bits(table),
             norm_epsilon=float(_epsilon(embeddings.get_submodule("LayerNorm"))),
             embedding_rank=_count(table, "embedding_dim") if isinstance(word, FactorizedEmbedding) else 0,
-            head_bits=_bits(dense),
+            head_bits=bits_of(dense),
         )
 
     def weights(self, model: nn.Module) -> dict[str, npt.NDArray[np.generic]]:
         """See ``ModelAdapter.weights``."""
         embeddings, backbone = self._embeddings(model), self._backbone(model)
         word, table = embeddings.get_submodule("word_embeddings"), self.token_embedding(model)
-        found: dict[str, Tensor] = {"embeddings.word": _tensor(table, "weight")}
+        found: dict[str, Tensor] = {"embeddings.word": tensor(table, "weight")}
         if isinstance(table, QuantizedEmbedding) and table.scale is not None:
             found["embeddings.scale"] = table.scale
         if isinstance(word, FactorizedEmbedding):
-            found |= _linear([word.expand], "embeddings.expand")
+            found |= linear_tensors([word.expand], "embeddings.expand")
         found["embeddings.position"] = self._positions(model)
-        found |= _norm(embeddings.get_submodule("LayerNorm"), "embeddings.norm")
+        found |= norm_tensors(embeddings.get_submodule("LayerNorm"), "embeddings.norm")
         if hasattr(backbone, "embeddings_project"):
-            found |= _linear([backbone.get_submodule("embeddings_project")], "embeddings.project")
+            found |= linear_tensors([backbone.get_submodule("embeddings_project")], "embeddings.project")
         for index, layer in enumerate(self.layers(model)):
             name = f"layers.{index}"
-            found |= _linear([layer.get(path) for path in (layer.query, layer.key, layer.value)], f"{name}.qkv")
-            found |= _linear([layer.get(layer.output)], f"{name}.output")
-            found |= _norm(layer.get(layer.attention_norm), f"{name}.attention_norm")
-            found |= _linear([layer.get(layer.ffn_in)], f"{name}.ffn_in")
-            found |= _linear([layer.get(layer.ffn_out)], f"{name}.ffn_out")
-            found |= _norm(layer.get(layer.ffn_norm), f"{name}.ffn_norm")
-        found |= _linear([model.get_submodule(self.head_dense)], "head.dense")
-        found |= _linear([model.get_submodule(self.classifier)], "head.classifier")
-        return {name: _array(tensor.detach()) for name, tensor in found.items()}
+            found |= linear_tensors([layer.get(path) for path in (layer.query, layer.key, layer.value)], f"{name}.qkv")
+            found |= linear_tensors([layer.get(layer.output)], f"{name}.output")
+            found |= norm_tensors(layer.get(layer.attention_norm), f"{name}.attention_norm")
+            found |= linear_tensors([layer.get(layer.ffn_in)], f"{name}.ffn_in")
+            found |= linear_tensors([layer.get(layer.ffn_out)], f"{name}.ffn_out")
+            found |= norm_tensors(layer.get(layer.ffn_norm), f"{name}.ffn_norm")
+        found |= linear_tensors([model.get_submodule(self.head_dense)], "head.dense")
+        found |= linear_tensors([model.get_submodule(self.classifier)], "head.classifier")
+        return {name: array(values.detach()) for name, values in found.items()}
 
     def layers(self, model: nn.Module) -> list[LayerModules]:
         """See ``ModelAdapter.layers``."""
@@ -205,6 +206,16 @@ class BertAdapter:
             if isinstance(getattr(config, name, None), int):
                 setattr(config, name, ids.get(getattr(config, name)))
 
+    def keep_positions(self, model: nn.Module, count: int) -> None:
+        """See ``ModelAdapter.keep_positions``."""
+        config, embeddings = _config(model), self._embeddings(model)
+        places = embeddings.get_submodule("position_embeddings")
+        assert isinstance(places, nn.Embedding)
+        unused = int(config.pad_token_id) + 1 if self.positions_follow_padding else 0
+        rows = places.weight.detach()[: unused + count]
+        embeddings.set_submodule("position_embeddings", select_rows(places, rows, unused - 1))
+        config.max_position_embeddings = unused + count
+
     def token_embedding(self, model: nn.Module) -> nn.Module:
         """See ``ModelAdapter.token_embedding``."""
         word = self._embeddings(model).get_submodule("word_embeddings")
@@ -237,11 +248,11 @@ class BertAdapter:
     def _positions(self, model: nn.Module) -> Tensor:
         """Return the position rows that tokens 0, 1, ... use, with the first token type added in."""
         embeddings = self._embeddings(model)
-        rows = _tensor(embeddings.get_submodule("position_embeddings"), "weight")
+        rows = tensor(embeddings.get_submodule("position_embeddings"), "weight")
         if self.positions_follow_padding:
             rows = rows[int(_config(model).pad_token_id) + 1 :]
         if hasattr(embeddings, "token_type_embeddings"):
-            rows = rows + _tensor(embeddings.get_submodule("token_type_embeddings"), "weight")[0]
+            rows = rows + tensor(embeddings.get_submodule("token_type_embeddings"), "weight")[0]
         return rows
 
 
@@ -294,21 +305,6 @@ def _epsilon(module: nn.Module) -> float:
     return float(module.eps)  # type: ignore[arg-type]
 
 
-def _tensor(module: nn.Module, name: str) -> Tensor:
-    tensor = getattr(module, name)
-    assert isinstance(tensor, Tensor)
-    return tensor.detach()
-
-
-def _array(tensor: Tensor) -> npt.NDArray[np.generic]:
-    plain = tensor.float() if tensor.dtype == torch.bfloat16 else tensor  # numpy has no bfloat16; f32 holds its values.
-    return np.ascontiguousarray(plain.numpy())
-
-
-def _bits(module: nn.Module) -> Bits:
-    return module.bits if isinstance(module, QuantizedLinear) else 32
-
-
 def _table_bits(module: nn.Module) -> EmbeddingBits:
     return module.bits if isinstance(module, QuantizedEmbedding) else 32
 
@@ -326,25 +322,4 @@ def _layer_shape(layer: LayerModules, most_tokens: int) -> LayerShape:
         weight_group=grids[0].group if grids else WEIGHT_GROUP,
         zero_points=any(grid.zero_points for grid in grids),
     )
-    return found.with_bits(*map(_bits, linears))
-
-
-def _norm(module: nn.Module, name: str) -> dict[str, Tensor]:
-    return {f"{name}.weight": _tensor(module, "weight"), f"{name}.bias": _tensor(module, "bias")}
-
-
-def _linear(modules: Sequence[nn.Module], name: str) -> dict[str, Tensor]:
-    """Return linears that share their input as one, outputs side by side, weights as (inputs x outputs)."""
-
-    def joined(part: str) -> Tensor:
-        return torch.cat([_tensor(module, part) for module in modules])
-
-    found = {f"{name}.weight": joined("weight").T, f"{name}.bias": joined("bias")}
-    if _bits(modules[0]) < 16:
-        scale = joined("scale")
-        found[f"{name}.scale"] = scale.T if scale.dim() == 2 else scale
-    if getattr(modules[0], "zero_points", None) is not None:
-        found[f"{name}.zero_points"] = joined("zero_points").T
-    if quantizer := quantizer_of(modules[0]):
-        found |= {f"{name}.{part}": tensor for part, tensor in quantizer.named_buffers()}
-    return found
+    return found.with_bits(*map(bits_of, linears))

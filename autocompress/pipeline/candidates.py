@@ -108,6 +108,7 @@ def space_of(
         embedding_rank=chosen.embedding_rank,
         tokens_keep=chosen.tokens_keep,
         max_tokens=config.task.max_tokens,
+        positions=chosen.positions,
         recipe=chosen.recipe,
         distill_steps=config.search.distill_steps,
         learning_rate=config.search.learning_rate,

@@ -23,9 +23,10 @@ def pack(
     """Write artifacts, tokenizer, ``config.yaml`` (the found configuration) and ``manifest.json`` into ``folder``."""
     config, winner = setting.config, outcome.winner
     shape = adapter_of(winner.student).shape(winner.student)
-    tokens = config.task.max_tokens
+    tokens, start = config.task.max_tokens, (config.model.student or config.model).source
     found = {
         "model": config.model.source,
+        "start": start,
         "student": shape.describe(),
         "plan": _plain(winner.plan.to_json()),
         "shape": _plain(shape.to_dict()),
@@ -48,7 +49,7 @@ def pack(
         "seeds": {"search": config.search.seed},
         "versions": versions(),
         "teacher": {"source": config.model.source, "fingerprint": setting.teacher.fingerprint},
-        "start": (config.model.student or config.model).source,
+        "start": start,
     }
     contents = Contents(
         artifacts=artifacts,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product, starmap
 
@@ -30,7 +30,7 @@ from autocompress.pipeline.teacher import Teacher, load_teacher
 from autocompress.pipeline.tuning import TVM
 from autocompress.predictors.predictor import FittedPredictor, Predictor
 from autocompress.predictors.sampling import Variety
-from autocompress.shape import WeightGrid
+from autocompress.shape import ModelShape, WeightGrid
 from autocompress.training.device import best_device
 
 
@@ -125,7 +125,7 @@ def prepare(
     teacher = load_teacher(config, progress, inputs)
     start = load_start(config, inputs, teacher)
     predictor: Predictor
-    if kept is not None and covers(kept, start.shape, config.task.max_tokens, _variety(config, inputs)):
+    if kept is not None and covers(kept, _whole(config, inputs), config.task.max_tokens, _variety(config, inputs)):
         predictor = kept
     else:
         predictor = _predictor(config, profile, inputs, progress, resume=resume)
@@ -150,7 +150,7 @@ def _predictor(
     with reach_device(profile, engines=(engine,)) as bench:
         return predictor_for(
             profile,
-            inputs.start.shape,
+            _whole(config, inputs),
             engine=engine,
             threads=config.device.threads,
             tokens=config.task.max_tokens,
@@ -162,9 +162,15 @@ def _predictor(
         )
 
 
+def _whole(config: RunConfig, inputs: Inputs) -> ModelShape:
+    """Return the largest student."""
+    shape = inputs.start.shape
+    return replace(shape, positions=config.task.max_tokens) if config.search.space.positions == "task" else shape
+
+
 def _variety(config: RunConfig, inputs: Inputs) -> Variety:
     """Return what a predictor must know for the space of a run."""
-    shape, space = inputs.start.shape, config.search.space
+    shape, teacher, space = _whole(config, inputs), inputs.teacher.shape, config.search.space
     align = align_of(config, shape)
     return Variety(
         align=align,
@@ -175,7 +181,7 @@ def _variety(config: RunConfig, inputs: Inputs) -> Variety:
         activations=space.activations,
         head_bits=space.head_bits,
         grids=tuple(starmap(WeightGrid, product(space.weight_group, space.zero_points))),
-        beside=() if inputs.start is inputs.teacher else (inputs.teacher.shape,),
+        beside=() if shape == teacher else (teacher,),
     )
 
 

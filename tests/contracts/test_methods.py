@@ -17,7 +17,7 @@ from tests.compression.training_data import context_for
 SPACE = Space(depth=(2,), hidden_keep=(0.5,), heads_keep=(0.5,), ffn_keep=(0.4,), attention_bits=(8,), ffn_bits=(4,),
               head_bits=(8,),
               embedding_bits=(8,), align=8, distill_steps=2, repair=("least_squares",),
-              vocabulary_keep=(0.9,), embedding_rank=(8,), tokens_keep=(0.5,), max_tokens=6,
+              vocabulary_keep=(0.9,), embedding_rank=(8,), tokens_keep=(0.5,), max_tokens=6, positions="task",
               quantization_aware_steps=2)  # fmt: skip
 SHAPE_STAYS = {"order", "repair", "distill", "quantization_aware"}
 

@@ -1,4 +1,5 @@
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -13,6 +14,7 @@ from autocompress.pipeline.bench import Bench
 from autocompress.pipeline.setting import check, prepare
 from autocompress.shape import WeightGrid
 from tests.boards.agents import free_port
+from tests.cli.world import write_model
 from tests.pipeline.test_calibration import ByFormula
 
 BOARD = ("device.profile=raspberry-pi-4", "budget.size=0.8x")
@@ -86,6 +88,25 @@ def test_the_predictor_must_know_what_the_space_adds(world, monkeypatch):
     grids = (WeightGrid(32, zero_points=True), WeightGrid(128, zero_points=True))
     usual = ((4, 8, 32), (1.0,), 12, ("dynamic",), (WeightGrid(),))
     assert asked == [usual, ((2, 4, 8, 16, 32), ("all", 0.5), 12, ("static", "dynamic"), grids)]
+
+
+def test_the_predictor_knows_the_largest_student_and_the_teacher_beside_it(world, monkeypatch):
+    asked = []
+
+    def predictor_for(profile, shape, variety, **kwargs):
+        asked.append((shape, variety.beside))
+        return calibration.predictor_for(profile, shape, variety=variety, **kwargs)
+
+    monkeypatch.setattr(setting, "predictor_for", predictor_for)
+    small = write_model(world.folder / "smaller", layers=1, hidden=16)
+    shorter, other = "search.space.positions=task", f"model.student.source={small}"
+    for more in ([], [shorter], [other], [shorter, other]):
+        check(load_config(world.run_file, [*BOARD, *more]))
+    (teacher, nothing), *others = asked
+    assert nothing == () and all(beside == (teacher,) for _, beside in others)
+    assert others[0][0] == replace(teacher, positions=12)  # Of task.max_tokens.
+    assert (others[1][0].hidden, others[1][0].positions) == (16, 32)
+    assert others[2][0] == replace(others[1][0], positions=12)
 
 
 def test_a_board_that_is_away_costs_no_fine_tuning(world, away, untrained):

@@ -38,16 +38,21 @@ class Trainee(nn.Module):
         student: Is delivered.
         widen: The map of its hidden channels to the teacher's.
         teacher: A copy of the teacher that learns.
+        dropout: Whether the student reads with dropout.
     """
 
-    def __init__(self, student: nn.Module, widen: nn.Linear | None, teacher: nn.Module | None) -> None:
+    def __init__(
+        self, student: nn.Module, widen: nn.Linear | None, teacher: nn.Module | None, *, dropout: bool = True
+    ) -> None:
         super().__init__()
-        self.teacher, self.student, self.widen = teacher, student, widen
+        self.teacher, self.student, self.widen, self._dropout = teacher, student, widen, dropout
         self.head: nn.Module | None = None
 
     def train(self, mode: bool = True) -> Self:
-        """Switch all but the teacher to training."""
+        """Switch all but the teacher to training, and the student where it reads with dropout."""
         super().train(mode)
+        if not self._dropout:
+            self.student.eval()
         if self.teacher is not None:
             self.teacher.eval()
         return self
@@ -82,7 +87,7 @@ def fit(
         takes = integrated(student, learner or tutor.model, (first, tutor.read(first)), shared=learner is not None)
     learners = [] if learner is None else [learner]
     with placed(context.device, student, tutor.model, *learners), takes:
-        trainee = Trainee(student, _widening(student, recipe, pair, context, seed), learner)
+        trainee = Trainee(student, _widening(student, recipe, pair, context, seed), learner, dropout=recipe.dropout)
         for number, (phase, count) in enumerate(zip(recipe.phases, counts, strict=True)):
             if count == 0:
                 continue

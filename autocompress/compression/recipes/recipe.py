@@ -68,6 +68,7 @@ class Recipe:
         integrates: Whether the student begins with the teacher's task layers (``integration``).
         teacher_rate: Peak rate of the teacher, as a multiple of the student's; at 0 the teacher stays as it is.
         two_way: Whether a teacher that learns looks at the student's answers beside the labels.
+        dropout: Whether the student reads with dropout, as it did when it was pretrained. Teachers never do.
     """
 
     phases: tuple[Phase, ...]
@@ -76,6 +77,7 @@ class Recipe:
     integrates: bool = False
     teacher_rate: float = 0.0
     two_way: bool = True
+    dropout: bool = True
 
     @property
     def losses(self) -> frozenset[LossName]:

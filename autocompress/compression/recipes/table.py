@@ -38,6 +38,8 @@ RECIPES: dict[RecipeName, Recipe] = {
         integrates=True,
         teacher_rate=0.04,
     ),
+    "steady": Recipe((Phase((Term("logits", 0.7), Term("labels", 0.3))),), dropout=False),
+    "steady_hidden": Recipe((Phase((Term("logits", 0.7), Term("labels", 0.3), Term("hidden", 10.0))),), dropout=False),
 }
 """Name -> recipe.
 
@@ -48,4 +50,6 @@ RECIPES: dict[RecipeName, Recipe] = {
 - minilm, minilmv2: relations (Wang et al. 2020 and 2021), published for unlabelled text; here logits are added.
 - cofi: weights of its code (Xia et al. 2022).
 - ei_bert: a reconstruction (Wang et al. 2025): of its rates only that the teacher's is the smaller one is known.
+- steady, steady_hidden: ours. What the teacher gives for a document is always the same; without dropout so is what is
+  compared with it, and short trainings have no time for noise (decision 0013).
 """

@@ -67,6 +67,20 @@ def test_a_recipe_that_asks_for_labels_alone_never_runs_the_teacher(monkeypatch)
     fit(narrow_student("bert"), RECIPES["cross_entropy"], context, steps=2, learning_rate=1e-3, seed=0)
 
 
+def test_a_recipe_without_dropout_trains_as_if_the_student_had_none(family):
+    def trained(probability, *, dropout):
+        student = narrow_student(family)
+        for module in student.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = probability
+        recipe = replace(RECIPES["logits"], dropout=dropout)
+        return weights(fitted(student, recipe, tiny_model(family))[0])
+
+    reference = trained(0.0, dropout=True)
+    assert torch.equal(trained(0.5, dropout=False), reference)
+    assert not torch.equal(trained(0.5, dropout=True), reference)
+
+
 def test_cross_distillation_without_its_two_ideas_is_plain_distillation():
     teacher, start = tiny_model("bert"), narrow_student("bert")
     bare = replace(RECIPES["ei_bert"].without("first_token"), integrates=False, teacher_rate=0.0)

@@ -6,10 +6,10 @@ turns.
 
 Two things are ours. The paper has one asymmetric scale a row, its clip ratio searched for tr(dW H dW^T); here the grid
 is ``grid_of``'s: symmetric, of least squared error, a scale a row or group. And the rounds are judged by the part of
-tr(dW H dW^T) that no later column makes up for (``optq.pivots``), not by all of it: as our grids do not look at H, that
-goes up and down by what errors of different columns have in common, which OPTQ and all that starts from it take away;
-judged so, most weights of a decoder would not be folded. Factors that make all of it least, (Q^T Q o H) zeta =
-diag(Q^T W H), make up for errors rather than fit steps: OPTQ then ends above where it ends without them.
+tr(dW H dW^T) that no later column makes up for (``optq.pivots``), not by all of it, and do not end at the first that is
+worse: as our grids do not look at H, all of it goes up and down by what errors of different columns have in common,
+which OPTQ and all that starts from it take away. Decision 0012 compares the two. Factors that make all of it least,
+(Q^T Q o H) zeta = diag(Q^T W H), make up for errors rather than fit steps.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ from autocompress.devices.paths import cache_folder
 from autocompress.plan import Rounding
 from benchmarks.decoder_attention import Attended, attention_errors
 from benchmarks.decoder_rows import Scales, Scored, Setting, Subject, documents, load, score
-from benchmarks.kept import Kept
+from benchmarks.kept import Kept, add_options
 from benchmarks.l2p import spread
 from benchmarks.record import finish, print_table
 
@@ -188,8 +188,7 @@ def main() -> None:
     parser.add_argument(
         "--quick", action="store_true", help="2 bits alone, unfolded, two layers, little calibration, test and aespa"
     )
-    parser.add_argument("--records", type=Path, help="keep what is found in this file, and go on with what it holds")
-    parser.add_argument("--minutes", type=float, default=math.inf, help="start nothing after so many")
+    add_options(parser)
     arguments = parser.parse_args()
     records = Records(arguments.records, end_s=time.monotonic() + 60.0 * arguments.minutes)
     model, tokenizer = load(arguments.model, cache=cache_folder())

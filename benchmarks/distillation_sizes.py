@@ -109,7 +109,7 @@ SIZES: dict[str, Size] = {
     "1.91 MB": Size("tiny", "steady", 3000, 3e-4, 9000, 8, 4, 0.92, limit_bytes=1_910_000),
     "1.91 MB, cut": Size(
         Cut(4, 0.34, 0.15, 96),
-        *("steady", 1500, 2e-4, 8000, 4, 4, 0.92),
+        *("steady", 1500, 2e-4, 7300, 4, 4, 0.92),
         limit_bytes=1_910_000,
         rounding="optq",
         group=128,

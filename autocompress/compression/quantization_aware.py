@@ -38,7 +38,7 @@ class QuantizationAwareStep:
     steps: int
     learning_rate: float
     seed: int
-    recipe: RecipeName = "logits"
+    recipe: RecipeName = "steady"
 
 
 STEP = QuantizationAwareStep

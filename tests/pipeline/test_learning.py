@@ -28,7 +28,7 @@ class Setting:
     """As much of a setting as learning reads."""
 
     predictor: object
-    teacher: object = field(default_factory=lambda: SimpleNamespace(shape=TEACHER))
+    start: object = field(default_factory=lambda: SimpleNamespace(shape=TEACHER))
     config: object = field(default_factory=lambda: SimpleNamespace(task=SimpleNamespace(max_tokens=TOKENS)))
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import replace
 
 import torch
@@ -17,6 +15,7 @@ from autocompress.models.load import load_classifier
 from autocompress.pipeline.candidates import Students
 from autocompress.pipeline.progress import Progress
 from autocompress.pipeline.start import Start
+from autocompress.pipeline.teacher import digest
 from autocompress.plan import CompressionPlan
 from autocompress.training.checkpoint import Checkpoint
 
@@ -35,8 +34,7 @@ def schooled(students: Students, config: RunConfig, progress: Progress) -> Start
     assert how is not None
     plan = CompressionPlan((DistillStep(how.steps, how.learning_rate, search.seed, how.recipe),))
     read = config.task.model_dump(mode="json", include={"max_tokens", "text"})
-    decisive = [start.fingerprint, plan.to_json(), read, search.batch_size, search.variants, torch.__version__]
-    key = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
+    key = digest(start.fingerprint, plan.to_json(), read, search.batch_size, search.variants, torch.__version__)
     folder = cache_folder() / "starts" / key
     checkpoint = Checkpoint(folder.with_suffix(".training"))
     if (folder / MODEL_WEIGHTS).is_file():

@@ -121,6 +121,7 @@ def prepare(
     profile = load_profile(config.device.profile)  # First: a typo should not cost a fine-tuning.
     measurable = answers(profile)
     _check_container(config, measured_as_library=measurable and (profile.name == HOST or config.device.engine == TVM))
+    best_device(config.search.training_device)  # Nor should it cost a download.
     inputs = fetch_inputs(config, progress)
     teacher = load_teacher(config, progress, inputs)
     start = load_start(config, inputs, teacher)

@@ -51,9 +51,10 @@ def load_start(config: RunConfig, inputs: Inputs, teacher: Teacher) -> Start:
     """
     if config.model.student is None:
         return Start.of(teacher)
-    given = inputs.start
+    given, task = inputs.start, inputs.start.task
     torch.manual_seed(config.search.seed)
     model = load_classifier(given.folder, classes=teacher.task.dataset.classes)
-    task = teacher.task.with_tokenizer(given.task.tokenizer)
+    if teacher.task is not inputs.teacher.task:  # For fidelity it has other labels.
+        task = teacher.task.with_tokenizer(task.tokenizer)
     weights = sha256_of(given.folder / MODEL_WEIGHTS)
     return Start("start", model, given.shape, task, f"{teacher.fingerprint} {weights}", inputs.counterparts)

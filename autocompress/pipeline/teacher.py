@@ -68,7 +68,7 @@ def load_teacher(config: RunConfig, progress: Progress = quiet, inputs: Inputs |
     if config.goal.objective == "fidelity":
         progress("teacher's answers", 0, 1, "they take the place of labels")
         task = task.answered_by(predict_with(model), ("train", "validation"))
-    fingerprint = _digest(sha256_of(folder / MODEL_WEIGHTS), _documents(task))
+    fingerprint = digest(sha256_of(folder / MODEL_WEIGHTS), _documents(task))
     return Teacher(model, adapter_of(model).shape(model), task, folder, fingerprint)
 
 
@@ -76,7 +76,7 @@ def _fine_tuned(config: RunConfig, source: Path, task: TextClassification, progr
     """Return the folder of the fine-tuned model, from the cache if the same was made before."""
     recipe = config.model.finetune
     assert recipe is not None
-    key = _digest(
+    key = digest(
         sha256_of(source / MODEL_WEIGHTS), _documents(task), recipe.model_dump(), task.max_tokens, torch.__version__
     )
     folder = cache_folder() / "teachers" / key
@@ -140,8 +140,9 @@ def _few(names: Sequence[str]) -> str:
 
 def _documents(task: TextClassification) -> str:
     dataset = task.dataset
-    return _digest(*((split.texts, split.labels) for split in (dataset.train, dataset.validation, dataset.test)))
+    return digest(*((split.texts, split.labels) for split in (dataset.train, dataset.validation, dataset.test)))
 
 
-def _digest(*parts: object) -> str:
+def digest(*parts: object) -> str:
+    """Return 16 hexadecimal digits that change with any of these JSON values."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

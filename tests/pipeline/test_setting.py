@@ -60,6 +60,13 @@ def test_a_wrong_device_costs_no_fine_tuning(world, untrained):
         prepare(load_config(world.run_file, ["device.profile=raspberry-pi4"]))
 
 
+def test_a_device_to_train_on_that_is_not_there_costs_no_download(world):
+    told = []
+    with pytest.raises(ConfigError, match="training_device is mps"):
+        prepare(load_config(world.run_file, ["search.training_device=mps"]), lambda *event: told.append(event))
+    assert not told
+
+
 def test_checking_trains_nothing_and_foresees_what_a_run_would(world):
     board = ["device.profile=raspberry-pi-4", "budget.size=0.8x", "export.container=tar"]
     config = load_config(world.run_file, board)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -20,6 +18,7 @@ from autocompress.pipeline.layer_orders import layer_orders
 from autocompress.pipeline.learning import learn, next_best
 from autocompress.pipeline.progress import Progress, quiet
 from autocompress.pipeline.setting import Setting, prepare
+from autocompress.pipeline.teacher import digest
 from autocompress.pipeline.workspace import Workspace
 from autocompress.plan import CompressionPlan
 from autocompress.report.values import RunReport
@@ -138,15 +137,14 @@ def _fingerprint(setting: Setting) -> str:
     config = setting.config
     limits = {name: round(limit, 6) for name, limit in setting.feasibility.limits.items()}
     names = {"seed", "space", "distill_steps", "batch_size", "learning_rate", "score_limit", "variants"}
-    decisive = [
+    return digest(
         setting.start.fingerprint,
         config.model.model_dump(mode="json", include={"student"}),
         config.search.model_dump(mode="json", include=names),
         config.device.model_dump(mode="json"),
         config.task.model_dump(mode="json", include={"max_tokens", "text"}),
         limits,
-    ]
-    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
+    )
 
 
 def make_all(

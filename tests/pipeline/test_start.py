@@ -77,6 +77,12 @@ def test_another_model_has_its_own_shape_and_tokens_and_the_classes_of_the_task(
     assert start.task.dataset == teacher.task.dataset and start.task.tokenizer is not teacher.task.tokenizer
 
 
+def test_for_fidelity_it_learns_the_teachers_answers(world, small):
+    config = run(world, small, "goal.objective=fidelity", "model.finetune.epochs=1")
+    teacher, start = loaded(config)
+    assert start.task.dataset == teacher.task.dataset != fetch_inputs(config).start.task.dataset
+
+
 def test_tokens_have_the_teachers_ids_by_their_names(world, small):
     teacher, start = loaded(run(world, small))
     ours, theirs = (task.tokenizer.get_vocab() for task in (start.task, teacher.task))

@@ -59,7 +59,7 @@ class Finetune(Section):
 class Student(Section):
     """A smaller pretrained model to make students of, and how it first learns the task from the teacher."""
 
-    source: Source = Field(description="As model.source.")
+    source: Source = Field(description="A local folder, hub:NAME[@revision] or wheel:NAME==VERSION/path/inside.")
     sha256: Sha256 | None = Field(default=None, description="64 hexadecimal digits: of the model.safetensors there.")
     recipe: RecipeName = Field(default="logits", description="How it learns.")
     steps: int = Field(default=1000, ge=0, description="Training steps.")

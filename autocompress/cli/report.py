@@ -10,11 +10,12 @@ NAME, HELP = "report", "Print the verdict of a finished run and write its HTML r
 
 def run(run_folder: RunFolder) -> None:
     """See ``HELP``."""
-    from autocompress.pipeline.workspace import existing, replace_text
+    from autocompress.devices.paths import write_text
+    from autocompress.pipeline.workspace import existing
     from autocompress.report.page import render
     from autocompress.report.verdict import verdict_text
 
     workspace = existing(run_folder)
     report = workspace.report()
-    replace_text(workspace.page, render(report))
+    write_text(workspace.page, render(report))
     say(f"{verdict_text(report)}\n\nReport: {workspace.page}")

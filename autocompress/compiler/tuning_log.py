@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -15,7 +14,7 @@ from typing import Any, Literal, TypeAlias
 
 from autocompress.compiler.machine import Machine, Tile, Tiles
 from autocompress.compiler.program import Kernel, Program
-from autocompress.devices.paths import data_folders
+from autocompress.devices.paths import data_folders, write_text
 from autocompress.errors import StorageError
 
 FORMAT_VERSION = 1
@@ -213,16 +212,10 @@ def file_name(target: str) -> str:
 
 def save_log(log: TuningLog, folder: Path) -> Path:
     """Write ``log`` into ``folder`` (made if needed), in place of an older one, and return the path."""
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / file_name(log.target)
-    draft = path.with_suffix(f".{os.getpid()}.tmp")
     entries = [{**vars(kernel_class), **vars(entry)} for kernel_class, entry in sorted(log.entries.items())]
     text = json.dumps({"format_version": FORMAT_VERSION, "target": log.target, "entries": entries}, indent=1)
-    try:
-        draft.write_text(text + "\n", encoding="utf-8")
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+    write_text(path, text + "\n")
     return path
 
 

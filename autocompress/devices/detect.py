@@ -17,6 +17,7 @@ from autocompress.devices.cpuinfo import (
     parse_cpuinfo,
     parse_memory_limit,
 )
+from autocompress.devices.paths import write_text
 from autocompress.devices.profile import Caches, CoreKind, DeviceProfile
 from autocompress.devices.system import HostText, copy_bandwidth_gb_s, read_host
 from autocompress.errors import DeviceError
@@ -84,12 +85,9 @@ def profile_of(host: HostText, *, bandwidth_gb_s: float | None = None) -> Device
 
 def write_profile(profile: DeviceProfile, folder: Path) -> Path:
     """Write ``<folder>/<name>.yaml`` and return its path; an interrupted write leaves what was there."""
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{profile.name}.yaml"
-    draft = path.with_suffix(".yaml.tmp")
     data = profile.model_dump(mode="json", exclude_none=True)
-    draft.write_text(yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=110), encoding="utf-8")
-    draft.replace(path)
+    write_text(path, yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=110))
     return path
 
 

@@ -1,4 +1,4 @@
-"""Where data files live: the user's folder, the source checkout, the installed package."""
+"""Where data files live: the user's folder, the source checkout, the installed package; how they are written."""
 
 from __future__ import annotations
 
@@ -29,3 +29,14 @@ def data_folders(kind: str) -> tuple[Path, ...]:
         folders.append(_PACKAGE.parent / kind)
     folders.append(_PACKAGE / "_data" / kind)
     return tuple(folders)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all, whoever else writes it: what was there before stays if the disk is full."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}-{os.getpid()}")
+    try:
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)

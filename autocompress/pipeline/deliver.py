@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from autocompress.cost import Artifact, Figures, Measurement
+from autocompress.devices.paths import write_text
 from autocompress.errors import MissingDependencyError
 from autocompress.evaluation.task import Answers, Score, predict_with
 from autocompress.export.parity import Parity, gate
@@ -18,7 +19,7 @@ from autocompress.pipeline.package import pack
 from autocompress.pipeline.progress import Progress
 from autocompress.pipeline.setting import Setting
 from autocompress.pipeline.summary import summarize
-from autocompress.pipeline.workspace import Workspace, replace_text
+from autocompress.pipeline.workspace import Workspace
 from autocompress.report.page import render
 from autocompress.report.values import RunReport
 from autocompress.search.records import Record
@@ -94,8 +95,8 @@ def deliver(
     report = summarize(setting, outcome, found)
     folder = workspace.best if report.verdict in ("pass", "estimated") else workspace.closest
     pack(folder, setting, outcome, artifacts, report)
-    replace_text(workspace.result, json.dumps(report.to_dict(), indent=1) + "\n")
-    replace_text(workspace.page, render(report))
+    write_text(workspace.result, json.dumps(report.to_dict(), indent=1) + "\n")
+    write_text(workspace.page, render(report))
     return report
 
 

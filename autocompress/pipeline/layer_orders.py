@@ -8,7 +8,7 @@ from pathlib import Path
 from autocompress.compression.depth import MAPS
 from autocompress.compression.ranking.layer_importance import ORDERS
 from autocompress.config import RunConfig
-from autocompress.devices.paths import cache_folder
+from autocompress.devices.paths import cache_folder, write_text
 from autocompress.pipeline.progress import Progress, quiet
 from autocompress.pipeline.start import Start
 from autocompress.pipeline.teacher import training_batches
@@ -29,10 +29,7 @@ def _order(selection: LayerSelection, config: RunConfig, start: Start, progress:
         progress("layer order", 0, 1, selection)
         batches = training_batches(start.task, CALIBRATION_BATCHES, batch_size=search.batch_size, seed=search.seed)
         order = ORDERS[selection](start.model, list(batches))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_suffix(".part")
-        draft.write_text(json.dumps(order), encoding="utf-8")
-        draft.replace(path)
+        write_text(path, json.dumps(order))
         progress("layer order", 1, 1, f"{selection}: {order}")
     return tuple(json.loads(path.read_text(encoding="utf-8")))
 

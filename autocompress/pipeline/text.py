@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,7 @@ from autocompress.compression.recipes.candidate_words import CandidateWords, mas
 from autocompress.compression.recipes.masked_lm import fit_head, guesses
 from autocompress.compression.recipes.masking import MaskedBatch, Masking, mask_tokens, rarity
 from autocompress.config import RunConfig
-from autocompress.devices.paths import cache_folder
+from autocompress.devices.paths import cache_folder, write_text
 from autocompress.errors import StorageError
 from autocompress.evaluation.datasets import Split
 from autocompress.evaluation.task import TextClassification
@@ -199,20 +197,13 @@ def _read(path: Path) -> Split | None:
 
 def _write(path: Path, split: Split) -> None:
     """Write a file whole or not at all, whoever else writes it."""
-    draft = path.with_name(f".{path.name}-{os.getpid()}")
-    rows = zip(split.texts, split.labels, strict=True)
+    lines: list[dict[str, object]] = [{"documents": len(split)}]
+    lines += [{"text": text, "label": label} for text, label in zip(split.texts, split.labels, strict=True)]
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with draft.open("w", encoding="utf-8") as file:
-            file.write(json.dumps({"documents": len(split)}) + "\n")
-            file.writelines(json.dumps({"text": text, "label": label}) + "\n" for text, label in rows)
-        draft.replace(path)
+        write_text(path, "".join(json.dumps(line) + "\n" for line in lines))
     except OSError as error:
         raise StorageError(
             f"{path} cannot be written ({error.strerror or error}).",
             right=f"Varied documents are kept there; they need {sum(map(len, split.texts)) / 2**20:.0f} MiB or more.",
             next_step="Free space, or set AUTOCOMPRESS_HOME to another place.",
         ) from error
-    finally:
-        with suppress(OSError):
-            draft.unlink()

@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from autocompress.config import RunConfig, dump_config
+from autocompress.devices.paths import write_text
 from autocompress.errors import ConfigError, StorageError
 from autocompress.pipeline.progress import Progress
 from autocompress.predictors.predictor import FittedPredictor, Predictor
@@ -137,8 +138,8 @@ class Workspace:
 
     def describe(self, config: RunConfig) -> None:
         """Write the resolved run file and the versions."""
-        replace_text(self.config, dump_config(config))
-        replace_text(self.lock, json.dumps(versions(), indent=2) + "\n")
+        write_text(self.config, dump_config(config))
+        write_text(self.lock, json.dumps(versions(), indent=2) + "\n")
 
     def noting(self, progress: Progress) -> Progress:
         """Return a progress that also writes to ``events``."""
@@ -150,16 +151,6 @@ class Workspace:
             progress(stage, done, total, text)
 
         return note
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all: what was there before stays if the disk is full."""
-    draft = path.with_name(f".{path.name}-draft")
-    try:
-        draft.write_text(text, encoding="utf-8")
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def existing(folder: Path) -> Workspace:

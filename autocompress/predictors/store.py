@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from autocompress.devices.paths import write_text
 from autocompress.errors import StorageError
 from autocompress.predictors.features import FEATURES
 from autocompress.predictors.fit import fit
@@ -27,14 +27,8 @@ def file_name(device: str, engine: str, threads: int) -> str:
 
 def save(predictor: FittedPredictor, folder: Path) -> Path:
     """Write ``predictor`` into ``folder`` (made if needed), in place of an older one, and return the path."""
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / file_name(predictor.device, predictor.engine, predictor.threads)
-    draft = path.with_suffix(f".{os.getpid()}.tmp")
-    try:
-        draft.write_text(json.dumps({"format_version": FORMAT_VERSION, **predictor.to_dict()}, indent=1) + "\n")
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+    write_text(path, json.dumps({"format_version": FORMAT_VERSION, **predictor.to_dict()}, indent=1) + "\n")
     return path
 
 

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 from autocompress.cost import Cost, Figures
-from autocompress.plan import CompressionPlan, Suggest
+from autocompress.plan import CompressionPlan
 from autocompress.shape import ModelShape
+
+
+Params: TypeAlias = Mapping[str, Any]
+"""One choice of each name."""
+Choices: TypeAlias = Mapping[str, Sequence[Any]]
+"""What may be chosen for each name: numbers, truth values or texts."""
 
 
 @dataclass(frozen=True)
@@ -28,14 +35,16 @@ class Objective:
     """What the search asks about a candidate. No function here reads a clock or a file.
 
     Attributes:
-        draw: Makes a plan of a trial's choices.
+        choices: What there is to choose from; names with a single choice need not be there.
+        draw: Makes a plan of what was chosen.
         reshape: Foresees the student's shape.
         predict: Foresees what a shape costs.
         score: Makes the student and returns how good it is; the one slow function.
         limits: Absolute limit of each limited figure, in the figure's unit.
     """
 
-    draw: Callable[[Suggest], CompressionPlan]
+    choices: Choices
+    draw: Callable[[Params], CompressionPlan]
     reshape: Callable[[CompressionPlan], ModelShape]
     predict: Callable[[ModelShape], Cost]
     score: Callable[[CompressionPlan], Scored]
@@ -49,12 +58,19 @@ class Candidate:
     plan: CompressionPlan
     shape: ModelShape
     cost: Cost
+    violations: Mapping[str, float]
+
+    @property
+    def inside(self) -> bool:
+        """Whether every limit is met."""
+        return all(share <= 0 for share in self.violations.values())
 
 
 def foresee(plan: CompressionPlan, objective: Objective) -> Candidate:
-    """Return ``plan`` with its shape and predicted cost."""
+    """Return ``plan`` with its shape, its predicted cost, and how far that exceeds the limits."""
     shape = objective.reshape(plan)
-    return Candidate(plan, shape, objective.predict(shape))
+    cost = objective.predict(shape)
+    return Candidate(plan, shape, cost, violations(cost, objective.limits))
 
 
 def violations(cost: Cost, limits: Figures) -> Mapping[str, float]:

@@ -11,6 +11,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from autocompress.search.objective import Scored
+from autocompress.search.places import Ledger
 
 State: TypeAlias = Literal["scored", "over budget", "failed"]
 
@@ -21,7 +22,7 @@ class Record:
 
     Attributes:
         number: Its place in the sequence of candidates, from 0.
-        trial: Its number in the storage; differs from ``number`` after an interruption.
+        trial: Its number in the storage; differs from ``number`` after an interruption, and where several worked.
         state: How far it came.
         params: What was chosen, by the names that the methods asked for.
         plan: The plan, as JSON values.
@@ -68,23 +69,20 @@ def plan_key(plan: Sequence[Mapping[str, object]]) -> str:
     return json.dumps([dict(step) for step in plan], sort_keys=True)
 
 
-def counted(study: optuna.Study) -> list[FrozenTrial]:
-    """Return the trials that make the sequence of candidates: all but those that were cut off."""
-    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL))
-    return [trial for trial in trials if not trial.user_attrs.get("interrupted")]
-
-
 def records(study: optuna.Study) -> list[Record]:
-    """Return every candidate so far, in order."""
-    return [_record(number, trial) for number, trial in enumerate(counted(study))]
+    """Return every candidate that has a result, in order; nothing is changed in the study."""
+    ledger = Ledger(study)
+    ledger.refresh()
+    return [record_of(place, trial) for place, trial in ledger.results()]
 
 
-def _record(number: int, trial: FrozenTrial) -> Record:
+def record_of(place: int, trial: FrozenTrial) -> Record:
+    """Return what a trial says of the candidate at ``place``."""
     states: dict[TrialState, State] = {TrialState.COMPLETE: "scored", TrialState.PRUNED: "over budget"}
     attributes = trial.user_attrs
-    candidate = attributes.get("candidate", {"plan": [], "cost": {}, "label": ""})
+    candidate = attributes["candidate"]
     return Record(
-        number=number,
+        number=place,
         trial=trial.number,
         state=states.get(trial.state, "failed"),
         params=trial.params,

@@ -1,28 +1,31 @@
-"""The loop: ask, foresee, constrain, score, tell. A killed process loses at most the candidate in hand.
+"""The loop of every worker: take a place up, score what stands there, write the result down; or wait for others.
 
-The sequence of candidates is a function of the seed, the space, the predictor and the scores alone: each proposal's
-sampler is seeded with (seed, place in the sequence), so that stopping and resuming changes nothing.
+A killed process loses at most the candidate in hand, which whoever is next takes up again at the same place.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from itertools import count
 
 import numpy as np
 import optuna
-from optuna.trial import Trial, TrialState
+from optuna.trial import TrialState
 
 from autocompress.errors import AutoCompressError, StorageError
-from autocompress.plan import Suggest
-from autocompress.search.objective import Candidate, Objective, Scored, foresee, violations
-from autocompress.search.records import Record, plan_key, records
+from autocompress.search.attempts import Attempt, TakenOverError
+from autocompress.search.objective import Candidate, Objective, Params
+from autocompress.search.places import LOST_LIMIT, Ledger
+from autocompress.search.proposing import SAMPLERS, distributions
+from autocompress.search.records import Record, record_of, records
+from autocompress.search.sequence import CandidateSequence, Rules
+from autocompress.search.workers import Watch, Worker, working
 
-PROPOSALS_PER_TRIAL = 40
-"""Proposals over budget or seen before are free, up to this many for each candidate that may be scored."""
-STARTUP = 8
-"""Candidates before the sampler models the outcomes."""
+PLACES_PER_TRIAL = 10
+"""A search ends after so many candidates for each that was to be scored: the others failed, each for its own reason."""
+SHORTEST_WAIT_S, LONGEST_WAIT_S = 0.02, 1.0
 
 
 def search(
@@ -31,81 +34,109 @@ def search(
     *,
     trials: int,
     seed: int,
-    anchors: Sequence[Mapping[str, object]] = (),
+    sampler: str = "tpe",
+    parallel: int = 4,
+    anchors: Sequence[Params] = (),
     out_of_time: Callable[[], bool] = lambda: False,
     on_record: Callable[[Record], None] = lambda record: None,
+    on_wait: Callable[[int], None] = lambda in_work: None,
+    on_exhausted: Callable[[], None] = lambda: None,
 ) -> list[Record]:
-    """Score up to ``trials`` different candidates and return all records, earlier ones included.
+    """Work until ``trials`` different candidates are scored, by whoever, and return all records.
 
     Args:
         study: From ``storage.open_study``.
         objective: How a candidate is drawn, foreseen and scored.
         trials: Candidates to score in the whole study.
-        seed: Of the sampler.
-        anchors: Choices to try first, by parameter name: the obvious baselines.
-        out_of_time: Asked before each candidate.
-        on_record: Told of each candidate.
+        seed: Of every choice.
+        sampler: One of ``proposing.SAMPLERS``.
+        parallel: Most candidates in work at once, by all workers together; see ``sequence``.
+        anchors: Choices to try first, by name: the obvious ones, which are kept even if they are over budget.
+        out_of_time: Asked before each candidate; then what others have in work is waited for, and nothing is begun.
+        on_record: Told of each candidate once it has a result, whoever brought it.
+        on_wait: Told how many candidates others have in work when there is nothing to do but to wait for them.
+        on_exhausted: Told where the search ends because nothing new inside the budget is left to try.
     """
-    _retire_interrupted(study)
-    done = records(study)
-    while not out_of_time():
-        scores = {record.key: scored for record in done if (scored := record.scored) is not None}
-        if len(scores) >= trials or len(done) >= trials * PROPOSALS_PER_TRIAL + len(anchors):
-            break
-        trial = _ask(study, len(done), seed, anchors)
-        _evaluate(study, trial, objective, scores)
-        done = records(study)
-        on_record(done[-1])
-    return done
+    ledger = Ledger(study, Watch())
+    sequence = CandidateSequence(objective, Rules(seed, parallel, SAMPLERS[sampler], anchors), ledger)
+    last = len(anchors) + trials * PLACES_PER_TRIAL
+    rng = np.random.default_rng()  # Of who gets which place, which changes no candidate.
+    stopped, beaten, waits = False, False, count()
+    with working() as worker:
+        while True:
+            ledger.refresh()
+            for place in ledger.news():
+                on_record(record_of(place, ledger.trial(place)))
+            free = [] if stopped else [place for place in ledger.free(trials, parallel) if place < last]
+            place = None if not free else int(rng.choice(free)) if beaten else free[0]
+            found = None if place is None else sequence.at(place)
+            if place is not None and found is not None and not (stopped := out_of_time()):
+                beaten, waits = not _work(ledger, place, found, objective, worker), count()
+            elif in_work := ledger.in_work():
+                turn = next(waits)
+                if turn == 0:
+                    on_wait(in_work)
+                time.sleep(min(SHORTEST_WAIT_S * 2**turn, LONGEST_WAIT_S))
+                beaten = False
+            else:
+                break
+    if sequence.exhausted_at is not None:
+        on_exhausted()
+    return records(study)
 
 
-def _ask(study: optuna.Study, place: int, seed: int, anchors: Sequence[Mapping[str, object]]) -> Trial:
-    sampler_seed = int(np.random.SeedSequence([seed, place]).generate_state(1)[0])
-    study.sampler = optuna.samplers.TPESampler(seed=sampler_seed, n_startup_trials=STARTUP)
-    if place < len(anchors) and not study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-        study.enqueue_trial(dict(anchors[place]))
-    return study.ask()
+def _work(
+    ledger: Ledger, place: int, found: tuple[Params, Candidate], objective: Objective, worker: Worker
+) -> bool:
+    """Bring a result to ``place``, and return whether it was left to this worker."""
+    params, candidate = found
+    about = {
+        "params": params,
+        "distributions": distributions({name: objective.choices[name] for name in params}),
+        "constraints": candidate.violations,
+        "candidate": {
+            "plan": candidate.plan.to_json(),
+            "cost": candidate.cost.to_dict(),
+            "label": candidate.shape.describe(),
+        },
+    }
+    attempt = ledger.take(place, worker, **about)
+    if attempt is None:
+        return False
+    try:
+        lost = ledger.lost(place)
+        if lost >= LOST_LIMIT:
+            _fail(attempt, f"its worker was lost {lost} times")
+        elif not candidate.inside:
+            attempt.finish(TrialState.PRUNED)
+        else:
+            _score(attempt, candidate, objective)
+    except TakenOverError:
+        pass
+    except BaseException:
+        with suppress(Exception):  # A disk that is full is: the first error says it.
+            attempt.give_back()
+        raise
+    return True
 
 
-def _evaluate(study: optuna.Study, trial: Trial, objective: Objective, scores: Mapping[str, Scored]) -> None:
-    candidate = foresee(objective.draw(cast(Suggest, trial)), objective)
-    _note(trial, candidate)
-    excess = violations(candidate.cost, objective.limits)
-    for name, share in excess.items():
-        trial.set_constraint(name, share)
-    if any(share > 0 for share in excess.values()):
-        study.tell(trial, state=TrialState.PRUNED)
-        return
+def _score(attempt: Attempt, candidate: Candidate, objective: Objective) -> None:
     started = time.perf_counter()
     try:
-        known = scores.get(plan_key(candidate.plan.to_json()))
-        score = objective.score(candidate.plan) if known is None else known
+        with attempt.beating():
+            score = objective.score(candidate.plan)
         if not np.isfinite(score.value):
             raise FloatingPointError(f"the score is {score.value}")
     except StorageError:
         raise
     except (AutoCompressError, RuntimeError, MemoryError, ArithmeticError, ValueError) as error:
         # A candidate that cannot be trained is a result, with its reason; the search goes on.
-        trial.set_user_attr("reason", f"{type(error).__name__}: {error}")
-        study.tell(trial, state=TrialState.FAIL)
+        _fail(attempt, f"{type(error).__name__}: {error}")
         return
-    trial.set_user_attr("seconds", time.perf_counter() - started)
-    trial.set_user_attr("standard_error", score.standard_error)
-    study.tell(trial, (score.value, candidate.cost.latency_p50_ms.value))
+    attempt.note(seconds=time.perf_counter() - started, standard_error=score.standard_error)
+    attempt.finish(TrialState.COMPLETE, (score.value, candidate.cost.latency_p50_ms.value))
 
 
-def _note(trial: Trial, candidate: Candidate) -> None:
-    foreseen: dict[str, Any] = {
-        "plan": candidate.plan.to_json(),
-        "cost": candidate.cost.to_dict(),
-        "label": candidate.shape.describe(),
-    }
-    trial.set_user_attr("candidate", foreseen)
-
-
-def _retire_interrupted(study: optuna.Study) -> None:
-    """Close the trials that a killed process left open; they are proposed again, at the same place."""
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        storage: Any = study._storage
-        storage.set_trial_user_attr(trial._trial_id, "interrupted", True)
-        study.tell(trial.number, state=TrialState.FAIL)
+def _fail(attempt: Attempt, reason: str) -> None:
+    attempt.note(reason=reason)
+    attempt.finish(TrialState.FAIL)

@@ -21,9 +21,11 @@ class WidthStep:
     ffn: int
 
 
-def draw(trial) -> CompressionPlan:
-    layers = trial.suggest_categorical("layers", (1, 2, 3, 4, 6, 8, 12))
-    return CompressionPlan((WidthStep(layers, trial.suggest_categorical("ffn", tuple(range(32, 544, 32)))),))
+CHOICES = {"layers": (1, 2, 3, 4, 6, 8, 12), "ffn": tuple(range(32, 544, 32)), "alone": ("one",)}
+
+
+def draw(params) -> CompressionPlan:
+    return CompressionPlan((WidthStep(params["layers"], params["ffn"]),))
 
 
 def reshape(plan: CompressionPlan) -> ModelShape:
@@ -43,7 +45,7 @@ def score(plan: CompressionPlan) -> Scored:
 
 
 def objective(limit_ms: float = 30.0, score=score) -> Objective:
-    return Objective(draw, reshape, predict, score, {"latency_p50_ms": limit_ms})
+    return Objective(CHOICES, draw, reshape, predict, score, {"latency_p50_ms": limit_ms})
 
 
 ANCHORS = ({"layers": 12, "ffn": 512}, {"layers": 6, "ffn": 256}, {"layers": 1, "ffn": 32})

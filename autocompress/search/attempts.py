@@ -1,0 +1,130 @@
+"""One attempt at a place: a trial that names place and worker, and is finished with a result, or without one.
+
+A trial that failed without a reason was lost with its worker, or given back; the place is then free again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from threading import Event, Thread
+from typing import Any
+
+import optuna
+from optuna.distributions import CategoricalDistribution
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from autocompress.search import workers
+from autocompress.search.workers import Worker
+
+
+class TakenOverError(Exception):
+    """Others held this worker for lost, and have its trial: whatever it found is theirs to find."""
+
+
+class Attempt:
+    """A trial in the hands of this worker.
+
+    Args:
+        study: That holds it.
+        place: In the sequence of candidates.
+        trial_id: The storage's own name of it.
+        number: In the study.
+    """
+
+    def __init__(self, study: optuna.Study, place: int, trial_id: int, number: int) -> None:
+        self.place, self.number = place, number
+        self._storage: Any = study._storage
+        self._trial_id = trial_id
+        self._failed: Exception | None = None
+
+    def note(self, **attributes: object) -> None:
+        """Write attributes of the trial down."""
+        self._raise_what_failed()
+        for name, value in attributes.items():
+            self._guarded(lambda name=name, value=value: self._storage.set_trial_user_attr(self._trial_id, name, value))
+
+    def finish(self, state: TrialState, values: tuple[float, ...] | None = None) -> None:
+        """End the trial with a result.
+
+        Raises:
+            TakenOverError: Others hold it now.
+        """
+        self._raise_what_failed()
+        self._guarded(lambda: self._storage.set_trial_state_values(self._trial_id, state, values))
+
+    def give_back(self) -> None:
+        """End the trial without a result, so that others take its place up at once."""
+        try:
+            self.note(back=True)
+            self.finish(TrialState.FAIL)
+        except TakenOverError:
+            pass
+
+    @contextmanager
+    def beating(self) -> Iterator[None]:
+        """Give signs of life in the meantime."""
+        ended = Event()
+        thread = Thread(target=self._beat, args=(ended,), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
+    def _beat(self, ended: Event) -> None:
+        count = 0
+        while not ended.wait(workers.BEAT_S):
+            count += 1
+            try:
+                self._storage.set_trial_user_attr(self._trial_id, "beat", count)
+            except Exception as error:  # It is the other thread's to raise, before it writes anything else.
+                self._failed = error
+                return
+
+    def _raise_what_failed(self) -> None:
+        failed, self._failed = self._failed, None
+        if isinstance(failed, UpdateFinishedTrialError):
+            raise TakenOverError from failed
+        if failed is not None:
+            raise failed
+
+    def _guarded(self, write: Callable[[], object]) -> None:
+        try:
+            write()
+        except UpdateFinishedTrialError as error:
+            raise TakenOverError from error
+
+
+def begin(
+    study: optuna.Study,
+    place: int,
+    worker: Worker,
+    *,
+    params: Mapping[str, Any] | None = None,
+    distributions: Mapping[str, CategoricalDistribution] | None = None,
+    constraints: Mapping[str, float] | None = None,
+    **attributes: object,
+) -> Attempt:
+    """Open a trial at ``place``, with all that is known of it, in one write: it is there whole or not at all."""
+    template = create_trial(
+        state=TrialState.RUNNING,
+        params=dict(params or {}),
+        distributions=dict(distributions or {}),
+        user_attrs={"place": place, "worker": worker.to_attribute(), **attributes},
+        constraints=dict(constraints or {}),
+    )
+    storage: Any = study._storage
+    trial_id = storage.create_new_trial(study._study_id, template)
+    return Attempt(study, place, trial_id, storage.get_trial(trial_id).number)
+
+
+def retire(study: optuna.Study, trial: FrozenTrial) -> None:
+    """Close a trial whose worker is lost; if somebody else did meanwhile, that is as well."""
+    storage: Any = study._storage
+    try:
+        storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+    except UpdateFinishedTrialError:
+        pass

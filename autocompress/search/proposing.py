@@ -1,0 +1,139 @@
+"""What might be worth a try: proposers, which know results and propose choices.
+
+A proposer is a pure function: the same knowledge and seed give the same proposals, on every machine and in every process.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import Protocol
+
+import numpy as np
+import optuna
+from optuna.distributions import CategoricalDistribution
+from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.study import StudyDirection
+from optuna.trial import TrialState, create_trial
+
+from autocompress.search.objective import Choices, Params
+
+DIRECTIONS = (StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE)
+"""Of the two objectives: the metric, and the predicted median latency."""
+STARTUP = 8
+"""Results before a sampler models them."""
+POPULATION = 32
+"""Parents that NSGA-II chooses among all results."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of a candidate.
+
+    Attributes:
+        params: What was chosen.
+        score: The metric, 0 to 1.
+        latency_ms: Foreseen, median.
+    """
+
+    params: Params
+    score: float
+    latency_ms: float
+
+
+@dataclass(frozen=True)
+class Known:
+    """What may be known at a place of the sequence.
+
+    Attributes:
+        results: In the order of their places.
+        pending: What was chosen at earlier places of which no result may be known.
+    """
+
+    results: Sequence[Result]
+    pending: Sequence[Params]
+
+
+class Proposer(Protocol):
+    """A way to propose."""
+
+    @property
+    def most(self) -> int:
+        """Results that it looks at; of more it is shown the best and the newest."""
+
+    def propose(self, choices: Choices, known: Known, seed: Sequence[int]) -> Iterator[Params]:
+        """Yield proposals for one place, without end; the loop takes the first that it can use.
+
+        Args:
+            choices: What there is to choose from, at least two of each name.
+            known: What may be known.
+            seed: Numbers that tell search and place.
+        """
+
+
+@dataclass(frozen=True)
+class OptunaProposer:
+    """Asks a sampler of Optuna's, with a study in memory that holds what may be known and nothing else.
+
+    Attributes:
+        make: Makes the sampler of a seed.
+        most: See ``Proposer``.
+    """
+
+    make: Callable[[int], BaseSampler]
+    most: int
+
+    def propose(self, choices: Choices, known: Known, seed: Sequence[int]) -> Iterator[Params]:
+        """Yield what the sampler says to one fresh seed after the other."""
+        study = _study(choices, known)
+        space = distributions(choices)
+        for attempt in count():
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                study.sampler = self.make(derived(*seed, attempt))
+                trial = study.ask(dict(space))
+            yield trial.params
+            study.tell(trial, state=TrialState.FAIL)  # Samplers do not look at such.
+
+
+def _study(choices: Choices, known: Known) -> optuna.Study:
+    study = optuna.create_study(directions=DIRECTIONS, sampler=RandomSampler(seed=0))
+    space = distributions(choices)
+    # To NSGA-II all results are one generation, of which the next chooses its parents.
+    generation = {NSGAIISampler._get_generation_key(): 0}
+    for result in known.results:
+        values = [result.score, result.latency_ms]
+        params = dict(result.params)
+        study.add_trial(create_trial(values=values, params=params, distributions=space, system_attrs=generation))
+    for params in known.pending:  # TPE and GP keep away from what is being tried.
+        study.add_trial(create_trial(state=TrialState.RUNNING, params=dict(params), distributions=space))
+    return study
+
+
+def distributions(choices: Choices) -> dict[str, CategoricalDistribution]:
+    """Return the choices as Optuna writes them."""
+    return {name: CategoricalDistribution(tuple(values)) for name, values in choices.items()}
+
+
+def derived(*numbers: int) -> int:
+    """Return a seed that follows from ``numbers``."""
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
+
+
+def _tpe(seed: int) -> BaseSampler:
+    return TPESampler(seed=seed, n_startup_trials=STARTUP, multivariate=True, constant_liar=True)
+
+
+def _gp(seed: int) -> BaseSampler:
+    return GPSampler(seed=seed, n_startup_trials=STARTUP, warn_independent_sampling=False)
+
+
+SAMPLERS: dict[str, Proposer] = {
+    "tpe": OptunaProposer(_tpe, most=400),
+    "gp": OptunaProposer(_gp, most=100),
+    "nsga2": OptunaProposer(lambda seed: NSGAIISampler(seed=seed, population_size=POPULATION), most=400),
+    "random": OptunaProposer(lambda seed: RandomSampler(seed=seed), most=0),
+}
+"""``search.sampler`` -> proposer."""

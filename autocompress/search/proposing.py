@@ -63,8 +63,12 @@ class Proposer(Protocol):
     def most(self) -> int:
         """Results that it looks at; of more it is shown the best and the newest."""
 
+    @property
+    def attempts(self) -> int:
+        """Proposals for one place that are worth their time."""
+
     def propose(self, choices: Choices, known: Known, seed: Sequence[int]) -> Iterator[Params]:
-        """Yield proposals for one place, without end; the loop takes the first that it can use.
+        """Yield proposals for one place, without end; the sequence takes the first that is new and inside the budget.
 
         Args:
             choices: What there is to choose from, at least two of each name.
@@ -80,22 +84,22 @@ class OptunaProposer:
     Attributes:
         make: Makes the sampler of a seed.
         most: See ``Proposer``.
+        attempts: See ``Proposer``.
     """
 
     make: Callable[[int], BaseSampler]
     most: int
+    attempts: int = 24
 
     def propose(self, choices: Choices, known: Known, seed: Sequence[int]) -> Iterator[Params]:
-        """Yield what the sampler says to one fresh seed after the other."""
+        """Yield what the sampler says to one fresh seed after the other; TPE and GP keep away from what it said before."""
         study = _study(choices, known)
         space = distributions(choices)
         for attempt in count():
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
                 study.sampler = self.make(derived(*seed, attempt))
-                trial = study.ask(dict(space))
-            yield trial.params
-            study.tell(trial, state=TrialState.FAIL)  # Samplers do not look at such.
+                yield study.ask(dict(space)).params
 
 
 def _study(choices: Choices, known: Known) -> optuna.Study:
@@ -107,7 +111,7 @@ def _study(choices: Choices, known: Known) -> optuna.Study:
         values = [result.score, result.latency_ms]
         params = dict(result.params)
         study.add_trial(create_trial(values=values, params=params, distributions=space, system_attrs=generation))
-    for params in known.pending:  # TPE and GP keep away from what is being tried.
+    for params in known.pending:  # TPE and GP keep away from these, too.
         study.add_trial(create_trial(state=TrialState.RUNNING, params=dict(params), distributions=space))
     return study
 
@@ -132,7 +136,7 @@ def _gp(seed: int) -> BaseSampler:
 
 SAMPLERS: dict[str, Proposer] = {
     "tpe": OptunaProposer(_tpe, most=400),
-    "gp": OptunaProposer(_gp, most=100),
+    "gp": OptunaProposer(_gp, most=100, attempts=6),
     "nsga2": OptunaProposer(lambda seed: NSGAIISampler(seed=seed, population_size=POPULATION), most=400),
     "random": OptunaProposer(lambda seed: RandomSampler(seed=seed), most=0),
 }

@@ -21,10 +21,10 @@ from autocompress.search.places import Ledger
 from autocompress.search.proposing import Known, Proposer, Result, derived
 from autocompress.search.records import plan_key
 
-PROPOSALS = 24
-"""Proposals for one place; where none of them is new and inside the budget, chance takes over."""
 DRAWS = 4000
-"""Choices that chance tries; where none of them is new and inside the budget, there is nothing left."""
+"""Choices that chance tries where no proposal is new and inside the budget; then there is nothing left."""
+CHANCE = 1
+"""What tells the seed of chance from those of proposers."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,8 @@ class CandidateSequence:
         rules = self._rules
         proposals: Iterator[Params] = iter(())
         if self._choices:
-            proposals = islice(rules.proposer.propose(self._choices, known, (rules.seed, place)), PROPOSALS)
+            proposer = rules.proposer
+            proposals = islice(proposer.propose(self._choices, known, (rules.seed, place)), proposer.attempts)
         tried: set[tuple[int, ...]] = set()
         for source in (proposals, self._chance(place)):
             for params in source:
@@ -120,7 +121,7 @@ class CandidateSequence:
 
     def _chance(self, place: int) -> Iterator[Params]:
         """Yield every combination once in a random order, or ``DRAWS`` random ones where there are more."""
-        rng = np.random.default_rng(derived(self._rules.seed, place, PROPOSALS))
+        rng = np.random.default_rng(derived(self._rules.seed, place, 0, CHANCE))
         sizes = [len(values) for values in self._choices.values()]
         if prod(sizes) <= DRAWS:
             drawn = np.stack(np.unravel_index(rng.permutation(prod(sizes)), sizes), axis=1) if sizes else [()]

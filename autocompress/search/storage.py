@@ -3,35 +3,38 @@
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import optuna
 from optuna import Study
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
-from optuna.study import StudyDirection
+from optuna.storages import BaseStorage, GrpcStorageProxy, JournalStorage, RDBStorage
 from sqlalchemy.exc import SQLAlchemyError
 
-from autocompress.errors import ConfigError, StorageError
+from autocompress._optional import require
+from autocompress.errors import ConfigError, MissingDependencyError, StorageError
+from autocompress.search.address import hide, is_file, with_driver, without_password
+from autocompress.search.journal import Journal
+from autocompress.search.proposing import DIRECTIONS
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
-DIRECTIONS = (StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE)
-"""Of the two objectives: the metric, and the predicted median latency."""
-
-STALE_LOCK_S = 5
-"""Seconds after which the lock of a killed process no longer counts; one write takes milliseconds."""
+STORAGES = "journal:PATH, sqlite:///PATH, postgresql://USER@HOST/DATABASE, grpc://HOST:PORT, or another SQLAlchemy URL"
+SQLITE_PATIENCE_S = 60
+"""Seconds that a process waits for others to write."""
+PROXY_PATIENCE_S = 20
+"""Seconds that a gRPC proxy may take to answer first."""
 
 
 def open_study(storage: str, name: str, *, resume: bool) -> Study:
     """Return the study ``name``.
 
     Args:
-        storage: ``journal:PATH``, ``sqlite:///PATH``, or another SQLAlchemy URL.
+        storage: One of ``STORAGES``.
         name: The run's name.
         resume: Whether the study is expected to exist.
 
@@ -44,9 +47,9 @@ def open_study(storage: str, name: str, *, resume: bool) -> Study:
         exists = name in optuna.get_all_study_names(backend)
         if not exists and resume:
             raise StorageError(
-                f"There is no study {name!r} in {storage} to resume.",
-                right="--resume goes on with a run that was started before.",
-                next_step="Leave out --resume to start it, or correct name, runs_folder or search.storage.",
+                f"There is no study {name!r} in {without_password(storage)} to go on with.",
+                right="--resume and worker go on with a run that was started before.",
+                next_step="Start it with autocompress search, or correct name, runs_folder or search.storage.",
             )
         if exists:  # Only read: status looks at a study while another process writes to it.
             study = optuna.load_study(study_name=name, storage=backend)
@@ -54,31 +57,11 @@ def open_study(storage: str, name: str, *, resume: bool) -> Study:
             study = optuna.create_study(study_name=name, storage=backend, directions=DIRECTIONS)
         if study.get_trials(deepcopy=False) and not resume:
             raise StorageError(
-                f"The run {name!r} already has a study in {storage}.",
+                f"The run {name!r} already has a study in {without_password(storage)}.",
                 right="A new run has a new name; an interrupted one is resumed.",
                 next_step="Add --resume to go on with it, or set another name.",
             )
         return study
-
-
-def mend(storage: str) -> None:
-    """Cut off a journal's last line if a full disk or a crash left it unfinished: the next would be glued to it.
-
-    Only for the process that goes on with the study. What a line says counts once it is whole, so nothing is lost.
-    """
-    path = Path(storage.removeprefix("journal:"))
-    if not storage.startswith("journal:") or not path.is_file():
-        return
-    with storage_errors(storage):
-        lock = _lock(path)
-        lock.acquire()
-        try:
-            content = path.read_bytes()
-            whole = content.rfind(b"\n") + 1
-            if content[whole:].startswith(b"{"):  # Anything else is damage, which is left as it is.
-                os.truncate(path, whole)
-        finally:
-            lock.release()
 
 
 def bind(study: Study, fingerprint: str) -> None:
@@ -102,23 +85,46 @@ def _backend(storage: str) -> BaseStorage:
     if storage.startswith("journal:"):
         path = Path(storage.removeprefix("journal:"))
         path.parent.mkdir(parents=True, exist_ok=True)
-        return JournalStorage(JournalFileBackend(str(path), _lock(path)))
+        return JournalStorage(Journal(path))
     if "://" not in storage:
         raise ConfigError(
             f"The storage {storage!r} is not known.",
-            right="Storages are sqlite:///PATH, journal:PATH, or another SQLAlchemy URL.",
+            right=f"Storages are {STORAGES}.",
             next_step="Correct search.storage, or leave it out to keep the study in the run's folder.",
         )
+    if storage.startswith("grpc://"):
+        return _proxy(storage)
     if storage.startswith("sqlite:///"):
         path = Path(storage.removeprefix("sqlite:///"))
         path.parent.mkdir(parents=True, exist_ok=True)
         _check_sqlite(path)
-    return RDBStorage(storage)
+        return RDBStorage(storage, {"connect_args": {"timeout": SQLITE_PATIENCE_S}})
+    if with_driver(storage).startswith("postgresql+psycopg:"):
+        require("psycopg", extra="postgresql", purpose="keep studies in PostgreSQL")
+    try:
+        return RDBStorage(with_driver(storage), {"pool_pre_ping": True})
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"The driver of the database {without_password(storage)} is not installed.",
+            right="SQLAlchemy reaches a database through the driver that its URL names.",
+            next_step="Install that, or keep the study in a journal or in PostgreSQL.",
+        ) from error
 
 
-def _lock(journal: Path) -> JournalFileSymlinkLock:
-    # The lock is a link to the journal: a relative one would point nowhere, and then never counts as stale.
-    return JournalFileSymlinkLock(str(journal.absolute()), grace_period=STALE_LOCK_S)
+def _proxy(storage: str) -> BaseStorage:
+    address = urlsplit(storage)
+    if address.hostname is None or address.port is None:
+        raise ConfigError(
+            f"The storage {storage!r} names no host and port.",
+            right="Optuna's gRPC proxy is written grpc://HOST:PORT.",
+            next_step="Correct search.storage or --storage.",
+        )
+    require("grpc", extra="grpc", purpose="reach a study through Optuna's gRPC proxy")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        proxy = GrpcStorageProxy(host=address.hostname, port=address.port)
+    proxy.wait_server_ready(timeout=PROXY_PATIENCE_S)
+    return proxy
 
 
 def _check_sqlite(path: Path) -> None:
@@ -134,13 +140,15 @@ def _check_sqlite(path: Path) -> None:
 
 @contextmanager
 def storage_errors(storage: str) -> Iterator[None]:
-    """Turn what a storage raises while it is used into a ``StorageError``."""
+    """Turn what a storage raises while it is used into a ``StorageError``, which shows no password."""
     try:
         yield
-    except (SQLAlchemyError, sqlite3.Error, optuna.exceptions.StorageInternalError) as error:
+    except (SQLAlchemyError, sqlite3.Error, optuna.exceptions.StorageInternalError, OSError) as error:
         raise _translate(storage, str(error.__cause__ or error)) from error
-    except OSError as error:
-        raise _translate(storage, str(error)) from error
+    except Exception as error:
+        if not type(error).__module__.startswith("grpc"):
+            raise
+        raise _translate(storage, str(getattr(error, "details", lambda: error)())) from error
 
 
 @contextmanager
@@ -154,21 +162,28 @@ def _opening(storage: str) -> Iterator[None]:
 
 
 def _translate(storage: str, detail: str) -> StorageError:
-    detail = detail.splitlines()[0] if detail else "no detail"
+    detail = hide(detail.splitlines()[0] if detail else "no detail", storage)
+    shown = without_password(storage)
     if "full" in detail or "No space left" in detail:
         return StorageError(
-            f"The disk that holds {storage} is full ({detail}).",
+            f"The disk that holds {shown} is full ({detail}).",
             right="The study needs a few megabytes free; every finished trial is kept.",
             next_step="Free space, then run the same command with --resume.",
         )
     if "locked" in detail:
         return StorageError(
-            f"{storage} is locked ({detail}).",
-            right="One process writes to a study file at a time.",
-            next_step="Stop the other process, then run the same command with --resume.",
+            f"{shown} is locked ({detail}).",
+            right=f"Several processes may write to a study file, each for less than {SQLITE_PATIENCE_S} s.",
+            next_step="Stop the process that keeps it, then run the same command with --resume.",
+        )
+    if not is_file(storage):
+        return StorageError(
+            f"The study in {shown} cannot be reached ({detail}).",
+            right="Its server runs and lets this user in; a PostgreSQL password is read from PGPASSWORD or ~/.pgpass.",
+            next_step="Correct search.storage, or start the server, then run the same command again.",
         )
     return StorageError(
-        f"The study in {storage} cannot be read ({detail}).",
+        f"The study in {shown} cannot be read ({detail}).",
         right="It is a file that Optuna wrote; nothing was changed in it.",
         next_step="Restore it from a copy, or move it away and start again without --resume.",
     )

@@ -14,7 +14,7 @@ import numpy as np
 import optuna
 from optuna.trial import TrialState
 
-from autocompress.errors import AutoCompressError, StorageError
+from autocompress.errors import AutoCompressError, DeviceError, StorageError
 from autocompress.search.attempts import Attempt, TakenOverError
 from autocompress.search.objective import Candidate, Objective, Params
 from autocompress.search.places import LOST_LIMIT, Ledger
@@ -127,7 +127,7 @@ def _score(attempt: Attempt, candidate: Candidate, objective: Objective) -> None
             score = objective.score(candidate.plan)
         if not np.isfinite(score.value):
             raise FloatingPointError(f"the score is {score.value}")
-    except StorageError:
+    except (StorageError, DeviceError):  # A full disk or a lost board ends this worker, and is no candidate's fault.
         raise
     except (AutoCompressError, RuntimeError, MemoryError, ArithmeticError, ValueError) as error:
         # A candidate that cannot be trained is a result, with its reason; the search goes on.

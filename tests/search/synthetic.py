@@ -51,24 +51,27 @@ def objective(limit_ms: float = 30.0, score=score) -> Objective:
 ANCHORS = ({"layers": 12, "ffn": 512}, {"layers": 6, "ffn": 256}, {"layers": 1, "ffn": 32})
 
 
-def main(storage: str, log: Path, resume: bool) -> None:
-    """Search slowly, noting each scored plan in ``log`` once it is finished, so that a test can kill the process."""
-
-    def slow(plan: CompressionPlan) -> Scored:
-        time.sleep(0.05)
-        return score(plan)
-
-    study = open_study(storage, "run", resume=resume)
+def main(storage: str, log: Path, mode: str, trials: int = 14, parallel: int = 1, seconds: float = 0.05) -> None:
+    """Search slowly, noting in ``log`` each plan that this process scores and each candidate that has a result."""
+    study = open_study(storage, "run", resume=mode == "resume")
     with log.open("a", buffering=1) as lines:
+
+        def slow(plan: CompressionPlan) -> Scored:
+            (step,) = plan.steps
+            lines.write(f"begins {step.layers} {step.ffn}\n")
+            time.sleep(seconds)
+            return score(plan)
+
         search(
             study,
             objective(score=slow),
-            trials=14,
+            trials=trials,
             seed=7,
+            parallel=parallel,
             anchors=ANCHORS,
             on_record=lambda record: lines.write(f"{record.number} {dict(record.params)}\n"),
         )
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), resume=sys.argv[3] == "resume")
+    main(sys.argv[1], Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]), int(sys.argv[5]), float(sys.argv[6]))

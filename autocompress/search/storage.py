@@ -8,11 +8,12 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import optuna
 from optuna import Study
-from optuna.storages import BaseStorage, GrpcStorageProxy, JournalStorage, RDBStorage
+from optuna.storages import BaseStorage, GrpcStorageProxy, JournalStorage, RDBStorage, get_storage
 from sqlalchemy.exc import SQLAlchemyError
 
 from autocompress._optional import require
@@ -44,24 +45,45 @@ def open_study(storage: str, name: str, *, resume: bool) -> Study:
     """
     with _opening(storage):
         backend = _backend(storage)
-        exists = name in optuna.get_all_study_names(backend)
-        if not exists and resume:
-            raise StorageError(
-                f"There is no study {name!r} in {without_password(storage)} to go on with.",
-                right="--resume and worker go on with a run that was started before.",
-                next_step="Start it with autocompress search, or correct name, runs_folder or search.storage.",
-            )
-        if exists:  # Only read: status looks at a study while another process writes to it.
-            study = optuna.load_study(study_name=name, storage=backend)
-        else:
-            study = optuna.create_study(study_name=name, storage=backend, directions=DIRECTIONS)
-        if study.get_trials(deepcopy=False) and not resume:
-            raise StorageError(
-                f"The run {name!r} already has a study in {without_password(storage)}.",
-                right="A new run has a new name; an interrupted one is resumed.",
-                next_step="Add --resume to go on with it, or set another name.",
-            )
-        return study
+        try:
+            return _study(backend, without_password(storage), name, resume=resume)
+        except BaseException:
+            _close(backend)
+            raise
+
+
+def _study(backend: BaseStorage, storage: str, name: str, *, resume: bool) -> Study:
+    exists = name in optuna.get_all_study_names(backend)
+    if not exists and resume:
+        raise StorageError(
+            f"There is no study {name!r} in {storage} to go on with.",
+            right="--resume and worker go on with a run that was started before.",
+            next_step="Start it with autocompress search, or correct name, runs_folder or search.storage.",
+        )
+    if exists:  # Only read: status looks at a study while another process writes to it.
+        study = optuna.load_study(study_name=name, storage=backend)
+    else:
+        study = optuna.create_study(study_name=name, storage=backend, directions=DIRECTIONS)
+    if study.get_trials(deepcopy=False) and not resume:
+        raise StorageError(
+            f"The run {name!r} already has a study in {storage}.",
+            right="A new run has a new name; an interrupted one is resumed.",
+            next_step="Add --resume to go on with it, or set another name.",
+        )
+    return study
+
+
+def close(study: Study) -> None:
+    """Close the connections of a study, which is of no more use then."""
+    _close(study._storage)
+
+
+def _close(storage: BaseStorage) -> None:
+    database: Any = getattr(storage, "_backend", storage)  # Optuna wraps a database in a cache.
+    if isinstance(database, RDBStorage):
+        database.engine.dispose()
+    elif isinstance(storage, GrpcStorageProxy):
+        storage.close()
 
 
 def bind(study: Study, fingerprint: str) -> None:
@@ -98,11 +120,11 @@ def _backend(storage: str) -> BaseStorage:
         path = Path(storage.removeprefix("sqlite:///"))
         path.parent.mkdir(parents=True, exist_ok=True)
         _check_sqlite(path)
-        return RDBStorage(storage, {"connect_args": {"timeout": SQLITE_PATIENCE_S}})
+        return get_storage(RDBStorage(storage, {"connect_args": {"timeout": SQLITE_PATIENCE_S}}))
     if with_driver(storage).startswith("postgresql+psycopg:"):
         require("psycopg", extra="postgresql", purpose="keep studies in PostgreSQL")
     try:
-        return RDBStorage(with_driver(storage), {"pool_pre_ping": True})
+        return get_storage(RDBStorage(with_driver(storage), {"pool_pre_ping": True}))
     except ImportError as error:
         raise MissingDependencyError(
             f"The driver of the database {without_password(storage)} is not installed.",

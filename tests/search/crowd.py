@@ -6,11 +6,12 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import contextmanager
 from pathlib import Path
 
 from autocompress.search.places import Ledger
 from autocompress.search.records import Record, records
-from autocompress.search.storage import open_study
+from autocompress.search.storage import close, open_study
 from tests.search.synthetic import ANCHORS, objective, search
 
 ROOT = Path(__file__).parents[2]
@@ -23,7 +24,7 @@ class Crowd:
         self.storage, self.folder, self.processes = storage, folder, []
         self._arguments = [str(trials), str(parallel), str(seconds)]
         folder.mkdir(parents=True, exist_ok=True)
-        open_study(storage, "run", resume=False)
+        close(open_study(storage, "run", resume=False))
 
     def start(self) -> subprocess.Popen:
         """Start another one."""
@@ -50,16 +51,21 @@ class Crowd:
         """Wait for those that still run, and return what was found."""
         for process in self.processes:
             assert process.wait(90) in (0, -signal.SIGKILL)
-        return records(self.study())
+        with self.study() as study:
+            return records(study)
 
+    @contextmanager
     def study(self):
-        """Return the study, to be read."""
-        return open_study(self.storage, "run", resume=True)
+        """Yield the study, to be read."""
+        study = open_study(self.storage, "run", resume=True)
+        yield study
+        close(study)
 
     def check_nothing_was_done_twice(self) -> None:
         """Each place has one result, and only what a killed process was at was begun again."""
-        ledger = Ledger(self.study())
-        ledger.refresh()
+        with self.study() as study:
+            ledger = Ledger(study)
+            ledger.refresh()
         assert ledger.in_work() == 0
         places = [place for place, _ in ledger.results()]
         assert places == list(range(len(places)))

@@ -12,11 +12,13 @@ import yaml
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from autocompress.cost import Budget
-from autocompress.devices.quantities import Bytes, Hours, LatencyLimit, Points, SizeLimit
+from autocompress.devices.quantities import LatencyLimit, Points, SizeLimit
 from autocompress.devices.validation import MisfitError, Section, explain, read_mapping
 from autocompress.errors import ConfigError
 from autocompress.plan import RecipeName
-from autocompress.search_space import Count, Space
+from autocompress.search.address import without_password
+from autocompress.search_config import Search
+from autocompress.search_space import Count
 
 SCHEMA_FILE = Path(__file__).with_name("run.schema.json")
 
@@ -183,42 +185,6 @@ class Calibrate(Section):
     samples: int = Field(default=24, ge=9, description="Models of different shapes that are measured.")
 
 
-class Search(Section):
-    """How long and how thoroughly to look."""
-
-    hours: Hours = Field(default=8.0, description="Stop asking for new candidates after this long: 8 or 30 min.")
-    trials: Count = Field(default=100, description="Stop after this many scored candidates.")
-    seed: int = Field(default=0, ge=0, description="The same seed and file give the same sequence of candidates.")
-    storage: str | None = Field(
-        default=None,
-        pattern=r"^(journal:|\w[\w+]*://).+",
-        description="journal:PATH or a database URL such as sqlite:///PATH; by default a journal in the run's folder.",
-    )
-    space: Space = Field(default_factory=Space, description="What to choose from.")
-    distill_steps: int = Field(default=100, ge=0, description="Training steps of each candidate.")
-    variants: Count = Field(
-        default=20, description="Of each training document, for recipes that learn from documents with words replaced."
-    )
-    teacher_cache: Bytes = Field(
-        default=2 * 1024**3, description="Room on disk for what teachers gave for training documents; old ones go."
-    )
-    training_device: Literal["auto", "cpu", "cuda", "mps"] = Field(
-        default="auto", description="Where teacher and students are trained; auto: on a GPU where torch finds one."
-    )
-    refine_steps: int = Field(default=1000, ge=0, description="Training steps of each finalist.")
-    quantization_aware_steps: int = Field(
-        default=150,
-        ge=0,
-        description="More of these after its weights are rounded to 4 bits or fewer; what makes it worse is undone.",
-    )
-    quantization_aware_learning_rate: float = Field(default=1e-4, gt=0, description="Peak of those, after a warm-up.")
-    finalists: Count = Field(default=3, description="Best candidates that are refined, exported and measured.")
-    baselines: bool = Field(default=True, description="Whether the obvious alternatives are made and measured too.")
-    batch_size: Count = Field(default=32, description="Documents a training step.")
-    learning_rate: float = Field(default=1e-4, gt=0, description="Peak, after a warm-up.")
-    score_limit: Count = Field(default=512, description="Validation documents that a candidate is scored on.")
-
-
 class Parity(Section):
     """How far an exported artifact may be from the student it was made of."""
 
@@ -305,8 +271,11 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
 
 
 def dump_config(config: RunConfig) -> str:
-    """Write the config as YAML; ``load_config`` of it gives an equal value."""
-    return to_yaml(config.model_dump(mode="json", exclude_none=True))
+    """Write the config as YAML; ``load_config`` of it gives an equal value, but for a database's password."""
+    values = config.model_dump(mode="json", exclude_none=True)
+    if config.search.storage is not None:
+        values["search"]["storage"] = without_password(config.search.storage)
+    return to_yaml(values)
 
 
 def to_yaml(data: object) -> str:

@@ -28,6 +28,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("boards",),
     ("compression", "evaluation", "export", "search"),
     ("search_space",),
+    ("search_config",),
     ("config",),
     ("pipeline",),
     ("cli",),
@@ -42,7 +43,7 @@ OWNERS: dict[str, set[str]] = {
     "onnxruntime": {"engines"},
     "tvm": {"compiler", "engines", "boards"},
     "optuna": {"search"},
-    "pydantic": {"devices", "search_space", "config"},
+    "pydantic": {"devices", "search_space", "search_config", "config"},
     "yaml": {"devices", "config"},
     "plotly": {"report"},
 }

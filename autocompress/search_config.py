@@ -1,0 +1,55 @@
+"""How long and how thoroughly to look, as a run file says it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from autocompress.devices.quantities import Bytes, Hours
+from autocompress.devices.validation import Section
+from autocompress.search_space import Count, Space
+
+Sampler = Literal["tpe", "gp", "nsga2", "random"]
+"""Names in ``search.proposing.SAMPLERS``."""
+
+
+class Search(Section):
+    """How long and how thoroughly to look."""
+
+    hours: Hours = Field(default=8.0, description="Stop asking for new candidates after this long: 8 or 30 min.")
+    trials: Count = Field(default=100, description="Stop after this many scored candidates.")
+    seed: int = Field(default=0, ge=0, description="The same seed and file give the same sequence of candidates.")
+    sampler: Sampler = Field(default="tpe", description="What proposes candidates: an optimizer of Optuna's.")
+    parallel: Count = Field(
+        default=4, description="Most candidates in work at once, by all workers together; part of what the seed decides."
+    )
+    storage: str | None = Field(
+        default=None,
+        pattern=r"^(journal:|\w[\w+]*://).+",
+        description="journal:PATH, a database URL such as sqlite:///PATH or postgresql://USER@HOST/DATABASE, or"
+        " grpc://HOST:PORT; by default a journal in the run's folder.",
+    )
+    space: Space = Field(default_factory=Space, description="What to choose from.")
+    distill_steps: int = Field(default=100, ge=0, description="Training steps of each candidate.")
+    variants: Count = Field(
+        default=20, description="Of each training document, for recipes that learn from documents with words replaced."
+    )
+    teacher_cache: Bytes = Field(
+        default=2 * 1024**3, description="Room on disk for what teachers gave for training documents; old ones go."
+    )
+    training_device: Literal["auto", "cpu", "cuda", "mps"] = Field(
+        default="auto", description="Where teacher and students are trained; auto: on a GPU where torch finds one."
+    )
+    refine_steps: int = Field(default=1000, ge=0, description="Training steps of each finalist.")
+    quantization_aware_steps: int = Field(
+        default=150,
+        ge=0,
+        description="More of these after its weights are rounded to 4 bits or fewer; what makes it worse is undone.",
+    )
+    quantization_aware_learning_rate: float = Field(default=1e-4, gt=0, description="Peak of those, after a warm-up.")
+    finalists: Count = Field(default=3, description="Best candidates that are refined, exported and measured.")
+    baselines: bool = Field(default=True, description="Whether the obvious alternatives are made and measured too.")
+    batch_size: Count = Field(default=32, description="Documents a training step.")
+    learning_rate: float = Field(default=1e-4, gt=0, description="Peak, after a warm-up.")
+    score_limit: Count = Field(default=512, description="Validation documents that a candidate is scored on.")

@@ -113,6 +113,10 @@ class Space(Section):
     smoothing: Annotated[float, Field(ge=0, le=1)] = Field(
         default=0.5, description="Alpha of SmoothQuant: how much of the outliers moves from activations to weights."
     )
+    per_layer: bool = Field(
+        default=False,
+        description="Whether each layer has heads, neurons and bits of its own; no allocation then shares them out.",
+    )
     align: Multiple = Field(
         default=32, description="Neurons and hidden channels are kept in multiples of this; auto: of a tile's width."
     )

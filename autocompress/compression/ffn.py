@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from torch import nn
 
-from autocompress.compression.method import Context, Space
+from autocompress.compression.method import Context, Space, ask_each
 from autocompress.compression.ranking.mask_search import check_keep, share_out
 from autocompress.models.load import adapter_of
 from autocompress.plan import Suggest
@@ -33,12 +33,14 @@ def suggest(trial: Suggest, shape: ModelShape, space: Space) -> FfnStep:
 
     With the allocation ``global`` no more neurons stay, the multiples of most importance in all layers.
     """
-    share = trial.suggest_categorical("ffn_keep", space.ffn_keep)
+    shares = ask_each(trial, "ffn_keep", space.ffn_keep, space, len(shape.layers))
 
-    def aligned(ffn: int) -> int:
+    def aligned(ffn: int, share: float) -> int:
         return min(ffn, max(1, round(ffn * share / space.align)) * space.align)
 
-    keep = tuple(aligned(layer.ffn) for layer in shape.layers)
+    keep = tuple(aligned(layer.ffn, share) for layer, share in zip(shape.layers, shares, strict=True))
+    if space.own_layers:
+        return FfnStep(keep)
     if trial.suggest_categorical("allocation", space.allocation) == "global" and space.layers:
         keep = share_out([layer.neurons for layer in space.layers], sum(keep), unit=space.align)
     return FfnStep(keep)

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from torch import nn
 
-from autocompress.compression.method import Context, Space
+from autocompress.compression.method import Context, Space, ask_each
 from autocompress.compression.ranking.mask_search import check_keep, share_out
 from autocompress.models.load import adapter_of
 from autocompress.plan import Suggest
@@ -29,12 +29,14 @@ STEP = HeadStep
 
 
 def suggest(trial: Suggest, shape: ModelShape, space: Space) -> HeadStep:
-    """Choose the share of all heads that is kept, and whether every layer keeps as many, at least one.
+    """Choose the share of heads that is kept, of each layer or of all, at least one head a layer.
 
     With the allocation ``global`` as many heads stay, those of most importance in all layers (Kwon et al. 2022).
     """
-    share = trial.suggest_categorical("heads_keep", space.heads_keep)
-    keep = tuple(max(1, round(layer.heads * share)) for layer in shape.layers)
+    shares = ask_each(trial, "heads_keep", space.heads_keep, space, len(shape.layers))
+    keep = tuple(max(1, round(layer.heads * share)) for layer, share in zip(shape.layers, shares, strict=True))
+    if space.own_layers:
+        return HeadStep(keep)
     if trial.suggest_categorical("allocation", space.allocation) == "global" and space.layers:
         keep = share_out([layer.heads for layer in space.layers], sum(keep))
     return HeadStep(keep)

@@ -25,6 +25,7 @@ from autocompress.plan import (
     Rounding,
     Step,
     Suggest,
+    T,
 )
 from autocompress.shape import WEIGHT_GROUP, Activations, Bits, EmbeddingBits, ModelShape, TokenShare, WeightGroup
 from autocompress.training.checkpoint import Checkpoint
@@ -87,6 +88,8 @@ class Space:
         ranges, smoothing: Of activations whose range is fixed; see ``quantization.QuantizeStep``.
         importance: Of the teacher's layers, by criterion; only ``global`` allocation reads it, and is uniform without.
         layers: The same of the layers that are left, by the chosen criteria: what ``methods.draw`` makes of it.
+        own_layers: Which of the start's layers are left, where each has heads, neurons and bits of its own, and none
+            shares or competes; empty: all have the same shares and widths.
     """
 
     depth: tuple[int, ...]
@@ -127,6 +130,19 @@ class Space:
     zero_points: tuple[bool, ...] = (False,)
     quantization_aware_steps: int = 0
     head_bits: tuple[Bits, ...] = (32,)
+    own_layers: tuple[int, ...] = ()
+
+
+def ask_each(trial: Suggest, name: str, choices: Sequence[T], space: Space, layers: int) -> tuple[T, ...]:
+    """Return a choice for each of ``layers`` layers: one for all or, of ``space.own_layers``, one a layer."""
+    if not space.own_layers:
+        return (trial.suggest_categorical(name, choices),) * layers
+    return tuple(trial.suggest_categorical(of_layer(name, index), choices) for index in space.own_layers)
+
+
+def of_layer(name: str, index: int) -> str:
+    """Return what a choice is called that one of the start's layers has for itself."""
+    return f"{name}.{index}"
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,8 @@ def _after(space: Space, step: Step) -> Space:
     if isinstance(step, DepthStep):
         layers = tuple(space.layers[index] for index in step.kept if space.layers)
         sensitivity = tuple(space.sensitivity[index] for index in step.kept if space.sensitivity)
-        return replace(space, layers=layers, sensitivity=sensitivity)
+        own_layers = tuple(space.own_layers[index] for index in step.kept if space.own_layers)
+        return replace(space, layers=layers, sensitivity=sensitivity, own_layers=own_layers)
     return space
 
 

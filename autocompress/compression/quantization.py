@@ -21,14 +21,14 @@ from typing import ClassVar
 from torch import nn
 
 from autocompress.compression.activations.ranges import Fixing, check_finite
-from autocompress.compression.method import Context, Space
+from autocompress.compression.method import Context, Space, ask_each
 from autocompress.compression.rounding.grids import quantize_rows
 from autocompress.compression.rounding.levels import round_head, round_layers, round_to_nearest
 from autocompress.compression.rounding.sensitivity import share_bits
 from autocompress.errors import ConfigError
 from autocompress.models.load import adapter_of
 from autocompress.models.quantized import QuantizedEmbedding
-from autocompress.plan import RangeKind, Rounding, Suggest
+from autocompress.plan import Allocation, RangeKind, Rounding, Suggest
 from autocompress.shape import (
     WEIGHT_GROUP,
     Activations,
@@ -105,22 +105,25 @@ STEP = QuantizeStep
 def suggest(trial: Suggest, shape: ModelShape, space: Space) -> QuantizeStep:
     """Choose the bits of attention, feed-forward, embedding and head, and how they are reached.
 
-    They are the same in every layer or, with the allocation ``global``, all groups of linears share the bytes that
-    these would take (``rounding.sensitivity``). Where no data are read, the step does not say how many.
+    They are each layer's own or the same in every layer or, with the allocation ``global``, all groups of linears share
+    the bytes that these would take (``rounding.sensitivity``). Where no data are read, the step does not say how many.
     """
-    attention: Bits = trial.suggest_categorical("attention_bits", space.attention_bits)
-    ffn: Bits = trial.suggest_categorical("ffn_bits", space.ffn_bits)
+    depth = len(shape.layers)
+    attention = ask_each(trial, "attention_bits", space.attention_bits, space, depth)
+    ffn = ask_each(trial, "ffn_bits", space.ffn_bits, space, depth)
     embedding: EmbeddingBits = trial.suggest_categorical("embedding_bits", space.embedding_bits)
     head: Bits = trial.suggest_categorical("head_bits", space.head_bits)
     rounding: Rounding = trial.suggest_categorical("rounding", space.rounding)
     group: WeightGroup = trial.suggest_categorical("weight_group", space.weight_group)
     grid = WeightGrid(group, trial.suggest_categorical("zero_points", space.zero_points))
     activations: Activations = trial.suggest_categorical("activations", space.activations)
-    depth = len(shape.layers)
-    shared = by_block((attention,) * depth, (ffn,) * depth)
-    if trial.suggest_categorical("bits_allocation", space.bits_allocation) == "global" and space.sensitivity:
-        shared = share_bits(shape, space.sensitivity, attention, ffn, space.stored_as, grid, activations)
-    step = QuantizeStep(*shared, embedding, head_bits=head)
+    step = QuantizeStep(*by_block(attention, ffn), embedding, head_bits=head)
+    if not space.own_layers:
+        allocation: Allocation = trial.suggest_categorical("bits_allocation", space.bits_allocation)
+        if allocation == "global" and space.sensitivity:
+            widths = attention[0], ffn[0]
+            shared = share_bits(shape, space.sensitivity, *widths, space.stored_as, grid, activations)
+            step = QuantizeStep(*shared, embedding, head_bits=head)
     if rounding != "nearest" and min(head, *step.linear_bits) <= 8:
         step = replace(step, rounding=rounding)
     if activations != "dynamic" and 8 in step.linear_bits:

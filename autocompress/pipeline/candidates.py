@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
 from itertools import product
 from math import ceil
-from typing import TypeVar
 
 import torch
 from torch import nn
@@ -20,7 +19,7 @@ from autocompress.compression.depth import MAPS, DepthStep, select, uniform
 from autocompress.compression.distillation import DistillStep
 from autocompress.compression.factorize import FactorizeStep
 from autocompress.compression.hidden import HiddenStep
-from autocompress.compression.method import Context, LayerImportance, Space
+from autocompress.compression.method import Context, LayerImportance, Space, of_layer
 from autocompress.compression.methods import apply_plan, draw
 from autocompress.compression.order import Rankings
 from autocompress.compression.quantization import QuantizeStep
@@ -39,12 +38,10 @@ from autocompress.pipeline.progress import Progress, quiet
 from autocompress.pipeline.start import Start
 from autocompress.pipeline.teacher import Teacher, training_batches
 from autocompress.pipeline.vocabulary import Vocabularies, token_counts
-from autocompress.plan import CompressionPlan, Criterion, LayerSelection
+from autocompress.plan import CompressionPlan, Criterion, LayerSelection, T
 from autocompress.search_space import COVERAGE
 from autocompress.shape import Bits, ModelShape, by_block
 from autocompress.training.checkpoint import Checkpoint
-
-T = TypeVar("T", bound=bool | int | float | str)
 
 RANKING_BATCHES = 8
 """Training batches on which the importance of units is measured."""
@@ -53,6 +50,10 @@ SHAPELESS = (
     *("rounding", "bits_allocation", "activations", "weight_group", "zero_points"),
 )
 """Choices that change no width, or only how layers share it or how its weights are read and scaled."""
+OF_LAYERS = ("heads_keep", "ffn_keep", "attention_bits", "ffn_bits")
+"""Choices that each layer may have for itself."""
+SHARING = ("allocation", "bits_allocation")
+"""Choices of how layers share, which say nothing then."""
 KEPT_STUDENTS = 4
 """Distilled students kept in memory: candidates that differ only in bits share one."""
 
@@ -113,6 +114,7 @@ def space_of(
         distill_steps=config.search.distill_steps,
         learning_rate=config.search.learning_rate,
         seed=config.search.seed,
+        own_layers=tuple(range(layers)) if chosen.per_layer else (),
     )
 
 
@@ -139,7 +141,18 @@ def choices(space: Space) -> dict[str, tuple[object, ...]]:
     """Return the choices of each parameter that the methods ask for."""
     widths = ("vocabulary_keep", "depth", "depth_selection", "hidden_keep", "heads_keep", "ffn_keep", "embedding_rank")
     names = (*widths, "tokens_keep", *SHAPELESS, "attention_bits", "ffn_bits", "embedding_bits", "head_bits")
-    return {name: getattr(space, name) for name in names}
+    if not space.own_layers:
+        return {name: getattr(space, name) for name in names}
+    own = {of_layer(name, layer): getattr(space, name) for layer in space.own_layers for name in OF_LAYERS}
+    return own | {name: getattr(space, name) for name in names if name not in (*OF_LAYERS, *SHARING)}
+
+
+def as_asked(params: Mapping[str, object], space: Space) -> dict[str, object]:
+    """Return choices that all layers share as ``space`` asks for them: each layer's own where it has these."""
+    if not space.own_layers:
+        return dict(params)
+    own = {of_layer(name, layer): params[name] for layer in space.own_layers for name in OF_LAYERS}
+    return own | {name: value for name, value in params.items() if name not in (*OF_LAYERS, *SHARING)}
 
 
 def every_plan(shape: ModelShape, space: Space) -> Iterator[tuple[dict[str, object], CompressionPlan]]:
@@ -165,7 +178,8 @@ def anchors(shape: ModelShape, space: Space, name: str = "teacher") -> dict[str,
         widths = {"vocabulary_keep": 1.0, "hidden_keep": 1.0, "heads_keep": 1.0, "ffn_keep": 1.0, "embedding_rank": 0}
         first = {name: getattr(space, name)[0] for name in (*SHAPELESS, "head_bits")}
         first["tokens_keep"] = 1.0 if "all" not in space.tokens_keep else "all"
-        return {**kept, **widths, **first, "attention_bits": bits, "ffn_bits": bits, "embedding_bits": bits}
+        bits_of = {"attention_bits": bits, "ffn_bits": bits, "embedding_bits": bits}
+        return as_asked({**kept, **widths, **first, **bits_of}, space)
 
     half = max(1, layers // 2)
     named = {

@@ -90,7 +90,8 @@ def assess(
     """Predict every candidate of the space and hold it against the budget.
 
     What changes no width is left at its first choice; so are the allocation and which layers stay, as importance is not
-    measured yet, and a model's layers are alike in shape.
+    measured yet, and a model's layers are alike in shape. Layers that choose for themselves are foreseen alike as well:
+    the least and the most that they cost is what they cost alike.
 
     Args:
         shape: Of what students are made of.
@@ -107,7 +108,7 @@ def assess(
     limits = budget.resolve(whole)
     plans: dict[ModelShape, CompressionPlan] = {}
     alike = {name: getattr(space, name)[:1] for name in SHAPELESS}
-    for _, plan in every_plan(shape, replace(space, depth_selection=("uniform",), **alike)):
+    for _, plan in every_plan(shape, replace(space, depth_selection=("uniform",), own_layers=(), **alike)):
         plans.setdefault(reshape_plan(shape, plan), plan)
     students = tuple(plans)
     costs = predictor.predict_many(students, tokens)

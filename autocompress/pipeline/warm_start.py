@@ -1,0 +1,123 @@
+"""Where a search starts: the plans that sensitivities and predicted costs say are best, for a ladder of budgets.
+
+What all layers have in common (depth, hidden width, tokens that reach the last one) is tried value by value; for each,
+a knapsack chooses among the options of the layers and of what is beside them. Puzzle (Bercovich et al. 2025) found that
+single scores pick bad sets of layers to leave out: which layers stay is left to the depth's own selection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+import numpy.typing as npt
+
+from autocompress.compression.depth import DepthStep
+from autocompress.compression.method import Space, of_layer
+from autocompress.compression.methods import draw, reshape_plan
+from autocompress.cost import Figures
+from autocompress.pipeline.candidates import OF_LAYERS, Chosen, choices
+from autocompress.pipeline.sensitivities import Sensitivities
+from autocompress.plan import CompressionPlan
+from autocompress.predictors.predictor import Predictor
+from autocompress.search.knapsack import solve
+from autocompress.shape import ModelShape
+
+Floats = npt.NDArray[np.float64]
+Params = Mapping[str, object]
+
+COMMON = ("depth", "hidden_keep", "tokens_keep")
+"""Choices that multiply the costs of others."""
+BESIDE = ("vocabulary_keep", "embedding_rank", "embedding_bits", "head_bits")
+"""Choices that add to the costs of layers."""
+LADDER = (1.0, 0.85, 0.7)
+"""Shares of the budget that are solved for."""
+ATTEMPTS = 5
+"""Costs of options do not quite add up: so often limits are moved by how far the sum was off for a whole plan."""
+
+
+@dataclass(frozen=True)
+class Solved:
+    """Choices of every parameter, how many nats they are foreseen to cost, and for which share of the budget."""
+
+    params: Params
+    nats: float
+    share: float
+
+
+@dataclass(frozen=True)
+class WarmStart:
+    """What is asked: the least loss of a space inside limits.
+
+    Attributes:
+        shape: Of what students are made of.
+        space: With what drawing needs.
+        sensitivities: Of its choices.
+        predictor: Says what a shape costs.
+        tokens: Of a document.
+    """
+
+    shape: ModelShape
+    space: Space
+    sensitivities: Sensitivities
+    predictor: Predictor
+    tokens: int
+
+    def ladder(self, limits: Figures) -> list[Solved]:
+        """Return different plans' choices inside ``limits``: those for the whole budget first, of less loss first."""
+        found: dict[CompressionPlan, Solved] = {}
+        for share in LADDER:
+            rung = [self.best(common, limits, share) for common in self._commons()]
+            for solved in sorted((each for each in rung if each), key=lambda each: each.nats):
+                found.setdefault(self._plan(solved.params), solved)
+        return list(found.values())
+
+    def best(self, common: Params, limits: Figures, share: float = 1.0) -> Solved | None:
+        """Return the choices of least summed loss with ``common`` ones, inside ``share`` of the limits, if any are."""
+        base = {**self.sensitivities.base, **common}
+        groups = [self._options(names) for names in self._groups(base)]
+        losses = [np.array([self.sensitivities.of(option) for option in options]) for options in groups]
+        whole = self._costs([base], limits)[0]
+        costs = [self._costs([{**base, **option} for option in options], limits) - whole for options in groups]
+        allowed = share * np.array(list(limits.values()))
+        best, left, tried = None, allowed, set[tuple[int, ...]]()
+        while (picked := solve(losses, costs, left - whole)) and picked not in tried and len(tried) < ATTEMPTS:
+            tried.add(picked)
+            params = base | {
+                name: value for at, options in zip(picked, groups, strict=True) for name, value in options[at].items()
+            }
+            held = self._costs([params], limits)[0]
+            solved = Solved(params, self.sensitivities.of(params), share)
+            if (held <= allowed).all() and (best is None or solved.nats < best.nats):
+                best = solved
+            summed = whole + sum(cost[at] for at, cost in zip(picked, costs, strict=True))
+            left = allowed + summed - held
+        return best
+
+    def _commons(self) -> Iterator[Params]:
+        options = choices(self.space)
+        return (dict(zip(COMMON, values, strict=True)) for values in product(*(options[name] for name in COMMON)))
+
+    def _groups(self, base: Params) -> list[tuple[str, ...]]:
+        """Return the parameters that are chosen together: those of a layer, or of all layers alike."""
+        beside = [(name,) for name in BESIDE]
+        if not self.space.own_layers:
+            return [OF_LAYERS, *beside]
+        (depth,) = (step for step in self._plan(base).steps if isinstance(step, DepthStep))
+        layers = [self.space.own_layers[index] for index in depth.kept]
+        return [*(tuple(of_layer(name, layer) for name in OF_LAYERS) for layer in layers), *beside]
+
+    def _options(self, names: Sequence[str]) -> list[Params]:
+        options = choices(self.space)
+        return [dict(zip(names, values, strict=True)) for values in product(*(options[name] for name in names))]
+
+    def _costs(self, params: Sequence[Params], limits: Figures) -> Floats:
+        """Return what a budget is held against (candidates x limits), in the limits' units."""
+        shapes = [reshape_plan(self.shape, self._plan(each)) for each in params]
+        held = self.predictor.predict_many(shapes, self.tokens).held()
+        return np.array([held[name] for name in limits]).reshape(len(limits), len(params)).T
+
+    def _plan(self, params: Params) -> CompressionPlan:
+        return draw(Chosen(params), self.shape, self.space)

@@ -272,10 +272,15 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
 
 def dump_config(config: RunConfig) -> str:
     """Write the config as YAML; ``load_config`` of it gives an equal value, but for a database's password."""
+    return to_yaml(plain(config))
+
+
+def plain(config: RunConfig) -> dict[str, Any]:
+    """Return the config as JSON values, which ``RunConfig.model_validate`` reads, without a database's password."""
     values = config.model_dump(mode="json", exclude_none=True)
     if config.search.storage is not None:
         values["search"]["storage"] = without_password(config.search.storage)
-    return to_yaml(values)
+    return values
 
 
 def to_yaml(data: object) -> str:

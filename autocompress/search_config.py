@@ -22,7 +22,8 @@ class Search(Section):
     seed: int = Field(default=0, ge=0, description="The same seed and file give the same sequence of candidates.")
     sampler: Sampler = Field(default="tpe", description="What proposes candidates: an optimizer of Optuna's.")
     parallel: Count = Field(
-        default=4, description="Most candidates in work at once, by all workers together; part of what the seed decides."
+        default=4,
+        description="Most candidates in work at once, by all workers together; part of what the seed decides.",
     )
     storage: str | None = Field(
         default=None,

@@ -15,6 +15,7 @@ from statistics import median
 from autocompress import load_profile
 from autocompress.compression.method import Space
 from autocompress.compression.methods import draw, reshape_plan
+from autocompress.pipeline.candidates import Chosen, choices
 from autocompress.pipeline.known import roofline
 from autocompress.pipeline.prediction import COMMON
 from autocompress.plan import CompressionPlan
@@ -36,7 +37,8 @@ def objective() -> Objective:
         return Scored(1 - 1 / predictor.predict(reshape_plan(COMMON, plan), TOKENS).latency_p50_ms.value, 0.0)
 
     return Objective(
-        draw=lambda trial: draw(trial, COMMON, space),
+        choices=choices(space),
+        draw=lambda params: draw(Chosen(params), COMMON, space),
         reshape=lambda plan: reshape_plan(COMMON, plan),
         predict=lambda shape: predictor.predict(shape, TOKENS),
         score=score,

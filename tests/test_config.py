@@ -86,7 +86,7 @@ def test_a_limit_is_read_in_milliseconds_bytes_or_teachers(run_file: Path, key: 
         ("search.space.depth=[]", "at least 1 item"),
         ("search.space.depth=[2,2]", "each choice once"),
         ("search.space.heads_keep=[1.5]", "less than or equal to 1"),
-        ("search.storage=study.db", "journal:PATH or a database URL"),
+        ("search.storage=study.db", "journal:PATH, a database URL"),
         ("device.engine=onnx", "'onnxruntime' or 'tvm'"),
         ("device.threads=0", "greater than 0"),
         ("task.kind=translation", "'text-classification'"),

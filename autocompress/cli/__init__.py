@@ -20,6 +20,7 @@ from autocompress.cli import (
     report,
     search,
     status,
+    worker,
 )
 from autocompress.cli.terminal import complain
 from autocompress.errors import AutoCompressError, StorageError
@@ -49,7 +50,7 @@ def _run(words: list[str]) -> int:
     )
     app.add_typer(device.app, name="device", help="Devices and boards: list, show, detect, serve, add, probe.")
     app.add_typer(predictor.app, name="predictor", help="Fitted predictors: evaluate, learn.")
-    for module in (profile, predict, check, finetune, search, status, report, export, link, doctor):
+    for module in (profile, predict, check, finetune, search, worker, status, report, export, link, doctor):
         app.command(module.NAME, help=module.HELP)(module.run)
     app.callback()(_options)
     code = app(args=words, prog_name="autocompress", standalone_mode=False)
@@ -67,7 +68,7 @@ def _guarded(run: Callable[[], int], *, debug: bool) -> int:
             raise KeyboardInterrupt
         return code
     except KeyboardInterrupt:
-        complain("Stopped.", "Every finished trial is kept.", "Go on with a search by the same command with --resume.")
+        complain("Stopped.", "Every finished trial is kept.", "Go on by the same command, with a search by --resume.")
         return INTERRUPTED
     except AutoCompressError as error:
         if debug:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
-from autocompress.compression.methods import draw, read_plan, reshape_plan
+from autocompress.compression.methods import read_plan
 from autocompress.compression.quantization_aware import QuantizationAwareStep
 from autocompress.config import RunConfig
 from autocompress.evaluation.task import predict_with
@@ -14,18 +15,18 @@ from autocompress.pipeline.bench import resumable
 from autocompress.pipeline.candidates import Students, alternatives, anchors, space_of
 from autocompress.pipeline.deliver import Measured, deliver, measure_all
 from autocompress.pipeline.finalists import TEACHER, Made, export, make, refined
+from autocompress.pipeline.joining import invite
 from autocompress.pipeline.layer_orders import layer_orders
 from autocompress.pipeline.learning import learn, next_best
 from autocompress.pipeline.progress import Progress, quiet
 from autocompress.pipeline.setting import Setting, prepare
-from autocompress.pipeline.teacher import digest
+from autocompress.pipeline.trials import STAGE, fingerprint_of, out_of, try_candidates
 from autocompress.pipeline.workspace import Workspace
 from autocompress.plan import CompressionPlan
 from autocompress.report.values import RunReport
-from autocompress.search.objective import Objective, Scored
-from autocompress.search.records import Record, finalists, records
-from autocompress.search.storage import bind, mend, open_study, storage_errors
-from autocompress.search.study import search as run_study
+from autocompress.search.lease import only_search, refuse_second
+from autocompress.search.records import Record, finalists
+from autocompress.search.storage import bind, close, open_study, storage_errors
 
 
 @resumable()
@@ -41,22 +42,32 @@ def search(config: RunConfig, *, resume: bool = False, progress: Progress = quie
         AutoCompressError: See ``errors``; an infeasible budget is no error but a verdict.
     """
     workspace = Workspace.of(config)
-    mend(workspace.storage(config))
-    study = open_study(workspace.storage(config), config.name, resume=resume)
-    workspace.create()
-    if not resume:
-        workspace.describe(config)
-    progress = workspace.noting(progress)
-    setting = prepare(config, progress, workspace.predictor(config) if resume else None, resume=resume)
-    bind(study, _fingerprint(setting))
-    if resume:  # Not before: a resumed run that was refused keeps its own run file.
-        workspace.describe(config)
-    workspace.keep(setting.predictor)
-    students = setting.students(progress)
-    with storage_errors(workspace.storage(config)):
-        found = _search(study, setting, students, progress)
-    made, measured = _finish(setting, students, workspace, found, progress)
-    return deliver(setting, made, measured, found, workspace, progress)
+    storage = workspace.storage(config)
+    study = open_study(storage, config.name, resume=resume)
+    with ExitStack() as held:
+        held.callback(close, study)
+        refuse_second(study)
+        workspace.create()
+        if not resume:
+            workspace.describe(config)
+        progress = workspace.noting(progress)
+        setting = prepare(config, progress, workspace.predictor(config) if resume else None, resume=resume)
+        with storage_errors(storage):
+            bind(study, fingerprint_of(setting))
+            lease = held.enter_context(only_search(study, partial(_wait, progress)))
+        if resume:  # Not before: a resumed run that was refused keeps its own run file.
+            workspace.describe(config)
+        workspace.keep(setting.predictor)
+        students = setting.students(progress)
+        with storage_errors(storage):
+            found = _candidates(study, setting, students, progress)
+            lease.check()
+        made, measured = _finish(setting, students, workspace, found, progress)
+        return deliver(setting, made, measured, found, workspace, progress)
+
+
+def _wait(progress: Progress, host: str) -> None:
+    progress(STAGE, 0, 1, f"waits to see whether a search on {host} still runs")
 
 
 def _finish(
@@ -81,70 +92,12 @@ def _finish(
     return made, measured
 
 
-def _search(study: Any, setting: Setting, students: Students, progress: Progress) -> list[Record]:
-    config, start = setting.config, students.start
-    trials = config.search.trials if setting.feasibility.feasible else 0
+def _candidates(study: Any, setting: Setting, students: Students, progress: Progress) -> list[Record]:
+    config, start, out_of_time = setting.config, students.start, out_of(setting.config.search.hours)
     space = students.informed(space_of(config, start.shape, layer_orders(config, start, progress)))
-    objective = Objective(
-        draw=lambda trial: draw(trial, start.shape, space),
-        reshape=lambda plan: reshape_plan(start.shape, plan),
-        predict=lambda shape: setting.predictor.predict(shape, config.task.max_tokens),
-        score=lambda plan: _score(plan, students, config),
-        limits=setting.feasibility.limits,
-    )
-    deadline = time.monotonic() + config.search.hours * 3600
-    tried = records(study)
-
-    def on_record(record: Record) -> None:
-        tried.append(record)
-        if record.state == "over budget":
-            return
-        progress("search", min(trials, _scored(tried)), trials, _note(record, tried))
-
-    fitting = f"{setting.feasibility.inside} of {setting.feasibility.candidates} shapes fit"
-    progress("search", min(trials, _scored(tried)), trials, fitting)
-    found = run_study(
-        study,
-        objective,
-        trials=trials,
-        seed=config.search.seed,
-        anchors=list(anchors(start.shape, space, start.name).values()),
-        out_of_time=lambda: time.monotonic() > deadline,
-        on_record=on_record,
-    )
-    progress("search", trials, trials, f"{len(found)} candidates, {_scored(found)} scored")
-    return found
-
-
-def _score(plan: CompressionPlan, students: Students, config: RunConfig) -> Scored:
-    student, task = students.make(plan), students.task(plan)
-    score = task.evaluate(predict_with(student), "validation", limit=config.search.score_limit)
-    return Scored(score.value, score.standard_error)
-
-
-def _scored(found: Sequence[Record]) -> int:
-    return len({record.key for record in found if record.score is not None})
-
-
-def _note(record: Record, tried: Sequence[Record]) -> str:
-    best = max((other.score for other in tried if other.score is not None), default=None)
-    this = f"{record.score:.3f}" if record.score is not None else record.reason
-    return f"#{record.number} {this} ({record.label})" + ("" if best is None else f", best {best:.3f}")
-
-
-def _fingerprint(setting: Setting) -> str:
-    """Digest everything that decides the sequence of candidates."""
-    config = setting.config
-    limits = {name: round(limit, 6) for name, limit in setting.feasibility.limits.items()}
-    names = {"seed", "space", "distill_steps", "batch_size", "learning_rate", "score_limit", "variants"}
-    return digest(
-        setting.start.fingerprint,
-        config.model.model_dump(mode="json", include={"student"}),
-        config.search.model_dump(mode="json", include=names),
-        config.device.model_dump(mode="json"),
-        config.task.model_dump(mode="json", include={"max_tokens", "text"}),
-        limits,
-    )
+    first = list(anchors(start.shape, space, start.name).values())
+    invite(study, setting)
+    return try_candidates(study, setting, students, space, progress, anchors=first, out_of_time=out_of_time)
 
 
 def make_all(

@@ -21,7 +21,7 @@ from autocompress.pipeline.calibration import predictor_for
 from autocompress.pipeline.candidates import Students, space_of
 from autocompress.pipeline.feasibility import Feasibility, assess
 from autocompress.pipeline.inputs import Inputs, fetch_inputs
-from autocompress.pipeline.known import HOST, covers, widths
+from autocompress.pipeline.known import HOST, covers, roofline, widths
 from autocompress.pipeline.lessons import Lessons
 from autocompress.pipeline.progress import Progress, quiet
 from autocompress.pipeline.schooling import schooled
@@ -105,7 +105,12 @@ def check(config: RunConfig, progress: Progress = quiet) -> Feasibility:
 
 
 def prepare(
-    config: RunConfig, progress: Progress = quiet, kept: FittedPredictor | None = None, *, resume: bool = False
+    config: RunConfig,
+    progress: Progress = quiet,
+    kept: FittedPredictor | None = None,
+    *,
+    resume: bool = False,
+    joining: bool = False,
 ) -> Setting:
     """Load the teacher, calibrate the device, and say what is reachable; nothing is searched.
 
@@ -114,20 +119,24 @@ def prepare(
         progress: Told of every stage.
         kept: The predictor that the run began with, if it did: the device's own may have learnt since.
         resume: Whether a calibration of the board that was interrupted goes on.
+        joining: Whether a search that was begun elsewhere is helped: nothing is fitted, calibrated or measured then.
 
     Raises:
         DeviceError: The device is a board that was added, and it cannot be reached.
+        SourceError: The teacher was fitted elsewhere, and it is not here.
     """
     profile = load_profile(config.device.profile)  # First: a typo should not cost a fine-tuning.
-    measurable = answers(profile)
+    measurable = not joining and answers(profile)
     _check_container(config, measured_as_library=measurable and (profile.name == HOST or config.device.engine == TVM))
     best_device(config.search.training_device)  # Nor should it cost a download.
     inputs = fetch_inputs(config, progress)
-    teacher = load_teacher(config, progress, inputs)
+    teacher = load_teacher(config, progress, inputs, fit=not joining)
     start = load_start(config, inputs, teacher)
     predictor: Predictor
     if kept is not None and covers(kept, _whole(config, inputs), config.task.max_tokens, _variety(config, inputs)):
         predictor = kept
+    elif joining:
+        predictor = roofline(profile, config.device.engine, config.device.threads)
     else:
         predictor = _predictor(config, profile, inputs, progress, resume=resume)
     return Setting(config, profile, teacher, start, predictor, _assess(config, inputs, predictor), measurable)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict
 from datetime import UTC, datetime
 from statistics import mean
@@ -11,7 +11,7 @@ from statistics import mean
 from autocompress.compression.quantization_aware import QuantizationAwareStep
 from autocompress.cost import LIMITS, Cost, Estimate
 from autocompress.models.load import adapter_of
-from autocompress.pipeline.candidates import anchors, space_of
+from autocompress.pipeline.candidates import anchors, choices, space_of
 from autocompress.pipeline.finalists import TEACHER, Made
 from autocompress.pipeline.outcome import Outcome
 from autocompress.pipeline.setting import Setting
@@ -138,7 +138,8 @@ def _limits(setting: Setting, outcome: Outcome) -> list[LimitRow]:
 def _candidates(setting: Setting, outcome: Outcome, found: Sequence[Record]) -> list[CandidateRow]:
     start = setting.start
     space = space_of(setting.config, start.shape)
-    names = {_params_key(params): name for name, params in anchors(start.shape, space, start.name).items()}
+    several = {name for name, values in choices(space).items() if len(values) > 1}
+    names = {_params_key(params, several): name for name, params in anchors(start.shape, space, start.name).items()}
     finalists = {_plan_key(item.plan.to_json()): item for item in outcome.made if item.finalist}
     rows, seen = [], set()
     for record in found:
@@ -152,7 +153,7 @@ def _candidates(setting: Setting, outcome: Outcome, found: Sequence[Record]) -> 
             CandidateRow(
                 number=record.number,
                 stage=_stage(record, made, outcome),
-                label=names.get(_params_key(record.params), ""),
+                label=names.get(_params_key(record.params, several), ""),
                 plan_summary=record.label,
                 score=record.score,
                 standard_error=record.standard_error,
@@ -178,8 +179,8 @@ def _estimate(record: Record, name: str) -> Estimate:
     return Estimate(**record.cost[name])
 
 
-def _params_key(params: Mapping[str, object]) -> str:
-    return str(sorted(params.items()))
+def _params_key(params: Mapping[str, object], several: Set[str]) -> str:
+    return str(sorted((name, value) for name, value in params.items() if name in several))
 
 
 def _plan_key(plan: Sequence[Mapping[str, object]]) -> str:

@@ -47,22 +47,27 @@ class Teacher:
     fingerprint: str
 
 
-def load_teacher(config: RunConfig, progress: Progress = quiet, inputs: Inputs | None = None) -> Teacher:
+def load_teacher(
+    config: RunConfig, progress: Progress = quiet, inputs: Inputs | None = None, *, fit: bool = True
+) -> Teacher:
     """Fetch model and data, and fine-tune the model if the run says so and it was not done before.
 
     Args:
         config: The run file.
         progress: Told of every stage.
         inputs: What was fetched; by default it is fetched now.
+        fit: Whether a model that has to be fine-tuned may be, here and now: on another machine it becomes another one.
 
     Raises:
-        SourceError: Model or data is missing, unreadable or not what the task needs.
+        SourceError: Model or data is missing, unreadable or not what the task needs; or it would have to be fitted.
         ConfigError, UnsupportedError: The model cannot do the task, or there is no such device to train on.
     """
     best_device(config.search.training_device)  # First: this machine may have no such device.
     given = (inputs or fetch_inputs(config, progress)).teacher
     task = given.task
-    folder = given.folder if config.model.finetune is None else _fine_tuned(config, given.folder, task, progress)
+    folder = given.folder
+    if config.model.finetune is not None:
+        folder = _fine_tuned(config, given.folder, task, progress, fit=fit)
     model = load_classifier(folder)
     _check_classes(model, task, config)
     if config.goal.objective == "fidelity":
@@ -72,7 +77,7 @@ def load_teacher(config: RunConfig, progress: Progress = quiet, inputs: Inputs |
     return Teacher(model, adapter_of(model).shape(model), task, folder, fingerprint)
 
 
-def _fine_tuned(config: RunConfig, source: Path, task: TextClassification, progress: Progress) -> Path:
+def _fine_tuned(config: RunConfig, source: Path, task: TextClassification, progress: Progress, *, fit: bool) -> Path:
     """Return the folder of the fine-tuned model, from the cache if the same was made before."""
     recipe = config.model.finetune
     assert recipe is not None
@@ -85,6 +90,13 @@ def _fine_tuned(config: RunConfig, source: Path, task: TextClassification, progr
         checkpoint.discard()  # One that was made by a process that was killed just then.
         progress("fine-tune", 1, 1, f"cached in {folder}")
         return folder
+    if not fit:
+        raise SourceError(
+            f"The fine-tuned teacher of this run is not on this machine: {folder} is missing.",
+            right="All who work on a run have the same teacher, from the machine that fine-tuned it.",
+            next_step="Copy that folder from there, set AUTOCOMPRESS_HOME to a folder that all share, or install the"
+            " same version of torch, which is part of its name.",
+        )
     torch.manual_seed(recipe.seed)
     model: Any = load_classifier(source, classes=task.dataset.classes)
     documents = min(len(task.dataset.train), recipe.train_limit or len(task.dataset.train))

@@ -6,12 +6,13 @@ A trial that failed without a reason was lost with its worker, or given back; th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from threading import Event, Thread
 from typing import Any
 
 import optuna
-from optuna.distributions import CategoricalDistribution
+from optuna.distributions import BaseDistribution
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
@@ -43,7 +44,7 @@ class Attempt:
         """Write attributes of the trial down."""
         self._raise_what_failed()
         for name, value in attributes.items():
-            self._guarded(lambda name=name, value=value: self._storage.set_trial_user_attr(self._trial_id, name, value))
+            self._guarded(partial(self._storage.set_trial_user_attr, self._trial_id, name, value))
 
     def finish(self, state: TrialState, values: tuple[float, ...] | None = None) -> None:
         """End the trial with a result.
@@ -52,7 +53,7 @@ class Attempt:
             TakenOverError: Others hold it now.
         """
         self._raise_what_failed()
-        self._guarded(lambda: self._storage.set_trial_state_values(self._trial_id, state, values))
+        self._guarded(partial(self._storage.set_trial_state_values, self._trial_id, state, values))
 
     def give_back(self) -> None:
         """End the trial without a result, so that others take its place up at once."""
@@ -104,7 +105,7 @@ def begin(
     worker: Worker,
     *,
     params: Mapping[str, Any] | None = None,
-    distributions: Mapping[str, CategoricalDistribution] | None = None,
+    distributions: Mapping[str, BaseDistribution] | None = None,
     constraints: Mapping[str, float] | None = None,
     **attributes: object,
 ) -> Attempt:
@@ -124,7 +125,5 @@ def begin(
 def retire(study: optuna.Study, trial: FrozenTrial) -> None:
     """Close a trial whose worker is lost; if somebody else did meanwhile, that is as well."""
     storage: Any = study._storage
-    try:
+    with suppress(UpdateFinishedTrialError):
         storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
-    except UpdateFinishedTrialError:
-        pass

@@ -16,8 +16,8 @@ BLOCK_BYTES = 4096
 class Journal(BaseJournalBackend):
     """Optuna's file, whose last line is first cut off if a full disk or a crash left it unfinished.
 
-    The next line would be glued to it, and nobody could read the file any more. What a line says counts once it is whole,
-    so nothing is lost.
+    The next line would be glued to it, and nobody could read the file any more. What a line says counts once it is
+    whole, so nothing is lost.
 
     Args:
         path: Of the file; made if it is missing.

@@ -12,7 +12,7 @@ from autocompress.errors import StorageError
 from autocompress.search.attempts import Attempt, TakenOverError
 from autocompress.search.places import Ledger
 from autocompress.search.proposing import DIRECTIONS
-from autocompress.search.workers import Watch, machine, worker_of, working
+from autocompress.search.workers import Watch, Worker, machine, worker_of, working
 
 LOOK_S = 1.0
 """Seconds between two looks at a search on another machine, which may be lost."""
@@ -53,32 +53,63 @@ def only_search(study: optuna.Study, on_wait: Callable[[str], None] = lambda hos
     Raises:
         StorageError: Another process is it.
     """
-    name = study.study_name
     searches = optuna.create_study(
-        study_name=f"{name} (searches)", storage=study._storage, directions=DIRECTIONS, load_if_exists=True
+        study_name=_name(study), storage=study._storage, directions=DIRECTIONS, load_if_exists=True
     )
     ledger = Ledger(searches, Watch())
+    heard: dict[int, object] = {}
     with working() as worker:
-        heard: dict[int, object] = {}
         while True:
             ledger.refresh()
             if not ledger.in_work() and (attempt := ledger.take(0, worker)):
                 break
-            holder = ledger.noted(0)
-            if holder is None:
-                continue
-            host, beat = worker_of(holder), holder.user_attrs.get("beat")
-            if host is not None and (host.machine == machine() or heard.setdefault(holder.number, beat) != beat):
-                raise StorageError(
-                    f"The search {name!r} is running already: process {host.pid} on {host.host}.",
-                    right="One process makes the finalists of a search; others help it to the candidates.",
-                    next_step="Help with autocompress worker, or stop that process first.",
-                )
-            on_wait("another machine" if host is None else host.host)
+            if (holder := ledger.noted(0)) and (holding := worker_of(holder)):
+                beat = holder.user_attrs.get("beat")
+                if holding.machine == machine() or heard.setdefault(holder.number, beat) != beat:
+                    raise _running(study, holding)
+                on_wait(holding.host)
             time.sleep(LOOK_S)
         try:
             with attempt.beating():
-                yield Lease(attempt, name)
+                yield Lease(attempt, study.study_name)
         finally:
             with suppress(Exception):  # What ended the search says why; a process that is gone holds nothing.
                 attempt.give_back()
+
+
+def refuse_second(study: optuna.Study) -> None:
+    """Refuse to search where a process of this machine is seen to search; nothing is written.
+
+    Raises:
+        StorageError: One does.
+    """
+    holding = _holding(study)
+    if holding is not None and holding.machine == machine() and not holding.gone():
+        raise _running(study, holding)
+
+
+def is_searched(study: optuna.Study) -> bool:
+    """Whether, as far as is known, a process searches; one on another machine may be lost."""
+    holding = _holding(study)
+    return holding is not None and not holding.gone()
+
+
+def _name(study: optuna.Study) -> str:
+    return f"{study.study_name} (searches)"
+
+
+def _holding(study: optuna.Study) -> Worker | None:
+    if _name(study) not in optuna.get_all_study_names(study._storage):
+        return None
+    ledger = Ledger(optuna.load_study(study_name=_name(study), storage=study._storage))
+    ledger.refresh()
+    holder = ledger.noted(0)
+    return None if holder is None else worker_of(holder)
+
+
+def _running(study: optuna.Study, worker: Worker) -> StorageError:
+    return StorageError(
+        f"The search {study.study_name!r} is running already: process {worker.pid} on {worker.host}.",
+        right="One process makes the finalists of a search; others help it to the candidates.",
+        next_step="Help with autocompress worker, or stop that process first.",
+    )

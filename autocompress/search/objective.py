@@ -10,7 +10,6 @@ from autocompress.cost import Cost, Figures
 from autocompress.plan import CompressionPlan
 from autocompress.shape import ModelShape
 
-
 Params: TypeAlias = Mapping[str, Any]
 """One choice of each name."""
 Choices: TypeAlias = Mapping[str, Sequence[Any]]

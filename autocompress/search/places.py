@@ -1,8 +1,8 @@
 """The ledger: which places of the sequence have a result, which are in work, and which are free.
 
-Every trial names its place. Of those in work at one place, the one of the lowest number holds it, and the others withdraw:
-storages give numbers once and in order, so all agree. A place is free where nobody is at work and nothing was found.
-What is read once is not read again: a look at the study costs what is new in it, however long it is.
+Every trial names its place. Of those in work at one place, the one of the lowest number holds it, and the others
+withdraw: storages give numbers once and in order, so all agree. A place is free where nobody is at work and nothing was
+found. What is read once is not read again: a look at the study costs what is new in it, however long it is.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What might be worth a try: proposers, which know results and propose choices.
 
-A proposer is a pure function: the same knowledge and seed give the same proposals, on every machine and in every process.
+A proposer is a pure function: the same knowledge and seed give the same proposals, in every process.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Protocol
 
 import numpy as np
 import optuna
-from optuna.distributions import CategoricalDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.study import StudyDirection
 from optuna.trial import TrialState, create_trial
@@ -92,7 +92,7 @@ class OptunaProposer:
     attempts: int = 24
 
     def propose(self, choices: Choices, known: Known, seed: Sequence[int]) -> Iterator[Params]:
-        """Yield what the sampler says to one fresh seed after the other; TPE and GP keep away from what it said before."""
+        """Yield what the sampler says to one seed after the other; TPE and GP keep away from what was said before."""
         study = _study(choices, known)
         space = distributions(choices)
         for attempt in count():
@@ -109,14 +109,14 @@ def _study(choices: Choices, known: Known) -> optuna.Study:
     generation = {NSGAIISampler._get_generation_key(): 0}
     for result in known.results:
         values = [result.score, result.latency_ms]
-        params = dict(result.params)
-        study.add_trial(create_trial(values=values, params=params, distributions=space, system_attrs=generation))
-    for params in known.pending:  # TPE and GP keep away from these, too.
-        study.add_trial(create_trial(state=TrialState.RUNNING, params=dict(params), distributions=space))
+        chosen = dict(result.params)
+        study.add_trial(create_trial(values=values, params=chosen, distributions=space, system_attrs=generation))
+    for chosen in map(dict, known.pending):  # TPE and GP keep away from these, too.
+        study.add_trial(create_trial(state=TrialState.RUNNING, params=chosen, distributions=space))
     return study
 
 
-def distributions(choices: Choices) -> dict[str, CategoricalDistribution]:
+def distributions(choices: Choices) -> dict[str, BaseDistribution]:
     """Return the choices as Optuna writes them."""
     return {name: CategoricalDistribution(tuple(values)) for name, values in choices.items()}
 

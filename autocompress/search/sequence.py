@@ -1,8 +1,8 @@
 """What stands at each place of the sequence of candidates.
 
-It follows from seed, choices, predictor, anchors, the plans of all places before, and the results of places up to k -
-``parallel`` alone. So up to ``parallel`` candidates may be in work at once, by any number of processes, and none of them
-changes what any candidate is: who comes later, or again, finds the same.
+What stands at place k follows from seed, choices, predictor, anchors, the plans of all places before, and the results
+of places up to k - ``parallel`` alone. So up to ``parallel`` candidates may be in work at once, by any number of
+processes, and none of them changes what any candidate is: who comes later, or again, finds the same.
 """
 
 from __future__ import annotations
@@ -76,6 +76,7 @@ class CandidateSequence:
         place = self._next
         self._learn(place - self._rules.parallel)
         known = self._ledger.noted(place)
+        params: Params
         if known is not None:
             params, key = known.params, _digest(plan_key(known.user_attrs["candidate"]["plan"]))
         elif place < len(self._anchors):

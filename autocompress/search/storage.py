@@ -98,8 +98,23 @@ def bind(study: Study, fingerprint: str) -> None:
     elif known != fingerprint:
         raise StorageError(
             f"The study {study.study_name!r} was made from another configuration ({known}, now {fingerprint}).",
-            right="A resumed run keeps its model, task, device, predictor, budget, seed and space.",
+            right="A resumed run keeps its model, task, device, predictor, budget, seed, sampler, parallel and space.",
             next_step="Restore the run's own file (run.yaml in its folder), or set another name.",
+        )
+
+
+def check_bound(study: Study, fingerprint: str) -> None:
+    """Make sure that a worker would find the same candidates as the search that it joins.
+
+    Raises:
+        StorageError: It would not.
+    """
+    known = study.user_attrs.get("fingerprint")
+    if known != fingerprint:
+        raise StorageError(
+            f"The run {study.study_name!r} is another one here than where it began ({known}, here {fingerprint}).",
+            right="A worker has the same model, documents, device profile and version of AutoCompress.",
+            next_step="Start it where the run file's paths lead to the same files, with the same AUTOCOMPRESS_HOME.",
         )
 
 
@@ -170,7 +185,8 @@ def storage_errors(storage: str) -> Iterator[None]:
     except Exception as error:
         if not type(error).__module__.startswith("grpc"):
             raise
-        raise _translate(storage, str(getattr(error, "details", lambda: error)())) from error
+        details: Any = getattr(error, "details", None)  # Of what a call failed; the error's own text is a page.
+        raise _translate(storage, str(details() if callable(details) else error)) from error
 
 
 @contextmanager

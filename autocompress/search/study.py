@@ -15,6 +15,7 @@ import optuna
 from optuna.trial import TrialState
 
 from autocompress.errors import AutoCompressError, DeviceError, StorageError
+from autocompress.search import notes
 from autocompress.search.attempts import Attempt, TakenOverError
 from autocompress.search.objective import Candidate, Objective, Params
 from autocompress.search.places import LOST_LIMIT, Ledger
@@ -25,6 +26,8 @@ from autocompress.search.workers import Watch, Worker, working
 
 PLACES_PER_TRIAL = 10
 """A search ends after so many candidates for each that was to be scored: the others failed, each for its own reason."""
+ANCHORS = "anchors"
+"""The note of a study that holds the choices to try first; where it is there, the search has begun."""
 SHORTEST_WAIT_S, LONGEST_WAIT_S = 0.02, 1.0
 
 
@@ -36,7 +39,7 @@ def search(
     seed: int,
     sampler: str = "tpe",
     parallel: int = 4,
-    anchors: Sequence[Params] = (),
+    anchors: Sequence[Params] | None = (),
     out_of_time: Callable[[], bool] = lambda: False,
     on_record: Callable[[Record], None] = lambda record: None,
     on_wait: Callable[[int], None] = lambda in_work: None,
@@ -51,22 +54,26 @@ def search(
         seed: Of every choice.
         sampler: One of ``proposing.SAMPLERS``.
         parallel: Most candidates in work at once, by all workers together; see ``sequence``.
-        anchors: Choices to try first, by name: the obvious ones, which are kept even if they are over budget.
+        anchors: Choices to try first, by name: the obvious ones, which are kept even if they are over budget. The study
+            keeps those that it began with, which count from then on; ``None`` where it is known to have them.
         out_of_time: Asked before each candidate; then what others have in work is waited for, and nothing is begun.
-        on_record: Told of each candidate once it has a result, whoever brought it.
+        on_record: Told of each candidate that gets a result from now on, whoever brings it.
         on_wait: Told how many candidates others have in work when there is nothing to do but to wait for them.
         on_exhausted: Told where the search ends because nothing new inside the budget is left to try.
     """
     ledger = Ledger(study, Watch())
-    sequence = CandidateSequence(objective, Rules(seed, parallel, SAMPLERS[sampler], anchors), ledger)
-    last = len(anchors) + trials * PLACES_PER_TRIAL
+    ledger.refresh()
+    ledger.news()  # What was found before is no news.
+    first = _anchors(study, anchors)
+    sequence = CandidateSequence(objective, Rules(seed, parallel, SAMPLERS[sampler], first), ledger)
+    last = len(first) + trials * PLACES_PER_TRIAL
     rng = np.random.default_rng()  # Of who gets which place, which changes no candidate.
     stopped, beaten, waits = False, False, count()
     with working() as worker:
         while True:
             ledger.refresh()
-            for place in ledger.news():
-                on_record(record_of(place, ledger.trial(place)))
+            for new in ledger.news():
+                on_record(record_of(new, ledger.trial(new)))
             free = [] if stopped else [place for place in ledger.free(trials, parallel) if place < last]
             place = None if not free else int(rng.choice(free)) if beaten else free[0]
             found = None if place is None else sequence.at(place)
@@ -85,9 +92,15 @@ def search(
     return records(study)
 
 
-def _work(
-    ledger: Ledger, place: int, found: tuple[Params, Candidate], objective: Objective, worker: Worker
-) -> bool:
+def _anchors(study: optuna.Study, given: Sequence[Params] | None) -> list[Params]:
+    kept = notes.read(study, ANCHORS)
+    if given is not None and (kept is None or not study.get_trials(deepcopy=False)):
+        notes.write(study, ANCHORS, kept := [dict(params) for params in given])
+    assert kept is not None
+    return list(kept)
+
+
+def _work(ledger: Ledger, place: int, found: tuple[Params, Candidate], objective: Objective, worker: Worker) -> bool:
     """Bring a result to ``place``, and return whether it was left to this worker."""
     params, candidate = found
     about = {

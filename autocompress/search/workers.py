@@ -1,9 +1,9 @@
 """Who works on a trial, and whether he is still there.
 
-A worker writes down machine and process, which tells on the same machine at once whether it exists, and from time to time
-that it is still at it (a beat), which is what those on other machines see. A beat counts as old by the clock of the one
-who waits for it, so clocks need not agree. All of it stands in the trial's attributes: Optuna's own heartbeat is a table
-of its database class, which neither its journal nor its proxy has.
+A worker writes down machine and process, which tells on the same machine at once whether it exists, and from time to
+time that it is still at it (a beat), which is what those on other machines see. A beat counts as old by the clock of
+the one who waits for it, so clocks need not agree. All of it stands in the trial's attributes: Optuna's own heartbeat
+is a table of its database class, which neither its journal nor its proxy has.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Worker:
 
     Attributes:
         mark: Different for each.
-        machine: Name, boot and process namespace of the machine: where two agree in it, they see each other's processes.
+        machine: Name, boot and process namespace of the machine: who agrees in it sees the other's process.
         pid: Of its process.
         started_s: When that began, in seconds since 1970, against numbers that are used again.
     """
@@ -66,7 +66,7 @@ class Worker:
         try:
             process = psutil.Process(self.pid)
             another = abs(process.create_time() - self.started_s) > CLOCK_TICK_S
-            return another or process.status() == psutil.STATUS_ZOMBIE
+            return bool(another or process.status() == psutil.STATUS_ZOMBIE)
         except psutil.NoSuchProcess:
             return True
 

@@ -18,7 +18,9 @@ PASSWORD = "open-sesame"
 def programs() -> Path | None:
     """Return the folder of initdb and postgres: Debian keeps them out of the path, a folder a version."""
     found = shutil.which("initdb")
-    folders = [Path(found).resolve().parent] if found else sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    folders = (
+        [Path(found).resolve().parent] if found else sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    )
     return next((folder for folder in folders if (folder / "initdb").is_file()), None)
 
 

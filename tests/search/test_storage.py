@@ -3,9 +3,10 @@ from pathlib import Path
 import pytest
 
 from autocompress.errors import StorageError
-from autocompress.search import storage as storage_module
+from autocompress.search import journal as journal_module
+from autocompress.search.journal import Journal
 from autocompress.search.records import records
-from autocompress.search.storage import bind, mend, open_study
+from autocompress.search.storage import bind, open_study
 from autocompress.search.study import search
 from tests.search.synthetic import ANCHORS, objective
 
@@ -22,7 +23,6 @@ def test_a_journal_whose_last_line_was_cut_off_goes_on_and_can_be_read_again(tmp
     log = tmp_path / "study.log"
     log.write_bytes(log.read_bytes()[:-missing])
     kept = records(open_study(storage, "run", resume=True))
-    mend(storage)
     after = go(storage, trials=9, resume=True)
     assert records(open_study(storage, "run", resume=True)) == after
     assert after[: len(kept)] == kept
@@ -40,7 +40,6 @@ def test_a_study_that_filled_its_disk_goes_on_when_there_is_room_again(tmp_path,
     kept = records(open_study(storage, "run", resume=True))
     assert kept
     disk.resize(2**20)
-    mend(storage)
     after = go(storage, trials=20, resume=True)
     assert records(open_study(storage, "run", resume=True)) == after
     assert after[: len(kept)] == kept
@@ -50,9 +49,10 @@ def test_a_study_that_filled_its_disk_goes_on_when_there_is_room_again(tmp_path,
 
 @pytest.mark.parametrize("content", [b"", b"not a journal", b'{"a": 1}\nnot a journal', b"\xff\x00" * 9])
 def test_what_is_no_line_that_was_cut_off_is_left_as_it_is(tmp_path, content):
-    (tmp_path / "study.log").write_bytes(content)
-    mend(f"journal:{tmp_path}/study.log")
-    assert (tmp_path / "study.log").read_bytes() == content
+    log = tmp_path / "study.log"
+    log.write_bytes(content)
+    Journal(log).append_logs([{"new": 1}])
+    assert log.read_bytes() == content + b'{"new":1}\n'
 
 
 @pytest.mark.parametrize("storage", ["journal:{}/study.log", "sqlite:///{}/study.db"])
@@ -63,10 +63,16 @@ def test_looking_at_a_study_writes_nothing(tmp_path, storage):
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_there_is_nothing_to_mend_in_a_new_run_or_another_storage(tmp_path):
-    mend(f"journal:{tmp_path}/study.log")
-    mend(f"sqlite:///{tmp_path}/study.db")
-    assert list(tmp_path.iterdir()) == []
+@pytest.mark.parametrize("half", [b"{", b'{"a": "' + 10_000 * b"x"])
+def test_a_line_that_another_process_left_unfinished_is_cut_off_before_the_next(tmp_path, half):
+    """However long it is: it may begin before the last block that is read."""
+    log = tmp_path / "study.log"
+    journal = Journal(log)
+    journal.append_logs([{"whole": 1}])
+    log.write_bytes(log.read_bytes() + half)
+    journal.append_logs([{"next": 2}])
+    assert list(journal.read_logs(0)) == [{"whole": 1}, {"next": 2}]
+    assert list(Journal(log).read_logs(0)) == [{"whole": 1}, {"next": 2}]
 
 
 def test_a_study_without_candidates_can_be_tied_to_another_configuration(tmp_path):
@@ -83,9 +89,9 @@ def test_a_study_without_candidates_can_be_tied_to_another_configuration(tmp_pat
 @pytest.mark.parametrize("absolute", [True, False])
 def test_the_lock_of_a_killed_process_holds_nobody_up_for_long(tmp_path, monkeypatch, absolute):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(storage_module, "STALE_LOCK_S", 3)
+    monkeypatch.setattr(journal_module, "STALE_LOCK_S", 3)
     journal = (tmp_path if absolute else Path("runs")) / "study.log"
     open_study(f"journal:{journal}", "run", resume=False)
-    storage_module._lock(journal).acquire()  # As by a process that was killed before it released it.
+    journal_module._Mending(journal).acquire()  # As by a process that was killed before it released it.
     search(open_study(f"journal:{journal}", "run", resume=True), objective(), trials=1, seed=0)
     assert len(records(open_study(f"journal:{journal}", "run", resume=True))) >= 1

@@ -1,0 +1,131 @@
+"""The candidates of a run, tried by this process and by all that joined it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from autocompress.compression.method import Space
+from autocompress.compression.methods import draw, reshape_plan
+from autocompress.config import RunConfig
+from autocompress.evaluation.task import predict_with
+from autocompress.pipeline.candidates import Chosen, Students, choices
+from autocompress.pipeline.progress import Progress
+from autocompress.pipeline.setting import Setting
+from autocompress.pipeline.teacher import digest
+from autocompress.plan import CompressionPlan
+from autocompress.search.objective import Objective, Scored
+from autocompress.search.records import Record, records
+from autocompress.search.study import search
+
+STAGE = "search"
+
+
+def try_candidates(
+    study: Any,
+    setting: Setting,
+    students: Students,
+    space: Space,
+    progress: Progress,
+    *,
+    anchors: Sequence[Mapping[str, object]] | None,
+    out_of_time: Callable[[], bool],
+) -> list[Record]:
+    """Try candidates until the run has enough of them, and return all of them.
+
+    Args:
+        study: Of the run, tied to it.
+        setting: What the run knows.
+        students: Makes them.
+        space: To draw from, with what was measured for it.
+        progress: Told of each candidate, whoever scored it.
+        anchors: Choices to try first; ``None``: those that the study keeps.
+        out_of_time: Asked before each candidate.
+    """
+    config, start = setting.config, students.start
+    trials = config.search.trials if setting.feasibility.feasible else 0
+    told = _Told(records(study))
+
+    def on_record(record: Record) -> None:
+        told.add(record)
+        progress(STAGE, min(trials, told.scored), trials, told.note(record))
+
+    def on_wait(in_work: int) -> None:
+        progress(STAGE, min(trials, told.scored), trials, f"waits for {in_work} in work elsewhere")
+
+    ended: list[str] = []
+    fitting = f"{setting.feasibility.inside} of {setting.feasibility.candidates} shapes fit"
+    progress(STAGE, min(trials, told.scored), trials, fitting)
+    found = search(
+        study,
+        Objective(
+            choices=choices(space),
+            draw=lambda params: draw(Chosen(params), start.shape, space),
+            reshape=lambda plan: reshape_plan(start.shape, plan),
+            predict=lambda shape: setting.predictor.predict(shape, config.task.max_tokens),
+            score=lambda plan: _score(plan, students, config),
+            limits=setting.feasibility.limits,
+        ),
+        trials=trials,
+        seed=config.search.seed,
+        sampler=config.search.sampler,
+        parallel=config.search.parallel,
+        anchors=anchors,
+        out_of_time=out_of_time,
+        on_record=on_record,
+        on_wait=on_wait,
+        on_exhausted=lambda: ended.append("; nothing new inside the budget is left to try"),
+    )
+    scored = sum(record.score is not None for record in found)
+    progress(STAGE, trials, trials, f"{len(found)} candidates, {scored} scored{''.join(ended)}")
+    return found
+
+
+def out_of(hours: float) -> Callable[[], bool]:
+    """Return what says whether so many hours have passed since now."""
+    deadline = time.monotonic() + hours * 3600
+    return lambda: time.monotonic() > deadline
+
+
+class _Told:
+    """What progress says of candidates: how many are scored, and the best."""
+
+    def __init__(self, known: Sequence[Record]) -> None:
+        scores = [record.score for record in known if record.score is not None]
+        self.scored, self._best = len(scores), max(scores, default=None)
+
+    def add(self, record: Record) -> None:
+        """Count a candidate."""
+        if record.score is not None:
+            self.scored += 1
+            self._best = record.score if self._best is None else max(self._best, record.score)
+
+    def note(self, record: Record) -> str:
+        """Return a line on a candidate."""
+        this = f"{record.score:.3f}" if record.score is not None else record.reason or record.state
+        best = "" if self._best is None else f", best {self._best:.3f}"
+        return f"#{record.number} {this} ({record.label}){best}"
+
+
+def _score(plan: CompressionPlan, students: Students, config: RunConfig) -> Scored:
+    student, task = students.make(plan), students.task(plan)
+    score = task.evaluate(predict_with(student), "validation", limit=config.search.score_limit)
+    return Scored(score.value, score.standard_error)
+
+
+def fingerprint_of(setting: Setting) -> str:
+    """Digest everything that decides the sequence of candidates."""
+    config = setting.config
+    limits = {name: round(limit, 6) for name, limit in setting.feasibility.limits.items()}
+    chosen = {"seed", "sampler", "parallel", "space"}
+    trained = {"distill_steps", "batch_size", "learning_rate", "score_limit", "variants"}
+    return digest(
+        setting.start.fingerprint,
+        config.model.model_dump(mode="json", include={"student"}),
+        config.search.model_dump(mode="json", include=chosen | trained),
+        config.device.model_dump(mode="json"),
+        config.task.model_dump(mode="json", include={"max_tokens", "text"}),
+        setting.feasibility.source,
+        limits,
+    )

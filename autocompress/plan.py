@@ -56,11 +56,16 @@ class Suggest(Protocol):
     def suggest_categorical(self, name: str, choices: Sequence[T]) -> T:
         """Choose one of ``choices``."""
 
-    def suggest_int(self, name: str, low: int, high: int) -> int:
-        """Choose an integer, both ends included."""
 
-    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
-        """Choose a number, both ends included."""
+@dataclass(frozen=True)
+class Chosen:
+    """A trial whose choices are made; satisfies ``Suggest``."""
+
+    params: Mapping[str, object]
+
+    def suggest_categorical(self, name: str, choices: Sequence[T]) -> T:
+        """Return the choice made for ``name``; where there is one alone, it need not be made."""
+        return choices[0] if len(choices) == 1 else choices[choices.index(self.params[name])]
 
 
 @dataclass(frozen=True)

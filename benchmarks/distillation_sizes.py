@@ -37,10 +37,10 @@ from autocompress.compression.vocabulary import VocabularyStep
 from autocompress.engines import open_artifact
 from autocompress.evaluation.task import TextClassification, predict_with
 from autocompress.models.load import adapter_of
-from autocompress.pipeline.candidates import Chosen, Students
+from autocompress.pipeline.candidates import Students
 from autocompress.pipeline.teacher import Teacher
 from autocompress.pipeline.vocabulary import Vocabularies
-from autocompress.plan import CompressionPlan, Positions, RecipeName, Rounding
+from autocompress.plan import Chosen, CompressionPlan, Positions, RecipeName, Rounding
 from autocompress.shape import WEIGHT_GROUP, Bits, EmbeddingBits, WeightGroup, by_block
 from benchmarks.distillation_rows import BATCH, Pupils, Start
 from benchmarks.kept import add_options, kept_of, reader

@@ -21,8 +21,9 @@ from autocompress.compiler.graph import random_weights
 from autocompress.compression.method import Space
 from autocompress.compression.methods import draw, reshape_plan
 from autocompress.cost import Failure, Measurement
-from autocompress.pipeline.candidates import Chosen, choices
+from autocompress.pipeline.candidates import choices
 from autocompress.pipeline.profiling import SAMPLE_CAP_S
+from autocompress.plan import Chosen
 from autocompress.predictors.sampling import is_block, sample_shapes
 from autocompress.profiling.drift import disturbance, remeasure_drifted
 from autocompress.profiling.runner import LocalRunner

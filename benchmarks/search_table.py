@@ -95,7 +95,8 @@ def main() -> None:
     students, shape = setting.students(lambda *event: None), setting.start.shape
     space = students.informed(space_of(config, shape))
     plans = {
-        json.dumps(plan.to_json()): (_told(params, plan, space), plan) for params, plan in every_plan(shape, space)
+        json.dumps(drawn.plan.to_json()): (_told(params, drawn.plan, space), drawn.plan)
+        for params, drawn in every_plan(shape, space)
     }
     wanted = sorted(plans, key=lambda key: _trained(plans[key][1]))[: QUICK if arguments.quick else None]
 

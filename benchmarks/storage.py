@@ -15,10 +15,10 @@ from statistics import median
 from autocompress import load_profile
 from autocompress.compression.method import Space
 from autocompress.compression.methods import draw, reshape_plan
-from autocompress.pipeline.candidates import Chosen, choices
+from autocompress.pipeline.candidates import choices
 from autocompress.pipeline.known import roofline
 from autocompress.pipeline.prediction import COMMON
-from autocompress.plan import CompressionPlan
+from autocompress.plan import Chosen, CompressionPlan
 from autocompress.search.objective import Objective, Scored
 from autocompress.search.storage import open_study
 from autocompress.search.study import search

@@ -49,12 +49,12 @@ def draw(trial: Suggest, shape: ModelShape, space: Space) -> CompressionPlan:
     for method in METHODS.values():
         step = method.suggest(trial, shape, space)
         shape = method.reshape(shape, step)
-        space = _after(space, step)
+        space = after(space, step)
         steps.append(step)
     return CompressionPlan(tuple(steps))
 
 
-def _after(space: Space, step: Step) -> Space:
+def after(space: Space, step: Step) -> Space:
     """Return what the methods after ``step`` may know of the importance of units and the sensitivity of layers."""
     if isinstance(step, OrderStep) and {step.heads, step.neurons} <= set(space.importance):
         pairs = zip(space.importance[step.heads], space.importance[step.neurons], strict=True)

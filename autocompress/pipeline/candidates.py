@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 import json
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property, lru_cache, partial
 from itertools import product
 from math import ceil
@@ -17,10 +17,11 @@ from torch import nn
 from autocompress.compression import factorize
 from autocompress.compression.depth import MAPS, DepthStep, select, uniform
 from autocompress.compression.distillation import DistillStep
+from autocompress.compression.drawing import Drawing, Drawn
 from autocompress.compression.factorize import FactorizeStep
 from autocompress.compression.hidden import HiddenStep
 from autocompress.compression.method import Context, LayerImportance, Space, of_layer
-from autocompress.compression.methods import apply_plan, draw
+from autocompress.compression.methods import apply_plan
 from autocompress.compression.order import Rankings
 from autocompress.compression.quantization import QuantizeStep
 from autocompress.compression.ranking.channel_importance import channel_scores, order_hidden
@@ -38,7 +39,7 @@ from autocompress.pipeline.progress import Progress, quiet
 from autocompress.pipeline.start import Start
 from autocompress.pipeline.teacher import Teacher, training_batches
 from autocompress.pipeline.vocabulary import Vocabularies, token_counts
-from autocompress.plan import CompressionPlan, Criterion, LayerSelection, T
+from autocompress.plan import CompressionPlan, Criterion, LayerSelection
 from autocompress.search_space import COVERAGE
 from autocompress.shape import Bits, ModelShape, by_block
 from autocompress.training.checkpoint import Checkpoint
@@ -118,25 +119,6 @@ def space_of(
     )
 
 
-@dataclass(frozen=True)
-class Chosen:
-    """A trial whose choices are made; satisfies ``plan.Suggest``."""
-
-    params: Mapping[str, object]
-
-    def suggest_categorical(self, name: str, choices: Sequence[T]) -> T:
-        """Return the choice made for ``name``; where there is one alone, it need not be made."""
-        return choices[0] if len(choices) == 1 else choices[choices.index(self.params[name])]
-
-    def suggest_int(self, name: str, low: int, high: int) -> int:
-        """Return the choice made for ``name``."""
-        return int(str(self.params[name]))
-
-    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
-        """Return the choice made for ``name``."""
-        return float(str(self.params[name]))
-
-
 def choices(space: Space) -> dict[str, tuple[object, ...]]:
     """Return the choices of each parameter that the methods ask for."""
     widths = ("vocabulary_keep", "depth", "depth_selection", "hidden_keep", "heads_keep", "ffn_keep", "embedding_rank")
@@ -155,12 +137,12 @@ def as_asked(params: Mapping[str, object], space: Space) -> dict[str, object]:
     return own | {name: value for name, value in params.items() if name not in (*OF_LAYERS, *SHARING)}
 
 
-def every_plan(shape: ModelShape, space: Space) -> Iterator[tuple[dict[str, object], CompressionPlan]]:
-    """Yield each combination of choices with its plan; the same plan may come up twice."""
-    options = choices(space)
+def every_plan(shape: ModelShape, space: Space) -> Iterator[tuple[dict[str, object], Drawn]]:
+    """Yield each combination of choices with what comes of it; the same plan may come up twice."""
+    options, drawing = choices(space), Drawing(shape, space)
     for values in product(*options.values()):
         params = dict(zip(options, values, strict=True))
-        yield params, draw(Chosen(params), shape, space)
+        yield params, drawing(params)
 
 
 def anchors(shape: ModelShape, space: Space, name: str = "teacher") -> dict[str, dict[str, object]]:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from autocompress.compression.method import Space
-from autocompress.compression.methods import reshape_plan
 from autocompress.cost import Budget, Cost, Figures
 from autocompress.pipeline.candidates import SHAPELESS, every_plan
 from autocompress.plan import CompressionPlan
@@ -108,8 +107,8 @@ def assess(
     limits = budget.resolve(whole)
     plans: dict[ModelShape, CompressionPlan] = {}
     alike = {name: getattr(space, name)[:1] for name in SHAPELESS}
-    for _, plan in every_plan(shape, replace(space, depth_selection=("uniform",), own_layers=(), **alike)):
-        plans.setdefault(reshape_plan(shape, plan), plan)
+    for _, drawn in every_plan(shape, replace(space, depth_selection=("uniform",), own_layers=(), **alike)):
+        plans.setdefault(drawn.shape, drawn.plan)
     students = tuple(plans)
     costs = predictor.predict_many(students, tokens)
     for unknown in np.flatnonzero(~costs.known)[:1].tolist():

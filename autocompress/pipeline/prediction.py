@@ -12,8 +12,9 @@ from autocompress.devices.paths import cache_folder
 from autocompress.errors import UnsupportedError
 from autocompress.evaluation.sources import fetch
 from autocompress.models.load import load_shape
-from autocompress.pipeline.candidates import Chosen, choices
+from autocompress.pipeline.candidates import choices
 from autocompress.pipeline.known import best_known, roofline
+from autocompress.plan import Chosen
 from autocompress.predictors.activations import planned_bytes
 from autocompress.predictors.hardware import NOMINAL
 from autocompress.predictors.predictor import FittedPredictor

@@ -19,10 +19,10 @@ from autocompress.compression.methods import draw
 from autocompress.compression.ranking.layer_importance import divergence, logits
 from autocompress.devices.paths import cache_folder, write_text
 from autocompress.evaluation.task import Batch, TextClassification
-from autocompress.pipeline.candidates import SHAPELESS, Chosen, Students, choices
+from autocompress.pipeline.candidates import SHAPELESS, Students, choices
 from autocompress.pipeline.progress import Progress, quiet
 from autocompress.pipeline.teacher import digest
-from autocompress.plan import CompressionPlan
+from autocompress.plan import Chosen, CompressionPlan
 from autocompress.shape import ModelShape
 
 DOCUMENTS = 256

@@ -10,11 +10,11 @@ from autocompress.compression.method import Space
 from autocompress.compression.methods import draw, reshape_plan
 from autocompress.config import RunConfig
 from autocompress.evaluation.task import predict_with
-from autocompress.pipeline.candidates import Chosen, Students, choices
+from autocompress.pipeline.candidates import Students, choices
 from autocompress.pipeline.progress import Progress
 from autocompress.pipeline.setting import Setting
 from autocompress.pipeline.teacher import digest
-from autocompress.plan import CompressionPlan
+from autocompress.plan import Chosen, CompressionPlan
 from autocompress.search.objective import Objective, Scored
 from autocompress.search.records import Record, records
 from autocompress.search.study import search

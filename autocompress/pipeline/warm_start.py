@@ -9,16 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 
 import numpy as np
 import numpy.typing as npt
 
 from autocompress.compression.depth import DepthStep
+from autocompress.compression.drawing import Drawing
 from autocompress.compression.method import Space, of_layer
-from autocompress.compression.methods import draw, reshape_plan
 from autocompress.cost import Figures
-from autocompress.pipeline.candidates import OF_LAYERS, Chosen, choices
+from autocompress.pipeline.candidates import OF_LAYERS, choices
 from autocompress.pipeline.sensitivities import Sensitivities
 from autocompress.plan import CompressionPlan
 from autocompress.predictors.predictor import Predictor
@@ -115,9 +116,13 @@ class WarmStart:
 
     def _costs(self, params: Sequence[Params], limits: Figures) -> Floats:
         """Return what a budget is held against (candidates x limits), in the limits' units."""
-        shapes = [reshape_plan(self.shape, self._plan(each)) for each in params]
+        shapes = [self._drawing(each).shape for each in params]
         held = self.predictor.predict_many(shapes, self.tokens).held()
         return np.array([held[name] for name in limits]).reshape(len(limits), len(params)).T
 
     def _plan(self, params: Params) -> CompressionPlan:
-        return draw(Chosen(params), self.shape, self.space)
+        return self._drawing(params).plan
+
+    @cached_property
+    def _drawing(self) -> Drawing:
+        return Drawing(self.shape, self.space)

@@ -19,6 +19,8 @@ from scipy.linalg import cho_factor, cho_solve, solve_triangular
 from scipy.optimize import minimize
 from scipy.special import ndtr
 
+from autocompress.search.objective import Choices, Params
+
 Floats: TypeAlias = npt.NDArray[np.float64]
 Nats: TypeAlias = Mapping[str, Mapping[object, float]]
 """By parameter and choice, what it costs alone, in nats."""
@@ -30,14 +32,38 @@ USUAL = np.log([0.5, 0.5])
 """Logarithms of the length of likeness, in the span of the coordinates, and of the deviations' standard deviation."""
 PRIOR_DEVIATION = 1.0
 """Of the normal prior of both logarithms."""
+MARK = 0.3
+"""How far two choices lie apart of which nothing was measured, in spans."""
 LEAST_NOISE = 0.02
 """Standard deviation of a score's noise at least, in those of the scores."""
 
 
-def coordinates(nats: Nats, candidates: Sequence[Mapping[str, object]]) -> Floats:
-    """Return (candidates x parameters) the square root of what each choice costs alone, 0 where that is below 0."""
-    columns = [[max(0.0, costs.get(each.get(name), 0.0)) for each in candidates] for name, costs in nats.items()]
-    return np.sqrt(np.array(columns, dtype=np.float64).reshape(len(nats), len(candidates)).T)
+@dataclass(frozen=True)
+class Places:
+    """Where candidates are.
+
+    Attributes:
+        roots: (candidates x measured parameters) the square root of what each choice costs alone, at least 0.
+        marks: (candidates x other parameters) a number for each choice of what was not measured: equal or not.
+    """
+
+    roots: Floats
+    marks: npt.NDArray[np.intp]
+
+    @classmethod
+    def of(cls, nats: Nats, choices: Choices, candidates: Sequence[Params]) -> Places:
+        """Return the places of ``candidates``, which choose something of each of ``choices``."""
+        measured = [name for name in choices if name in nats]
+        others = [name for name in choices if name not in nats]
+        roots = [[max(0.0, nats[name][each[name]]) ** 0.5 for name in measured] for each in candidates]
+        marks = [[choices[name].index(each[name]) for name in others] for each in candidates]
+        return cls(
+            np.array(roots, np.float64).reshape(len(candidates), len(measured)),
+            np.array(marks, np.intp).reshape(len(candidates), len(others)),
+        )
+
+    def __len__(self) -> int:
+        return len(self.roots)
 
 
 @dataclass(frozen=True)
@@ -54,24 +80,23 @@ class Posterior:
         return np.asarray(self.deviation * (away * ndtr(away) + density), dtype=np.float64)
 
 
-def posterior(known: Floats, scores: Floats, noise: Floats, asked: Floats) -> Posterior:
+def posterior(known: Places, scores: Floats, noise: Floats, asked: Places) -> Posterior:
     """Return what the scores at ``asked`` are thought to be.
 
     Args:
-        known: (scored x parameters) ``coordinates``; may be empty.
+        known: Of what was scored; may be empty.
         scores: (scored,) any unit.
         noise: (scored,) standard deviations of the scores' noise, in their unit.
-        asked: (candidates x parameters).
+        asked: Of the same parameters.
     """
     if not len(known):
-        return Posterior(-(asked**2).sum(1), np.ones(len(asked)))
-    places = np.concatenate([known, asked])
-    span = float(np.linalg.norm(np.ptp(places, axis=0))) or 1.0
-    near, far = known / span, asked / span
+        return Posterior(-(asked.roots**2).sum(1), np.ones(len(asked)))
+    span = float(np.linalg.norm(np.ptp(np.concatenate([known.roots, asked.roots]), axis=0))) or 1.0
+    near, far = known.roots / span, asked.roots / span
     unit = max(float(scores.std()), float(noise.mean()), 1e-9)
     sd = np.maximum(noise / unit, LEAST_NOISE)
     goal = (scores - scores.mean()) / unit + SLOPE * (near**2).sum(1)
-    line, squares = _line(near, near), _squares(near, near)
+    line, squares = _line(near, near), _squares(known, known, span)
 
     def covariance(hyper: Floats) -> Floats:
         length, signal = np.exp(hyper)
@@ -85,7 +110,7 @@ def posterior(known: Floats, scores: Floats, noise: Floats, asked: Floats) -> Po
     hyper = minimize(loss, USUAL, method="Nelder-Mead", options={"maxiter": 40}).x if len(known) > 2 else USUAL
     length, signal = np.exp(hyper)
     lower = np.linalg.cholesky(covariance(hyper))
-    cross = _line(far, near) + signal**2 * np.exp(-0.5 * _squares(far, near) / length**2)
+    cross = _line(far, near) + signal**2 * np.exp(-0.5 * _squares(asked, known, span) / length**2)
     whitened = solve_triangular(lower, cross.T, lower=True)
     mean = whitened.T @ solve_triangular(lower, goal, lower=True) - SLOPE * (far**2).sum(1)
     own = LEVEL**2 + SLOPE**2 * (far**2).sum(1) ** 2 + OWN_SLOPE**2 * (far**4).sum(1) + signal**2
@@ -99,7 +124,9 @@ def _line(rows: Floats, columns: Floats) -> Floats:
     return np.asarray(LEVEL**2 + SLOPE**2 * np.outer(nats.sum(1), others.sum(1)) + OWN_SLOPE**2 * nats @ others.T)
 
 
-def _squares(rows: Floats, columns: Floats) -> Floats:
-    """Return the squared distances (rows x columns)."""
-    crossed = (rows**2).sum(1)[:, None] + (columns**2).sum(1) - 2 * rows @ columns.T
-    return np.asarray(np.maximum(crossed, 0.0))
+def _squares(rows: Places, columns: Places, span: float) -> Floats:
+    """Return the squared distances (rows x columns), in spans."""
+    a, b = rows.roots, columns.roots
+    crossed = (a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T
+    different = (rows.marks[:, None, :] != columns.marks[None, :, :]).sum(-1)
+    return np.asarray(np.maximum(crossed, 0.0) / span**2 + MARK**2 * different)

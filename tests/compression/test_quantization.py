@@ -22,7 +22,7 @@ from autocompress.models.quantized import (
     quantize_activation_groups,
     quantize_activations,
 )
-from autocompress.pipeline.candidates import Chosen
+from autocompress.plan import Chosen
 from autocompress.shape import BITS, WeightGrid, by_block, nearest_embedding_bits
 from tests.compression.training_data import batches, context_for
 from tests.conftest import tiny_model

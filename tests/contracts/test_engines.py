@@ -38,12 +38,6 @@ class Drawn:
     def suggest_categorical(self, name, choices):
         return self.data.draw(st.sampled_from(list(choices)), label=name)
 
-    def suggest_int(self, name, low, high):
-        return self.data.draw(st.integers(low, high), label=name)
-
-    def suggest_float(self, name, low, high, *, log=False):
-        return self.data.draw(st.floats(low, high), label=name)
-
 
 def teacher():
     torch.manual_seed(0)

@@ -28,12 +28,6 @@ class FirstChoice:
     def suggest_categorical(self, name, choices):
         return choices[0]
 
-    def suggest_int(self, name, low, high):
-        return low
-
-    def suggest_float(self, name, low, high, *, log=False):
-        return low
-
 
 @pytest.mark.parametrize("name", METHODS)
 def test_apply_leaves_the_shape_that_reshape_foresaw(model, name):

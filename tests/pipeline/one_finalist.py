@@ -14,9 +14,10 @@ from autocompress.compression.quantization_aware import QuantizationAwareStep
 from autocompress.compression.recipes.store import OutputStore
 from autocompress.config import load_config
 from autocompress.pipeline import finalists
-from autocompress.pipeline.candidates import Chosen, Students, space_of
+from autocompress.pipeline.candidates import Students, space_of
 from autocompress.pipeline.teacher import load_teacher
 from autocompress.pipeline.workspace import Workspace
+from autocompress.plan import Chosen
 from autocompress.training.checkpoint import Checkpoint
 
 STEPS, AWARE_STEPS = 30, 10

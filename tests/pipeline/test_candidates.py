@@ -10,11 +10,11 @@ from autocompress.compression.methods import reshape_plan
 from autocompress.compression.quantization import QuantizeStep
 from autocompress.compression.quantization_aware import QuantizationAwareStep
 from autocompress.cost import Artifact, Budget, Cost, Estimate, Limit, Measurement
-from autocompress.pipeline.candidates import Chosen, alternatives, anchors, choices, every_plan
+from autocompress.pipeline.candidates import alternatives, anchors, choices, every_plan
 from autocompress.pipeline.feasibility import assess
 from autocompress.pipeline.finalists import Made, refined
 from autocompress.pipeline.outcome import choose, exceeded
-from autocompress.plan import CompressionPlan
+from autocompress.plan import Chosen, CompressionPlan
 from autocompress.predictors.cost_table import CostTable
 from autocompress.shape import LayerShape, ModelShape, by_block
 
@@ -82,7 +82,7 @@ def test_a_made_choice_must_be_one_of_those_offered():
 
 
 def test_refining_changes_the_training_steps_alone():
-    _, plan = next(every_plan(TEACHER, SPACE))
+    plan = next(every_plan(TEACHER, SPACE))[1].plan
     longer = refined(plan, 99)
     assert [step.steps for step in longer.steps if step.method == "distill"] == [99]
     training = {"distill", "quantization_aware"}
@@ -123,7 +123,7 @@ def test_a_finalist_that_was_trained_on_is_built_again_without_training():
 def test_feasibility_is_what_trying_every_shape_finds(latency, size):
     budget = Budget(latency_p50_ms=Limit(latency, relative=True), size_bytes=Limit(size, relative=True))
     found = assess(TEACHER, SPACE, budget, ByFormula(), 16)
-    costs = {reshape_plan(TEACHER, plan): None for _, plan in every_plan(TEACHER, SPACE)}
+    costs = {drawn.shape: None for _, drawn in every_plan(TEACHER, SPACE)}
     costs = {shape: ByFormula().predict(shape, 16) for shape in costs}
     teacher = ByFormula().predict(TEACHER, 16)
     limits = {"latency_p50_ms": latency * teacher.latency_p50_ms.value, "size_bytes": size * teacher.size_bytes.value}

@@ -20,10 +20,10 @@ from autocompress.engines import open_artifact
 from autocompress.errors import DeviceError
 from autocompress.evaluation.task import predict_with
 from autocompress.pipeline import finalists
-from autocompress.pipeline.candidates import Chosen, Students, space_of
+from autocompress.pipeline.candidates import Students, space_of
 from autocompress.pipeline.teacher import load_teacher
 from autocompress.pipeline.workspace import Workspace
-from autocompress.plan import CompressionPlan
+from autocompress.plan import Chosen, CompressionPlan
 from autocompress.training.checkpoint import Checkpoint
 from tests.pipeline.one_finalist import AWARE_STEPS, STEPS
 

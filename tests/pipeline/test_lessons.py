@@ -9,9 +9,10 @@ from autocompress.compression.methods import draw
 from autocompress.config import load_config
 from autocompress.errors import UnsupportedError
 from autocompress.models.load import adapter_of
-from autocompress.pipeline.candidates import Chosen, Students, space_of
+from autocompress.pipeline.candidates import Students, space_of
 from autocompress.pipeline.lessons import Lessons
 from autocompress.pipeline.teacher import load_teacher
+from autocompress.plan import Chosen
 from tests.pipeline.test_students import PARAMS
 
 

@@ -9,12 +9,13 @@ from autocompress.errors import ConfigError, UnsupportedError
 from autocompress.evaluation.task import predict_with
 from autocompress.models.load import adapter_of
 from autocompress.pipeline import schooling
-from autocompress.pipeline.candidates import Chosen, Students, space_of
+from autocompress.pipeline.candidates import Students, space_of
 from autocompress.pipeline.inputs import fetch_inputs
 from autocompress.pipeline.lessons import Lessons
 from autocompress.pipeline.schooling import schooled
 from autocompress.pipeline.start import load_start
 from autocompress.pipeline.teacher import load_teacher
+from autocompress.plan import Chosen
 from autocompress.training.checkpoint import Checkpoint
 from tests.cli.world import CUES, SPECIAL, WORDS, write_model
 

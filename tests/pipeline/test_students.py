@@ -19,13 +19,13 @@ from autocompress.config import load_config
 from autocompress.errors import ConfigError, StorageError, UnsupportedError
 from autocompress.models.load import adapter_of
 from autocompress.models.quantized import QuantizedLinear
-from autocompress.pipeline.candidates import RANKING_BATCHES, Chosen, Students, choices, space_of
+from autocompress.pipeline.candidates import RANKING_BATCHES, Students, choices, space_of
 from autocompress.pipeline.layer_orders import layer_orders
 from autocompress.pipeline.start import Start
 from autocompress.pipeline.status import read_events
 from autocompress.pipeline.teacher import load_teacher, training_batches
 from autocompress.pipeline.workspace import Workspace, existing
-from autocompress.plan import CompressionPlan
+from autocompress.plan import Chosen, CompressionPlan
 from tests.cli.world import World
 
 PARAMS = {"depth": 2, "heads_keep": 0.5, "ffn_keep": 0.5, "attention_bits": 8, "ffn_bits": 8, "embedding_bits": 8,

@@ -5,9 +5,10 @@ import pytest
 
 from autocompress.compression.method import Space, of_layer
 from autocompress.compression.methods import draw, reshape_plan
-from autocompress.pipeline.candidates import OF_LAYERS, Chosen, choices, every_plan
+from autocompress.pipeline.candidates import OF_LAYERS, choices, every_plan
 from autocompress.pipeline.sensitivities import Sensitivities, largest
 from autocompress.pipeline.warm_start import LADDER, WarmStart
+from autocompress.plan import Chosen
 from autocompress.shape import LayerShape, ModelShape
 from tests.pipeline.test_candidates import ByFormula
 
@@ -45,7 +46,7 @@ def held(plan) -> float:
 def test_the_first_plan_is_the_best_of_the_space_for_the_budget(space, limit_ms):
     found = warm(space).ladder({"latency_p50_ms": limit_ms})
     start = sensitivities(space)
-    inside = [start.of(params) for params, plan in every_plan(TEACHER, space) if held(plan) <= limit_ms]
+    inside = [start.of(params) for params, drawn in every_plan(TEACHER, space) if held(drawn.plan) <= limit_ms]
     # Of layers that are left out, what was chosen says nothing and costs nothing.
     depths = {each.params["depth"]: each.nats for each in found if each.share == 1.0}
     assert min(depths.values()) == pytest.approx(min(inside))

@@ -13,7 +13,7 @@ import gzip
 import json
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from autocompress.compression.depth import DepthStep
 from autocompress.compression.distillation import DistillStep
 from autocompress.compression.method import Space, of_layer
 from autocompress.compression.methods import reshape_plan
-from autocompress.config import RunConfig, load_config
+from autocompress.config import RunConfig
 from autocompress.evaluation.task import predict_with
 from autocompress.pipeline.candidates import OF_LAYERS, choices, every_plan, space_of
 from autocompress.pipeline.sensitivities import largest, measure
@@ -90,12 +90,12 @@ def main() -> None:
     add_options(parser)
     arguments = parser.parse_args()
     kept = kept_of(arguments, lambda line: Row(**line), lambda row: row.key)
-    config = _config(arguments.data)
+    config = config_of(arguments.data)
     setting = prepare(config)
     students, shape = setting.students(lambda *event: None), setting.start.shape
     space = students.informed(space_of(config, shape))
     plans = {
-        json.dumps(drawn.plan.to_json()): (_told(params, drawn.plan, space), drawn.plan)
+        json.dumps(drawn.plan.to_json()): (told(params, drawn.plan, space), drawn.plan)
         for params, drawn in every_plan(shape, space)
     }
     wanted = sorted(plans, key=lambda key: _trained(plans[key][1]))[: QUICK if arguments.quick else None]
@@ -114,6 +114,7 @@ def main() -> None:
     figures = {"candidates": len(rows), "of": len(plans), "teacher": whole.value}
     figures |= {"best": max(row.accuracy for row in rows), "worst": min(row.accuracy for row in rows)}
     table = {
+        "shape": asdict(shape),
         "parameters": {name: list(values) for name, values in choices(space).items() if len(values) > 1},
         "teacher": {"accuracy": whole.value, "latency_ms": setting.feasibility.limits["latency_p50_ms"]},
         "nats": {name: list(nats.values()) for name, nats in sensitivities.nats.items() if len(nats) > 1},
@@ -125,7 +126,7 @@ def main() -> None:
     finish("search_table", figures, quick=arguments.quick, details={"run": RUN})
 
 
-def _told(params: Mapping[str, Any], plan: CompressionPlan, space: Space) -> dict[str, Any]:
+def told(params: Mapping[str, Any], plan: CompressionPlan, space: Space) -> dict[str, Any]:
     """Return choices with the largest of layers that are left out."""
     (depth,) = (step for step in plan.steps if isinstance(step, DepthStep))
     gone = {of_layer(name, layer) for layer in space.own_layers if layer not in depth.kept for name in OF_LAYERS}
@@ -145,13 +146,14 @@ def _trained(plan: CompressionPlan) -> str:
     return json.dumps(CompressionPlan(plan.steps[:at]).to_json())
 
 
-def _config(data: Path) -> RunConfig:
+def config_of(data: Path) -> RunConfig:
+    """Return the run whose space is scored, with the labelled data in this folder."""
     run = yaml.safe_load(RUN)
     run["task"]["data"]["source"] = str((data / "banking77").absolute())
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "search_table.yaml"
         path.write_text(yaml.safe_dump(run))
-        return load_config(path)
+        return loadconfig_of(path)
 
 
 if __name__ == "__main__":

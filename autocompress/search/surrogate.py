@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import cho_factor, cho_solve, solve_triangular
+from scipy.linalg import cho_solve, solve_triangular
 from scipy.optimize import minimize
 from scipy.special import ndtr
 
@@ -45,10 +45,12 @@ class Places:
     Attributes:
         roots: (candidates x measured parameters) the square root of what each choice costs alone, at least 0.
         marks: (candidates x other parameters) a number for each choice of what was not measured: equal or not.
+        span: From the candidate of least cost to that of most, the distance between their roots.
     """
 
     roots: Floats
     marks: npt.NDArray[np.intp]
+    span: float
 
     @classmethod
     def of(cls, nats: Nats, choices: Choices, candidates: Sequence[Params]) -> Places:
@@ -60,6 +62,7 @@ class Places:
         return cls(
             np.array(roots, np.float64).reshape(len(candidates), len(measured)),
             np.array(marks, np.intp).reshape(len(candidates), len(others)),
+            sum(max(0.0, *nats[name].values()) for name in measured) ** 0.5 or 1.0,
         )
 
     def __len__(self) -> int:
@@ -80,53 +83,82 @@ class Posterior:
         return np.asarray(self.deviation * (away * ndtr(away) + density), dtype=np.float64)
 
 
-def posterior(known: Places, scores: Floats, noise: Floats, asked: Places) -> Posterior:
-    """Return what the scores at ``asked`` are thought to be.
+@dataclass(frozen=True)
+class Surrogate:
+    """What scores say of other candidates.
+
+    Attributes:
+        known: Places of what was scored; may be none.
+        length: Of likeness, in spans.
+        signal: Standard deviation of the deviations from the line.
+        weights: (scored,) such that the mean is their sum with the covariances, on the scale of deviations.
+        lower: (scored x scored) the Cholesky factor of the covariance of the noisy scores.
+        level, unit: Of the scores: score = level + unit * deviation.
+    """
+
+    known: Places
+    length: float
+    signal: float
+    weights: Floats
+    lower: Floats
+    level: float
+    unit: float
+
+    def at(self, asked: Places) -> Posterior:
+        """Return what the scores of ``asked`` are thought to be; without any score, in negative nats."""
+        if not len(self.known):
+            return Posterior(-(asked.roots**2).sum(1), np.ones(len(asked)))
+        nats = (asked.roots / asked.span) ** 2
+        cross = _line(asked, self.known) + _likeness(_squares(asked, self.known), self.length, self.signal)
+        whitened = solve_triangular(self.lower, cross.T, lower=True)
+        mean = cross @ self.weights - SLOPE * nats.sum(1)
+        prior = LEVEL**2 + SLOPE**2 * nats.sum(1) ** 2 + OWN_SLOPE**2 * (nats**2).sum(1) + self.signal**2
+        variance = np.maximum(prior - (whitened**2).sum(0), 1e-9)
+        return Posterior(self.level + self.unit * mean, self.unit * np.sqrt(variance))
+
+
+def fit(known: Places, scores: Floats, noise: Floats) -> Surrogate:
+    """Return what scores say; of the length and the signal, what maximizes their likelihood times their prior.
 
     Args:
-        known: Of what was scored; may be empty.
-        scores: (scored,) any unit.
+        known: Of what was scored.
+        scores: (scored,) in any unit.
         noise: (scored,) standard deviations of the scores' noise, in their unit.
-        asked: Of the same parameters.
     """
     if not len(known):
-        return Posterior(-(asked.roots**2).sum(1), np.ones(len(asked)))
-    span = float(np.linalg.norm(np.ptp(np.concatenate([known.roots, asked.roots]), axis=0))) or 1.0
-    near, far = known.roots / span, asked.roots / span
-    unit = max(float(scores.std()), float(noise.mean()), 1e-9)
-    sd = np.maximum(noise / unit, LEAST_NOISE)
-    goal = (scores - scores.mean()) / unit + SLOPE * (near**2).sum(1)
-    line, squares = _line(near, near), _squares(known, known, span)
-
-    def covariance(hyper: Floats) -> Floats:
-        length, signal = np.exp(hyper)
-        return np.asarray(line + signal**2 * np.exp(-0.5 * squares / length**2) + np.diag(sd**2))
+        length, signal = np.exp(USUAL).tolist()
+        return Surrogate(known, length, signal, np.zeros(0), np.zeros((0, 0)), level=0.0, unit=1.0)
+    level, unit = float(scores.mean()), max(float(scores.std()), float(noise.mean()), 1e-9)
+    goal = (scores - level) / unit + SLOPE * ((known.roots / known.span) ** 2).sum(1)
+    squares = _squares(known, known)
+    certain = _line(known, known) + np.diag(np.maximum(noise / unit, LEAST_NOISE) ** 2)
 
     def loss(hyper: Floats) -> float:
-        factor = cho_factor(covariance(hyper), lower=True)
-        fit = 0.5 * goal @ cho_solve(factor, goal) + np.log(np.diag(factor[0])).sum()
-        return float(fit + 0.5 * (((hyper - USUAL) / PRIOR_DEVIATION) ** 2).sum())
+        lower = np.linalg.cholesky(certain + _likeness(squares, *np.exp(hyper)))
+        whitened = solve_triangular(lower, goal, lower=True)
+        away = (hyper - USUAL) / PRIOR_DEVIATION
+        return float(0.5 * whitened @ whitened + np.log(np.diag(lower)).sum() + 0.5 * away @ away)
 
-    hyper = minimize(loss, USUAL, method="Nelder-Mead", options={"maxiter": 40}).x if len(known) > 2 else USUAL
-    length, signal = np.exp(hyper)
-    lower = np.linalg.cholesky(covariance(hyper))
-    cross = _line(far, near) + signal**2 * np.exp(-0.5 * _squares(asked, known, span) / length**2)
-    whitened = solve_triangular(lower, cross.T, lower=True)
-    mean = whitened.T @ solve_triangular(lower, goal, lower=True) - SLOPE * (far**2).sum(1)
-    own = LEVEL**2 + SLOPE**2 * (far**2).sum(1) ** 2 + OWN_SLOPE**2 * (far**4).sum(1) + signal**2
-    variance = np.maximum(own - (whitened**2).sum(0), 1e-9)
-    return Posterior(float(scores.mean()) + unit * mean, unit * np.sqrt(variance))
+    found = minimize(loss, USUAL, method="Nelder-Mead", options={"maxiter": 40}).x if len(known) > 2 else USUAL
+    length, signal = np.exp(found).tolist()
+    lower: Floats = np.asarray(np.linalg.cholesky(certain + _likeness(squares, length, signal)), np.float64)
+    return Surrogate(known, length, signal, cho_solve((lower, True), goal), lower, level, unit)
 
 
-def _line(rows: Floats, columns: Floats) -> Floats:
+def _line(rows: Places, columns: Places) -> Floats:
     """Return the covariance of a level and of slopes in the nats, one for all parameters and one for each."""
-    nats, others = rows**2, columns**2
+    nats, others = (rows.roots / rows.span) ** 2, (columns.roots / columns.span) ** 2
     return np.asarray(LEVEL**2 + SLOPE**2 * np.outer(nats.sum(1), others.sum(1)) + OWN_SLOPE**2 * nats @ others.T)
 
 
-def _squares(rows: Places, columns: Places, span: float) -> Floats:
+def _likeness(squares: Floats, length: float, signal: float) -> Floats:
+    """Return the covariance of deviations that lie so far apart."""
+    return np.asarray(signal**2 * np.exp(-0.5 * squares / length**2))
+
+
+def _squares(rows: Places, columns: Places) -> Floats:
     """Return the squared distances (rows x columns), in spans."""
-    a, b = rows.roots, columns.roots
+    a, b = rows.roots / rows.span, columns.roots / columns.span
     crossed = (a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T
     different = (rows.marks[:, None, :] != columns.marks[None, :, :]).sum(-1)
-    return np.asarray(np.maximum(crossed, 0.0) / span**2 + MARK**2 * different)
+    return np.asarray(np.maximum(crossed, 0.0) + MARK**2 * different)

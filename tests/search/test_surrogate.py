@@ -3,30 +3,32 @@ import pytest
 from scipy.integrate import quad
 from scipy.stats import norm
 
-from autocompress.search.surrogate import LEVEL, MARK, OWN_SLOPE, SLOPE, USUAL, Places, Posterior, posterior
+from autocompress.search.surrogate import LEVEL, MARK, OWN_SLOPE, SLOPE, USUAL, Places, Posterior, fit
 
 NATS = {"depth": {6: 0.0, 4: 0.25, 2: 1.0}, "bits": {32: 0.0, 8: -0.001, 4: 0.04}}
 
 
+SPAN = 1.02**0.5
 CHOICES = {"depth": (6, 4, 2), "repair": ("none", "mask_tuning"), "bits": (32, 8, 4)}
 
 
 def places(roots) -> Places:
     """Places of measured parameters alone."""
-    return Places(np.array(roots), np.zeros((len(roots), 0), int))
+    return Places(np.array(roots), np.zeros((len(roots), 0), int), SPAN)
 
 
 def test_a_place_is_the_root_of_what_choices_cost_and_which_others_were_made():
     asked = [{"depth": 4, "bits": 4, "repair": "none"}, {"depth": 2, "bits": 8, "repair": "mask_tuning"}]
     found = Places.of(NATS, CHOICES, asked)
     assert found.roots.tolist() == [[0.5, 0.2], [1.0, 0.0]] and found.marks.tolist() == [[0], [1]]
+    assert found.span == pytest.approx((1.0 + 0.04) ** 0.5)
     none = Places.of(NATS, CHOICES, [])
     assert none.roots.shape == (0, 2) and none.marks.shape == (0, 1)
 
 
 def test_before_any_score_the_candidate_of_least_nats_is_thought_best():
     asked = places([[1.0, 0.0], [0.5, 0.2], [0.5, 0.0]])
-    found = posterior(places(np.zeros((0, 2))), np.zeros(0), np.zeros(0), asked)
+    found = fit(places(np.zeros((0, 2))), np.zeros(0), np.zeros(0)).at(asked)
     assert np.argsort(-found.mean).tolist() == [2, 1, 0]
     assert len(set(found.deviation.tolist())) == 1
 
@@ -35,7 +37,7 @@ def test_two_scores_give_the_textbook_posterior():
     """Equations 2.23 and 2.24 of Rasmussen and Williams, by inverting matrices; hyperparameters are the usual ones."""
     known, asked = np.array([[0.0, 0.2], [1.0, 0.0]]), np.array([[0.5, 0.1], [0.0, 0.2]])
     scores, noise = np.array([0.9, 0.7]), np.array([0.01, 0.02])
-    span, unit = np.sqrt(1.0 + 0.04), scores.std()
+    span, unit = SPAN, scores.std()
     length, signal = np.exp(USUAL)
 
     def kernel(rows, columns):
@@ -51,7 +53,7 @@ def test_two_scores_give_the_textbook_posterior():
     goal = (scores - scores.mean()) / unit - falls(known)
     mean = falls(asked) + kernel(asked, known) @ inverse @ goal
     variance = np.diag(kernel(asked, asked) - kernel(asked, known) @ inverse @ kernel(known, asked))
-    found = posterior(places(known), scores, noise, places(asked))
+    found = fit(places(known), scores, noise).at(places(asked))
     assert found.mean == pytest.approx(scores.mean() + unit * mean, rel=1e-6)
     assert found.deviation == pytest.approx(unit * np.sqrt(variance), rel=1e-6)
 
@@ -60,7 +62,7 @@ def test_what_was_scored_without_noise_is_known_and_what_is_far_is_not():
     rng = np.random.default_rng(0)
     known = rng.random((30, 3))
     scores = 0.9 - 0.1 * (known**2).sum(1) + 0.02 * np.sin(4 * known[:, 0])
-    found = posterior(places(known), scores, np.zeros(30), places([*known, [3.0, 3.0, 3.0]]))
+    found = fit(places(known), scores, np.zeros(30)).at(places([*known, [3.0, 3.0, 3.0]]))
     assert found.mean[:-1] == pytest.approx(scores, abs=0.005)
     assert found.deviation[-1] > 5 * found.deviation[:-1].max()
 
@@ -70,15 +72,15 @@ def test_a_parameter_that_turns_out_harmless_is_found_to_be():
     rng = np.random.default_rng(1)
     known = rng.random((25, 2))
     scores = 0.9 - 0.2 * known[:, 1] ** 2 + rng.normal(scale=0.002, size=25)
-    found = posterior(places(known), scores, np.full(25, 0.002), places([[1.0, 0.1], [0.1, 1.0]]))
+    found = fit(places(known), scores, np.full(25, 0.002)).at(places([[1.0, 0.1], [0.1, 1.0]]))
     assert found.mean[0] - found.mean[1] == pytest.approx(0.2 * 0.99, abs=0.02)
 
 
 def test_what_was_not_measured_makes_candidates_unlike_as_nats_would():
     """Another choice moves a candidate as far as a measured parameter that lies ``MARK`` spans away."""
-    known = Places(np.array([[0.0, 0.0], [0.0, 1.0]]), np.array([[0], [0]]))
-    asked = Places(np.array([[0.0, 0.0], [0.0, 0.0]]), np.array([[0], [1]]))
-    same, other = posterior(known, np.array([0.9, 0.7]), np.full(2, 1e-3), asked).deviation
+    known = Places(np.array([[0.0, 0.0], [0.0, 1.0]]), np.array([[0], [0]]), SPAN)
+    asked = Places(np.array([[0.0, 0.0], [0.0, 0.0]]), np.array([[0], [1]]), SPAN)
+    same, other = fit(known, np.array([0.9, 0.7]), np.full(2, 1e-3)).at(asked).deviation
     length, signal = np.exp(USUAL)
     away = 0.1 * np.sqrt(2 * signal**2 * (1 - np.exp(-(MARK**2) / (2 * length**2))))
     assert same < 0.01 and other == pytest.approx(away, rel=0.2)
@@ -93,5 +95,5 @@ def test_improvement_is_the_mean_of_what_is_gained():
 
 def test_equal_scores_and_equal_places_are_no_trouble():
     same = places(np.ones((5, 2)))
-    found = posterior(same, np.full(5, 0.9), np.zeros(5), same)
+    found = fit(same, np.full(5, 0.9), np.zeros(5)).at(same)
     assert found.mean == pytest.approx(np.full(5, 0.9)) and np.isfinite(found.deviation).all()

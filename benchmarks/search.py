@@ -32,7 +32,7 @@ from autocompress.search.objective import Objective, Params, Scored
 from autocompress.search.proposing import DIRECTIONS, Proposer
 from autocompress.search.study import search
 from autocompress.shape import ModelShape
-from benchmarks.search_table import TABLE
+from benchmarks.search_table import TABLE, config_of
 
 BUDGETS = (0.02, 0.05, 0.1, 0.2, 0.5)
 """Shares of the candidates that are inside each budget."""

@@ -153,7 +153,7 @@ def config_of(data: Path) -> RunConfig:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "search_table.yaml"
         path.write_text(yaml.safe_dump(run))
-        return loadconfig_of(path)
+        return load_config(path)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from autocompress.compression.depth import DepthStep
 from autocompress.compression.distillation import DistillStep
 from autocompress.compression.method import Space, of_layer
 from autocompress.compression.methods import reshape_plan
-from autocompress.config import RunConfig
+from autocompress.config import RunConfig, load_config
 from autocompress.evaluation.task import predict_with
 from autocompress.pipeline.candidates import OF_LAYERS, choices, every_plan, space_of
 from autocompress.pipeline.sensitivities import largest, measure

@@ -1,8 +1,8 @@
 """A proposer that knows what choices cost alone: it tries what the surrogate expects to be the largest improvement.
 
-The best candidates so far and the least costly ones are changed a choice at a time, beside choices by chance; costs are
-foreseen for all of them, and those over budget are dropped. Half of the places look for the best score inside the
-budget, the others inside a smaller latency, so that a front comes of one search.
+Costs are foreseen of candidates that chance draws, of those that a knapsack chose, and of what differs by one choice from
+promising ones; what is over budget is dropped. Half of the places look for the best score inside the budget, the others
+for what lifts the front of score and latency most, so that a front comes of one search.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ BY_CHANCE = 384
 ROUNDS, BEST = 3, 8
 """So often the neighbours of so many best ones are looked at."""
 WHOLE = 0.5
-"""Share of the places that look for the best inside the whole budget."""
+"""Share of the places that look for the best score."""
+STEP = 0.1
+"""How far the front reaches beyond the highest latency inside the budget, in logarithms."""
 
 Foreseen: TypeAlias = tuple[npt.NDArray[np.bool_], Floats]
 """Of candidates (candidates,): whether they are inside the budget, and their median latencies in milliseconds."""
@@ -36,12 +38,14 @@ class Informed:
     Attributes:
         nats: What choices cost alone.
         foresee: Says what candidates cost.
+        warm: Candidates that are looked at for every place: what was foreseen to be best (``pipeline.warm_start``).
         most: See ``Proposer``.
         attempts: See ``Proposer``.
     """
 
     nats: Nats
     foresee: Callable[[Sequence[Params]], Foreseen]
+    warm: Sequence[Params] = ()
     most: int = 300
     attempts: int = 200
 
@@ -50,23 +54,17 @@ class Informed:
         rng = np.random.default_rng(seed)
         pool = _Pool(choices, self.foresee)
         pool.add(_by_chance(choices, rng))
+        pool.add([{name: each[name] for name in choices} for each in self.warm])
         pool.add([result.params for result in known.results])
         if not pool.inside:
             return
-        cap_ms = np.inf if rng.random() < WHOLE else float(rng.choice(pool.latencies_ms()))
-        scores = _Scores(self.nats, choices, known)
+        scores = _Scores(self, choices, known)
+        gain = scores.of_the_best if rng.random() < WHOLE else scores.of_the_front
         for _ in range(ROUNDS):
-            order = _order(pool, scores, cap_ms)
+            order = np.argsort(-gain(pool), kind="stable").tolist()
             pool.add([near for index in order[:BEST] for near in _neighbours(choices, pool.inside[index])])
-        for index in _order(pool, scores, cap_ms):
+        for index in np.argsort(-gain(pool), kind="stable").tolist():
             yield pool.inside[index]
-
-
-def _order(pool: _Pool, scores: _Scores, cap_ms: float) -> list[int]:
-    """Return which of the pool are below ``cap_ms``, the largest expected improvement first."""
-    below = np.flatnonzero(pool.latencies_ms() <= cap_ms)
-    gain = scores.gain([pool.inside[index] for index in below], cap_ms)
-    return [int(index) for index in below[np.argsort(-gain, kind="stable")]]
 
 
 class _Scores:
@@ -75,22 +73,41 @@ class _Scores:
     Source: Ginsbourger et al. 2010, section 3.2.
     """
 
-    def __init__(self, nats: Nats, choices: Choices, known: Known) -> None:
-        self._nats, self._choices, self._results = nats, choices, list(known.results)
+    def __init__(self, proposer: Informed, choices: Choices, known: Known) -> None:
+        self._nats, self._foresee = proposer.nats, proposer.foresee
+        self._choices, self._results = choices, list(known.results)
         self._surrogate = self._fitted()
         if known.pending and self._results:
             thought = self._surrogate.at(self._places(known.pending)).mean.tolist()
-            self._results += [Result(params, mean, np.inf) for params, mean in zip(known.pending, thought, strict=True)]
+            waited = zip(known.pending, thought, self._foresee(known.pending)[1].tolist(), strict=True)
+            self._results += [Result(params, mean, latency_ms) for params, mean, latency_ms in waited]
             self._surrogate = self._fitted()
 
-    def gain(self, asked: Sequence[Params], cap_ms: float) -> Floats:
-        """Return the expected improvement (candidates,) over the best below ``cap_ms``; without any, the mean."""
-        found = self._surrogate.at(self._places(asked))
-        known = [result.params for result in self._results if result.latency_ms <= cap_ms]
-        if not known:
-            return found.mean
-        # As the surrogate sees it: the highest of many noisy scores is luck.
-        return found.expected_improvement(float(self._surrogate.at(self._places(known)).mean.max()))
+    def of_the_best(self, pool: _Pool) -> Floats:
+        """Return the expected improvement over the best score; without any, the mean (candidates,)."""
+        found = self._surrogate.at(self._places(pool.inside))
+        return found.expected_improvement(float(self._seen().max())) if self._results else found.mean
+
+    def of_the_front(self, pool: _Pool) -> Floats:
+        """Return how much each candidate is expected to lift the front (candidates,).
+
+        The front is the best score known for each latency. Where latencies are known, the expected improvement of the
+        hypervolume (Emmerich et al. 2006) is that over each of its steps, times the step's width, here in logarithms.
+        """
+        found, logs = self._surrogate.at(self._places(pool.inside)), np.log(pool.latencies_ms())
+        known = np.log([result.latency_ms for result in self._results])
+        order = np.argsort(known, kind="stable")
+        # Below what is known already nothing is worse than what the surrogate thinks worst.
+        heights = np.maximum.accumulate([found.mean.min(), *self._seen()[order]])
+        starts = np.array([-np.inf, *known[order]])
+        ends = np.minimum([*known[order], np.inf], logs.max() + STEP)
+        widths = np.maximum(ends - np.maximum(starts, logs[:, None]), 0.0)
+        steps = [found.expected_improvement(float(height)) for height in heights]
+        return np.asarray((widths.T * np.array(steps)).sum(0), np.float64)
+
+    def _seen(self) -> Floats:
+        """Return the scores as the surrogate sees them (results,): the highest of many noisy ones is luck."""
+        return self._surrogate.at(self._places([result.params for result in self._results])).mean
 
     def _fitted(self) -> Surrogate:
         scores, noise = ([getattr(each, name) for each in self._results] for name in ("score", "standard_error"))

@@ -29,6 +29,8 @@ PLACES_PER_TRIAL = 10
 ANCHORS = "anchors"
 """The note of a study that holds the choices to try first; where it is there, the search has begun."""
 SHORTEST_WAIT_S, LONGEST_WAIT_S = 0.02, 1.0
+TELL_EVERY = 30
+"""Looks at the study between two words that it is waited."""
 
 
 def search(
@@ -81,9 +83,9 @@ def search(
                 beaten, waits = not _work(ledger, place, found, objective, worker), count()
             elif in_work := ledger.in_work():
                 turn = next(waits)
-                if turn == 0:
+                if turn % TELL_EVERY == 0:
                     on_wait(in_work)
-                time.sleep(min(SHORTEST_WAIT_S * 2**turn, LONGEST_WAIT_S))
+                time.sleep(min(SHORTEST_WAIT_S * 2 ** min(turn, 9), LONGEST_WAIT_S))
                 beaten = False
             else:
                 break

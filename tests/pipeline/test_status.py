@@ -69,7 +69,9 @@ def test_a_run_lives_while_its_process_does_and_it_has_no_result(workspace):
 
 def test_candidates_are_counted_and_the_best_is_named(workspace):
     storage = f"journal:{workspace.folder}/study.log"
-    found = search(open_study(storage, "run", resume=False), objective(limit_ms=20.0), trials=8, seed=3, anchors=ANCHORS)
+    found = search(
+        open_study(storage, "run", resume=False), objective(limit_ms=20.0), trials=8, seed=3, anchors=ANCHORS
+    )
     status = read_status(workspace.folder)
     states = [record.state for record in found]
     assert "over budget" in states

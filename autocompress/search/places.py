@@ -57,7 +57,8 @@ class Ledger:
             if (place := trial.user_attrs.get("place")) is not None:
                 self._open[trial.number] = place
                 self._decided.extend([_NONE] * (place + 1 - len(self._decided)))
-        return any([self._look(number, place) for number, place in list(self._open.items())])
+        closed = [number for number, place in list(self._open.items()) if self._look(number, place)]
+        return bool(closed)
 
     def news(self) -> list[int]:
         """Return the places that were read to have a result since this was asked last."""

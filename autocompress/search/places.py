@@ -8,6 +8,7 @@ found. What is read once is not read again: a look at the study costs what is ne
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import optuna
@@ -136,8 +137,13 @@ class Ledger:
     def take(self, place: int, worker: Worker, **about: Any) -> Attempt | None:
         """Take a free place up, or return ``None`` where another was faster."""
         attempt = begin(self.study, place, worker, **about)
-        self.refresh()
-        if not self.done(place) and min(n for n, at in self._open.items() if at == place) == attempt.number:
-            return attempt
+        try:
+            self.refresh()
+            if not self.done(place) and min(n for n, at in self._open.items() if at == place) == attempt.number:
+                return attempt
+        except BaseException:
+            with suppress(Exception):  # The first error says it.
+                attempt.give_back()
+            raise
         attempt.give_back()
         return None

@@ -35,11 +35,13 @@ class Result:
         params: What was chosen.
         score: The metric, 0 to 1.
         latency_ms: Foreseen, median.
+        standard_error: Of the score.
     """
 
     params: Params
     score: float
     latency_ms: float
+    standard_error: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -98,7 +98,8 @@ class CandidateSequence:
         del self._pending[place]
         if self._ledger.scored(place):
             trial = self._ledger.trial(place)
-            self._history.add(Result(trial.params, *trial.values))
+            score, latency_ms = trial.values
+            self._history.add(Result(trial.params, score, latency_ms, trial.user_attrs.get("standard_error", 0.0)))
 
     def _propose(self, place: int) -> tuple[Params, bytes] | None:
         known = Known(self._history.results(), list(self._pending.values()))

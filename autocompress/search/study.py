@@ -19,7 +19,7 @@ from autocompress.search import notes
 from autocompress.search.attempts import Attempt, TakenOverError
 from autocompress.search.objective import Candidate, Objective, Params
 from autocompress.search.places import LOST_LIMIT, Ledger
-from autocompress.search.proposing import SAMPLERS, distributions
+from autocompress.search.proposing import SAMPLERS, Proposer, distributions
 from autocompress.search.records import Record, record_of, records
 from autocompress.search.sequence import CandidateSequence, Rules
 from autocompress.search.workers import Watch, Worker, working
@@ -39,7 +39,7 @@ def search(
     *,
     trials: int,
     seed: int,
-    sampler: str = "tpe",
+    proposer: Proposer = SAMPLERS["tpe"],
     parallel: int = 4,
     anchors: Sequence[Params] | None = (),
     out_of_time: Callable[[], bool] = lambda: False,
@@ -54,7 +54,7 @@ def search(
         objective: How a candidate is drawn, foreseen and scored.
         trials: Candidates to score in the whole study.
         seed: Of every choice.
-        sampler: One of ``proposing.SAMPLERS``.
+        proposer: Says what to try; one of ``proposing.SAMPLERS``, or another.
         parallel: Most candidates in work at once, by all workers together; see ``sequence``.
         anchors: Choices to try first, by name: the obvious ones, which are kept even if they are over budget. The study
             keeps those that it began with, which count from then on; ``None`` where it is known to have them.
@@ -67,7 +67,7 @@ def search(
     ledger.refresh()
     ledger.news()  # What was found before is no news.
     first = _anchors(study, anchors)
-    sequence = CandidateSequence(objective, Rules(seed, parallel, SAMPLERS[sampler], first), ledger)
+    sequence = CandidateSequence(objective, Rules(seed, parallel, proposer, first), ledger)
     last = len(first) + trials * PLACES_PER_TRIAL
     rng = np.random.default_rng()  # Of who gets which place, which changes no candidate.
     stopped, beaten, waits = False, False, count()

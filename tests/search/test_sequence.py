@@ -36,7 +36,9 @@ def in_budget(limit_ms: float) -> set[tuple[int, int]]:
 
 
 def alone(sampler: str, parallel: int) -> list[dict]:
-    found = search(new_study(), objective(), trials=TRIALS, seed=5, sampler=sampler, parallel=parallel, anchors=ANCHORS)
+    found = search(
+        new_study(), objective(), trials=TRIALS, seed=5, proposer=SAMPLERS[sampler], parallel=parallel, anchors=ANCHORS
+    )
     return [dict(record.params) for record in found]
 
 
@@ -118,7 +120,7 @@ def test_whoever_works_in_whatever_order_and_dies_at_whatever_moment_the_candida
 
 def test_gaussian_processes_give_the_same_candidates_again():
     def found() -> list[dict]:
-        records = search(new_study(), objective(), trials=10, seed=5, sampler="gp", parallel=1)
+        records = search(new_study(), objective(), trials=10, seed=5, proposer=SAMPLERS["gp"], parallel=1)
         return [dict(record.params) for record in records]
 
     assert found() == found()
@@ -150,7 +152,7 @@ def test_the_one_candidate_inside_a_tight_budget_is_found():
 
 def test_of_a_large_space_chance_tries_a_part(monkeypatch):
     monkeypatch.setattr(sequence_module, "DRAWS", 40)
-    found = search(new_study(), objective(30.0), trials=30, seed=3, sampler="random")
+    found = search(new_study(), objective(30.0), trials=30, seed=3, proposer=SAMPLERS["random"])
     assert len({record.key for record in found}) == 30
 
 

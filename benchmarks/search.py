@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +28,8 @@ from autocompress.plan import CompressionPlan
 from autocompress.predictors.cost_table import CostTable
 from autocompress.search.informed import Informed
 from autocompress.search.objective import Objective, Params, Scored
-from autocompress.search.proposing import DIRECTIONS, Proposer
+from autocompress.search.proposing import DIRECTIONS, SAMPLERS, Proposer
+from autocompress.search.records import Record
 from autocompress.search.study import search
 from autocompress.shape import ModelShape
 from benchmarks.search_table import TABLE, config_of
@@ -40,6 +40,10 @@ WITHIN = 0.005
 """Of the best accuracy, as a share of 1."""
 MOST = 150
 """Evaluations after which a search is given up; chance is counted to the end."""
+COUNTS = (1, 2, 5, 10, 20, 50, 100)
+"""Evaluations after which fronts are shown."""
+Tried: TypeAlias = tuple[float, float]
+"""Predicted latency in milliseconds, and accuracy."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +121,7 @@ class Replay:
             rows = [self.rows[drawing(params).shape] for params in candidates]
             return np.array([row[3] <= limit_ms for row in rows]), np.array([row[2] for row in rows])
 
-        return Informed(self.sensitivities.nats, foresee)
+        return Informed(self.sensitivities.nats, foresee, self.warm(limit_ms))
 
     def warm(self, limit_ms: float) -> list[Params]:
         """Return where a search starts."""
@@ -125,39 +129,138 @@ class Replay:
         return [solved.params for solved in start.ladder({"latency_p50_ms": limit_ms})]
 
 
-def evaluations(
-    replay: Replay,
-    limit_ms: float,
-    seed: int,
-    *,
-    sampler: str | Proposer,
-    anchors: Sequence[Params] = (),
-    most: int = MOST,
-) -> tuple[int, float]:
-    """Return after how many scores one is ``WITHIN`` the best, at most ``most`` + 1, and the seconds of the search."""
-    inside = [accuracy for accuracy, _, _, held_ms in replay.rows.values() if held_ms <= limit_ms]
-    scores: list[float] = []
+def scores_of(
+    replay: Replay, limit_ms: float, proposer: Proposer, seed: int, *, most: int, enough: float = np.inf
+) -> list[Tried]:
+    """Search until a score is ``enough``, or ``most`` are scored, and return these in their order."""
+    tried: list[Tried] = []
 
-    def found() -> bool:
-        return bool(scores) and max(scores) >= max(inside) - WITHIN
+    def on_record(record: Record) -> None:
+        if record.score is not None:
+            tried.append((record.latency_ms, record.score))
 
-    started = time.process_time()
     search(
         optuna.create_study(directions=DIRECTIONS),
         replay.objective(limit_ms),
         trials=most,
         seed=seed,
-        sampler=sampler,
+        proposer=proposer,
         parallel=1,
-        anchors=anchors,
-        out_of_time=found,
-        on_record=lambda record: scores.append(record.score) if record.score is not None else None,
+        out_of_time=lambda: any(score >= enough for _, score in tried),
+        on_record=on_record,
     )
-    return (len(scores) if found() else most + 1), time.process_time() - started
+    return tried
 
 
-def by_chance(replay: Replay, limit_ms: float, seed: int) -> int:
-    """Return the same of candidates inside the budget in a random order."""
+def evaluations(replay: Replay, limit_ms: float, proposer: Proposer | None, seed: int) -> int:
+    """Return after how many scores one is ``WITHIN`` the best; of Optuna's samplers and ours at most ``MOST`` + 1.
+
+    Without a proposer candidates inside the budget come in a random order, to the end.
+    """
     inside = [accuracy for accuracy, _, _, held_ms in replay.rows.values() if held_ms <= limit_ms]
-    order = np.random.default_rng(seed).permutation(inside)
-    return 1 + int(np.flatnonzero(order >= max(inside) - WITHIN)[0])
+    enough = max(inside) - WITHIN
+    if proposer is None:
+        scores = np.random.default_rng(seed).permutation(inside).tolist()
+    else:
+        scores = [score for _, score in scores_of(replay, limit_ms, proposer, seed, most=MOST, enough=enough)]
+    return next((at for at, score in enumerate(scores, 1) if score >= enough), MOST + 1)
+
+
+def hypervolumes(tried: Iterable[Tried], worst: Tried) -> list[float]:
+    """Return the area between the front and the ``worst`` latency and score, after each candidate that was tried."""
+    found, areas = list[Tried](), list[float]()
+    for each in tried:
+        found = sorted([*found, each])
+        ends = [latency for latency, _ in found[1:]] + [worst[0]]
+        heights = np.maximum.accumulate([score - worst[1] for _, score in found])
+        areas.append(
+            sum(float(height) * (end - start) for height, end, (start, _) in zip(heights, ends, found, strict=True))
+        )
+    return areas
+
+
+def efficiency(replay: Replay, seeds: int, budgets: Sequence[float]) -> list[dict[str, object]]:
+    """Print and return the median evaluations of each way to search, for each budget."""
+    rows: list[dict[str, object]] = []
+    for share in budgets:
+        limit_ms = replay.limit_ms(share)
+        ways: dict[str, Proposer | None] = {
+            "random": None,
+            "tpe": SAMPLERS["tpe"],
+            "informed": replay.informed(limit_ms),
+        }
+        counts = {
+            name: [evaluations(replay, limit_ms, way, seed) for seed in range(seeds)] for name, way in ways.items()
+        }
+        rows.append(
+            {
+                "share": share,
+                "limit_ms": limit_ms,
+                **{name: median(found) for name, found in counts.items()},
+                "counts": counts,
+            }
+        )
+    print_table(
+        ["candidates inside the budget, %", "random", "tpe", "informed"],
+        [
+            [f"{100 * float(str(row['share'])):g}", *(f"{row[name]:g}" for name in ("random", "tpe", "informed"))]
+            for row in rows
+        ],
+    )
+    return rows
+
+
+def fronts(replay: Replay, seeds: int, most: int) -> dict[str, list[float]]:
+    """Print and return the mean hypervolume after each evaluation, as a share of that of all candidates; no budget."""
+    limit_ms = replay.limit_ms(1.0)
+    every = [(latency_ms, accuracy) for accuracy, _, latency_ms, _ in replay.rows.values()]
+    worst = max(latency for latency, _ in every), min(accuracy for _, accuracy in every)
+    whole = hypervolumes([point for point in every if _on_front(point, every)], worst)[-1]
+    ways: dict[str, Proposer] = {
+        **{name: SAMPLERS[name] for name in ("nsga2", "tpe")},
+        "informed": replay.informed(limit_ms),
+    }
+    found = {
+        name: np.mean(
+            [hypervolumes(scores_of(replay, limit_ms, way, seed, most=most), worst) for seed in range(seeds)], axis=0
+        )
+        / whole
+        for name, way in ways.items()
+    }
+    counts = [count for count in COUNTS if count <= most]
+    print_table(
+        ["share of the front after", *map(str, counts)],
+        [[name, *(f"{areas[count - 1]:.3f}" for count in counts)] for name, areas in found.items()],
+    )
+    return {name: areas.round(4).tolist() for name, areas in found.items()}
+
+
+def _on_front(point: Tried, every: Iterable[Tried]) -> bool:
+    return not any(other[0] <= point[0] and other[1] >= point[1] and other != point for other in every)
+
+
+def main() -> None:
+    """Replay, and report."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer seeds, two budgets")
+    arguments = parser.parse_args()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    replay, quick = Replay.load(), arguments.quick
+    rows = efficiency(replay, 3 if quick else 50, BUDGETS[1:3] if quick else BUDGETS)
+    areas = fronts(replay, 2 if quick else 10, 30 if quick else 100)
+    totals = {name: sum(float(str(row[name])) for row in rows) for name in ("random", "tpe", "informed")}
+    figures: dict[str, object] = {
+        "evaluations_vs_random": round(totals["random"] / totals["informed"], 2),
+        "evaluations_vs_tpe": round(totals["tpe"] / totals["informed"], 2),
+        "evaluations": [{key: value for key, value in row.items() if key != "counts"} for row in rows],
+        "hypervolume_above_nsga2_at": float(np.mean(np.array(areas["informed"]) > np.array(areas["nsga2"]))),
+        "hypervolume": {
+            name: [found[count - 1] for count in COUNTS if count <= len(found)] for name, found in areas.items()
+        },
+    }
+    headline = ("evaluations_vs_random", "evaluations_vs_tpe")
+    finish("search", figures, quick=quick, details={"rows": rows, "hypervolume": areas}, headline=headline)
+
+
+if __name__ == "__main__":
+    main()

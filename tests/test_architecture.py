@@ -14,6 +14,7 @@ from autocompress.compression.methods import METHODS
 from autocompress.engines import ENGINES
 from autocompress.evaluation.metrics import METRICS
 from autocompress.models.load import ADAPTERS
+from autocompress.search.proposing import SAMPLERS
 
 PACKAGE = Path(__file__).parents[1] / "autocompress"
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -115,7 +116,7 @@ def test_what_runs_on_a_board_loads_neither_torch_nor_transformers_nor_optuna(mo
     assert done.stdout.split() == []
 
 
-@pytest.mark.parametrize("name", [*METHODS, *ADAPTERS, *ENGINES, *METRICS])
+@pytest.mark.parametrize("name", [*METHODS, *ADAPTERS, *ENGINES, *METRICS, *SAMPLERS])
 def test_everything_in_a_table_has_its_line_in_the_guide(name: str) -> None:
     guide = (PACKAGE.parent / "docs" / "how_to_add.md").read_text("utf-8")
     assert f"`{name}`" in guide

@@ -24,7 +24,7 @@ from autocompress.pipeline.trials import STAGE, fingerprint_of, out_of, try_cand
 from autocompress.pipeline.workspace import Workspace
 from autocompress.plan import CompressionPlan
 from autocompress.report.values import RunReport
-from autocompress.search.lease import only_search, refuse_second
+from autocompress.search.lease import Lease, only_search, refuse_second
 from autocompress.search.records import Record, finalists
 from autocompress.search.storage import bind, close, open_study, storage_errors
 
@@ -46,16 +46,22 @@ def search(config: RunConfig, *, resume: bool = False, progress: Progress = quie
     study = open_study(storage, config.name, resume=resume)
     with ExitStack() as held:
         held.callback(close, study)
+
+        def be_the_only_one() -> Lease:
+            with storage_errors(storage):
+                return held.enter_context(only_search(study, partial(_wait, progress)))
+
         refuse_second(study)
         workspace.create()
         if not resume:
+            lease = be_the_only_one()
             workspace.describe(config)
         progress = workspace.noting(progress)
         setting = prepare(config, progress, workspace.predictor(config) if resume else None, resume=resume)
         with storage_errors(storage):
             bind(study, fingerprint_of(setting))
-            lease = held.enter_context(only_search(study, partial(_wait, progress)))
-        if resume:  # Not before: a resumed run that was refused keeps its own run file.
+        if resume:  # Not before: a resumed run that was refused keeps its study and its own run file as they were.
+            lease = be_the_only_one()
             workspace.describe(config)
         workspace.keep(setting.predictor)
         students = setting.students(progress)

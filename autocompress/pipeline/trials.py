@@ -16,6 +16,7 @@ from autocompress.pipeline.setting import Setting
 from autocompress.pipeline.teacher import digest
 from autocompress.plan import Chosen, CompressionPlan
 from autocompress.search.objective import Objective, Scored
+from autocompress.search.proposing import SAMPLERS
 from autocompress.search.records import Record, records
 from autocompress.search.study import search
 
@@ -69,7 +70,7 @@ def try_candidates(
         ),
         trials=trials,
         seed=config.search.seed,
-        sampler=config.search.sampler,
+        proposer=SAMPLERS[config.search.sampler],
         parallel=config.search.parallel,
         anchors=anchors,
         out_of_time=out_of_time,

@@ -163,7 +163,8 @@ def _candidates(report: RunReport) -> list[Html]:
     best, rest = rows[:_SHOWN], rows[_SHOWN:]
     more = tag("details", tag("summary", f"{len(rest)} more"), tables.candidates(rest)) if rest else Html()
     unscored = sum(one.score is None for one in rows)
-    note = f"{len(rows)} tried, {unscored} of them predicted over budget and never scored. Memory and size: predicted."
+    obvious = f", {unscored} obvious ones of them predicted over budget and never scored" if unscored else ""
+    note = f"{len(rows)} tried{obvious}. Memory and size: predicted."
     return [tables.candidates(best), more, _note(note)]
 
 

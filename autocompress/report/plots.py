@@ -26,7 +26,7 @@ GREEN, GREY, RED, BLUE, ORANGE = "#1a9b6c", "#8a8f98", "#d4493f", "#3b82d6", "#d
 def pareto(report: RunReport) -> Figure:
     """Plot score over median latency: every candidate, what was measured, and the region that budget and goal leave.
 
-    Candidates that were predicted over budget and so never scored have no score; they stand as ticks on the axis.
+    Obvious candidates that were predicted over budget and so never scored have no score; they are ticks on the axis.
     """
     plot = _figure("median latency (ms)", "score (%)", height=460)
     unscored = [row for row in report.candidates if row.score is None]

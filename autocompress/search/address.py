@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import re
 
-_USER_AND_PASSWORD = re.compile(r"(?<=://)([^:@/]*):.*@")
-_PASSWORD_OPTION = re.compile(r"([?&]password=)[^&]*")
+_PASSWORDS = (re.compile(r"(?<=://)([^:@/]*):(.*)@"), re.compile(r"([?&]password=)([^&]*)"))
+"""Before the host and among the options; the second group is the password, as far as it could reach."""
 
 
 def without_password(storage: str) -> str:
     """Return ``storage`` as it may be shown and written down."""
-    return _PASSWORD_OPTION.sub(r"\1", _USER_AND_PASSWORD.sub(r"\1@", storage))
+    before_host, option = _PASSWORDS
+    return option.sub(r"\1", before_host.sub(r"\1@", storage))
 
 
 def hide(text: str, storage: str) -> str:
     """Return ``text``, which somebody else wrote about ``storage``, without its password."""
-    for found in (*_USER_AND_PASSWORD.finditer(storage), *_PASSWORD_OPTION.finditer(storage)):
-        text = text.replace(found.group(), "***")
-    return text.replace(storage, without_password(storage))
+    text = text.replace(storage, without_password(storage))
+    for pattern in _PASSWORDS:
+        for found in pattern.finditer(storage):
+            text = text.replace(found[2], "***") if found[2] else text
+    return text
 
 
 def is_file(storage: str) -> bool:

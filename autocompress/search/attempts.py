@@ -38,11 +38,13 @@ class Attempt:
         self.place, self.number = place, number
         self._storage: Any = study._storage
         self._trial_id = trial_id
-        self._failed: Exception | None = None
 
     def note(self, **attributes: object) -> None:
-        """Write attributes of the trial down."""
-        self._raise_what_failed()
+        """Write attributes of the trial down.
+
+        Raises:
+            TakenOverError: Others hold it now.
+        """
         for name, value in attributes.items():
             self._guarded(partial(self._storage.set_trial_user_attr, self._trial_id, name, value))
 
@@ -52,7 +54,6 @@ class Attempt:
         Raises:
             TakenOverError: Others hold it now.
         """
-        self._raise_what_failed()
         self._guarded(partial(self._storage.set_trial_state_values, self._trial_id, state, values))
 
     def give_back(self) -> None:
@@ -81,16 +82,10 @@ class Attempt:
             count += 1
             try:
                 self._storage.set_trial_user_attr(self._trial_id, "beat", count)
-            except Exception as error:  # It is the other thread's to raise, before it writes anything else.
-                self._failed = error
+            except UpdateFinishedTrialError:  # The other thread learns it when it writes.
                 return
-
-    def _raise_what_failed(self) -> None:
-        failed, self._failed = self._failed, None
-        if isinstance(failed, UpdateFinishedTrialError):
-            raise TakenOverError from failed
-        if failed is not None:
-            raise failed
+            except Exception:  # A server that is away may be back for the next; if not, the result cannot be written.
+                continue
 
     def _guarded(self, write: Callable[[], object]) -> None:
         try:

@@ -1,8 +1,8 @@
 """A proposer that knows what choices cost alone: it tries what the surrogate expects to be the largest improvement.
 
-Costs are foreseen of candidates that chance draws, of those that a knapsack chose, and of what differs by one choice from
-promising ones; what is over budget is dropped. Half of the places look for the best score inside the budget, the others
-for what lifts the front of score and latency most, so that a front comes of one search.
+Costs are foreseen of candidates that chance draws, of those that a knapsack chose, and of what differs by one choice
+from promising ones; what is over budget is dropped. Half of the places look for the best score inside the budget, the
+others for what lifts the front of score and latency most, so that a front comes of one search.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ found. What is read once is not read again: a look at the study costs what is ne
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import optuna
@@ -41,6 +42,14 @@ class Ledger:
 
     def refresh(self) -> None:
         """Read what is new, and close trials whose workers are lost."""
+        while self._read():
+            pass
+        while self._settled < len(self._decided) and self.done(self._settled):
+            self._settled_scored += self.scored(self._settled)
+            self._settled += 1
+
+    def _read(self) -> bool:
+        """Return whether a trial was closed, of which it has to be read what became of it."""
         self._trials = self.study.get_trials(deepcopy=False)
         for trial in self._trials[self._seen :]:
             if trial.number != self._seen:  # A later one was seen first; this one is read next time.
@@ -49,10 +58,8 @@ class Ledger:
             if (place := trial.user_attrs.get("place")) is not None:
                 self._open[trial.number] = place
                 self._decided.extend([_NONE] * (place + 1 - len(self._decided)))
-        self._news += [place for number, place in list(self._open.items()) if self._look(number, place)]
-        while self._settled < len(self._decided) and self.done(self._settled):
-            self._settled_scored += self.scored(self._settled)
-            self._settled += 1
+        closed = [number for number, place in list(self._open.items()) if self._look(number, place)]
+        return bool(closed)
 
     def news(self) -> list[int]:
         """Return the places that were read to have a result since this was asked last."""
@@ -60,24 +67,23 @@ class Ledger:
         return new
 
     def _look(self, number: int, place: int) -> bool:
-        """Return whether the trial ``number``, which was in work, has brought a result to its place."""
+        """Note what became of a trial that was in work, and return whether it was closed for being lost."""
         trial = self._trials[number]
         if not trial.state.is_finished():
             if self._watch is None or not self._watch.lost(trial):
                 return False
             retire(self.study, trial)
-            return False
+            return True
         del self._open[number]
         if self._watch is not None:
             self._watch.forget(number)
         if trial.state is TrialState.FAIL and "reason" not in trial.user_attrs:
             self._lost[place] = self._lost.get(place, 0) + ("back" not in trial.user_attrs)
-            return False
-        if self._decided[place] != _NONE:
-            return False
-        self._decided[place] = number
-        self._lost.pop(place, None)
-        return True
+        elif self._decided[place] == _NONE:
+            self._decided[place] = number
+            self._lost.pop(place, None)
+            self._news.append(place)
+        return False
 
     def results(self) -> Iterator[tuple[int, FrozenTrial]]:
         """Yield each place that has a result, in order, with the trial that brought it."""
@@ -131,8 +137,13 @@ class Ledger:
     def take(self, place: int, worker: Worker, **about: Any) -> Attempt | None:
         """Take a free place up, or return ``None`` where another was faster."""
         attempt = begin(self.study, place, worker, **about)
-        self.refresh()
-        if not self.done(place) and min(n for n, at in self._open.items() if at == place) == attempt.number:
-            return attempt
+        try:
+            self.refresh()
+            if not self.done(place) and min(n for n, at in self._open.items() if at == place) == attempt.number:
+                return attempt
+        except BaseException:
+            with suppress(Exception):  # The first error says it.
+                attempt.give_back()
+            raise
         attempt.give_back()
         return None

@@ -8,7 +8,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count
 from typing import Protocol
 
 import numpy as np
@@ -36,7 +35,7 @@ class Result:
         params: What was chosen.
         score: The metric, 0 to 1.
         latency_ms: Foreseen, median.
-        standard_error: Of the score; 0 where it is not known.
+        standard_error: Of the score.
     """
 
     params: Params
@@ -94,14 +93,13 @@ class OptunaProposer:
     attempts: int = 24
 
     def propose(self, choices: Choices, known: Known, seed: Sequence[int]) -> Iterator[Params]:
-        """Yield what the sampler says to one seed after the other; TPE and GP keep away from what was said before."""
-        study = _study(choices, known)
-        space = distributions(choices)
-        for attempt in count():
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                study.sampler = self.make(derived(*seed, attempt))
-                yield study.ask(dict(space)).params
+        """Yield what the sampler says, again and again; TPE and GP keep away from what they said before."""
+        study, space = _study(choices, known), distributions(choices)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            study.sampler = self.make(derived(*seed))
+        while True:
+            yield study.ask(dict(space)).params
 
 
 def _study(choices: Choices, known: Known) -> optuna.Study:
@@ -137,9 +135,9 @@ def _gp(seed: int) -> BaseSampler:
 
 
 SAMPLERS: dict[str, Proposer] = {
-    "tpe": OptunaProposer(_tpe, most=400),
+    "tpe": OptunaProposer(_tpe, most=200),
     "gp": OptunaProposer(_gp, most=100, attempts=6),
-    "nsga2": OptunaProposer(lambda seed: NSGAIISampler(seed=seed, population_size=POPULATION), most=400),
+    "nsga2": OptunaProposer(lambda seed: NSGAIISampler(seed=seed, population_size=POPULATION), most=200),
     "random": OptunaProposer(lambda seed: RandomSampler(seed=seed), most=0),
 }
 """``search.sampler`` -> proposer."""

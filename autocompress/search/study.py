@@ -29,6 +29,8 @@ PLACES_PER_TRIAL = 10
 ANCHORS = "anchors"
 """The note of a study that holds the choices to try first; where it is there, the search has begun."""
 SHORTEST_WAIT_S, LONGEST_WAIT_S = 0.02, 1.0
+TELL_EVERY = 30
+"""Looks at the study between two words that it is waited."""
 
 
 def search(
@@ -37,7 +39,7 @@ def search(
     *,
     trials: int,
     seed: int,
-    sampler: str | Proposer = "tpe",
+    proposer: Proposer = SAMPLERS["tpe"],
     parallel: int = 4,
     anchors: Sequence[Params] | None = (),
     out_of_time: Callable[[], bool] = lambda: False,
@@ -52,7 +54,7 @@ def search(
         objective: How a candidate is drawn, foreseen and scored.
         trials: Candidates to score in the whole study.
         seed: Of every choice.
-        sampler: One of ``proposing.SAMPLERS``, or another proposer.
+        proposer: Says what to try; one of ``proposing.SAMPLERS``, or another.
         parallel: Most candidates in work at once, by all workers together; see ``sequence``.
         anchors: Choices to try first, by name: the obvious ones, which are kept even if they are over budget. The study
             keeps those that it began with, which count from then on; ``None`` where it is known to have them.
@@ -65,7 +67,6 @@ def search(
     ledger.refresh()
     ledger.news()  # What was found before is no news.
     first = _anchors(study, anchors)
-    proposer = SAMPLERS[sampler] if isinstance(sampler, str) else sampler
     sequence = CandidateSequence(objective, Rules(seed, parallel, proposer, first), ledger)
     last = len(first) + trials * PLACES_PER_TRIAL
     rng = np.random.default_rng()  # Of who gets which place, which changes no candidate.
@@ -82,9 +83,9 @@ def search(
                 beaten, waits = not _work(ledger, place, found, objective, worker), count()
             elif in_work := ledger.in_work():
                 turn = next(waits)
-                if turn == 0:
+                if turn % TELL_EVERY == 0:
                     on_wait(in_work)
-                time.sleep(min(SHORTEST_WAIT_S * 2**turn, LONGEST_WAIT_S))
+                time.sleep(min(SHORTEST_WAIT_S * 2 ** min(turn, 9), LONGEST_WAIT_S))
                 beaten = False
             else:
                 break

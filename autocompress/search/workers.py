@@ -69,6 +69,8 @@ class Worker:
             return bool(another or process.status() == psutil.STATUS_ZOMBIE)
         except psutil.NoSuchProcess:
             return True
+        except psutil.AccessDenied:  # There is one, and it is somebody else's.
+            return False
 
 
 @lru_cache(maxsize=1)

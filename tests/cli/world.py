@@ -99,11 +99,11 @@ class World:
         """Of a process that runs here."""
         return os.environ | {"AUTOCOMPRESS_HOME": str(self.folder / "home"), "PYTHONPATH": str(ROOT), "COLUMNS": "160"}
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """Start the command line; Ctrl-C reaches it also where the tests run in the background of a shell."""
+    def start(self, *arguments: str, folder: Path = Path()) -> subprocess.Popen[str]:
+        """Start the command line in ``folder``; Ctrl-C reaches it also where tests run in the background of a shell."""
         how = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "preexec_fn": _heed_ctrl_c}
         command = [sys.executable, "-m", "autocompress", *arguments]
-        return subprocess.Popen(command, cwd=self.folder, env=self.environment, text=True, **how)
+        return subprocess.Popen(command, cwd=self.folder / folder, env=self.environment, text=True, **how)
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run the command line to its end."""

@@ -8,11 +8,14 @@ with what Optuna's samplers find without knowing what choices cost.
 
 from __future__ import annotations
 
+import argparse
 import gzip
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
+from typing import Any, TypeAlias
 
 import numpy as np
 import optuna
@@ -32,6 +35,7 @@ from autocompress.search.proposing import DIRECTIONS, SAMPLERS, Proposer
 from autocompress.search.records import Record
 from autocompress.search.study import search
 from autocompress.shape import ModelShape
+from benchmarks.record import finish, print_table
 from benchmarks.search_table import TABLE, config_of
 
 BUDGETS = (0.02, 0.05, 0.1, 0.2, 0.5)
@@ -42,6 +46,7 @@ MOST = 150
 """Evaluations after which a search is given up; chance is counted to the end."""
 COUNTS = (1, 2, 5, 10, 20, 50, 100)
 """Evaluations after which fronts are shown."""
+WAYS = ("random", "tpe", "informed")
 Tried: TypeAlias = tuple[float, float]
 """Predicted latency in milliseconds, and accuracy."""
 
@@ -171,68 +176,43 @@ def hypervolumes(tried: Iterable[Tried], worst: Tried) -> list[float]:
     found, areas = list[Tried](), list[float]()
     for each in tried:
         found = sorted([*found, each])
-        ends = [latency for latency, _ in found[1:]] + [worst[0]]
-        heights = np.maximum.accumulate([score - worst[1] for _, score in found])
-        areas.append(
-            sum(float(height) * (end - start) for height, end, (start, _) in zip(heights, ends, found, strict=True))
-        )
+        latencies, scores = np.array(found).T
+        widths = np.diff([*latencies, worst[0]])
+        areas.append(float(widths @ (np.maximum.accumulate(scores) - worst[1])))
     return areas
 
 
-def efficiency(replay: Replay, seeds: int, budgets: Sequence[float]) -> list[dict[str, object]]:
-    """Print and return the median evaluations of each way to search, for each budget."""
-    rows: list[dict[str, object]] = []
+def efficiency(replay: Replay, seeds: int, budgets: Sequence[float]) -> list[dict[str, Any]]:
+    """Print and return the evaluations that each way to search takes, for each budget."""
+    rows = []
     for share in budgets:
         limit_ms = replay.limit_ms(share)
-        ways: dict[str, Proposer | None] = {
-            "random": None,
-            "tpe": SAMPLERS["tpe"],
-            "informed": replay.informed(limit_ms),
-        }
+        ways = {"random": None, "tpe": SAMPLERS["tpe"], "informed": replay.informed(limit_ms)}
         counts = {
             name: [evaluations(replay, limit_ms, way, seed) for seed in range(seeds)] for name, way in ways.items()
         }
-        rows.append(
-            {
-                "share": share,
-                "limit_ms": limit_ms,
-                **{name: median(found) for name, found in counts.items()},
-                "counts": counts,
-            }
-        )
-    print_table(
-        ["candidates inside the budget, %", "random", "tpe", "informed"],
-        [
-            [f"{100 * float(str(row['share'])):g}", *(f"{row[name]:g}" for name in ("random", "tpe", "informed"))]
-            for row in rows
-        ],
-    )
+        medians = {name: median(found) for name, found in counts.items()}
+        rows.append({"share": share, "limit_ms": limit_ms, **medians, "counts": counts})
+    table = [[f"{100 * row['share']:g} %", *(f"{row[name]:g}" for name in WAYS)] for row in rows]
+    print_table(["candidates inside the budget", *WAYS], table)
     return rows
 
 
 def fronts(replay: Replay, seeds: int, most: int) -> dict[str, list[float]]:
     """Print and return the mean hypervolume after each evaluation, as a share of that of all candidates; no budget."""
-    limit_ms = replay.limit_ms(1.0)
     every = [(latency_ms, accuracy) for accuracy, _, latency_ms, _ in replay.rows.values()]
     worst = max(latency for latency, _ in every), min(accuracy for _, accuracy in every)
     whole = hypervolumes([point for point in every if _on_front(point, every)], worst)[-1]
-    ways: dict[str, Proposer] = {
-        **{name: SAMPLERS[name] for name in ("nsga2", "tpe")},
-        "informed": replay.informed(limit_ms),
-    }
-    found = {
-        name: np.mean(
-            [hypervolumes(scores_of(replay, limit_ms, way, seed, most=most), worst) for seed in range(seeds)], axis=0
-        )
-        / whole
-        for name, way in ways.items()
-    }
-    counts = [count for count in COUNTS if count <= most]
-    print_table(
-        ["share of the front after", *map(str, counts)],
-        [[name, *(f"{areas[count - 1]:.3f}" for count in counts)] for name, areas in found.items()],
-    )
-    return {name: areas.round(4).tolist() for name, areas in found.items()}
+    limit_ms = replay.limit_ms(1.0)
+    ways = {"nsga2": SAMPLERS["nsga2"], "tpe": SAMPLERS["tpe"], "informed": replay.informed(limit_ms)}
+    found = {}
+    for name, way in ways.items():
+        areas = [hypervolumes(scores_of(replay, limit_ms, way, seed, most=most), worst) for seed in range(seeds)]
+        found[name] = (np.mean(areas, axis=0) / whole).round(4).tolist()
+    shown = [count for count in COUNTS if count <= most]
+    table = [[name, *(f"{areas[count - 1]:.3f}" for count in shown)] for name, areas in found.items()]
+    print_table(["share of the front after", *map(str, shown)], table)
+    return found
 
 
 def _on_front(point: Tried, every: Iterable[Tried]) -> bool:
@@ -248,15 +228,13 @@ def main() -> None:
     replay, quick = Replay.load(), arguments.quick
     rows = efficiency(replay, 3 if quick else 50, BUDGETS[1:3] if quick else BUDGETS)
     areas = fronts(replay, 2 if quick else 10, 30 if quick else 100)
-    totals = {name: sum(float(str(row[name])) for row in rows) for name in ("random", "tpe", "informed")}
+    totals = {name: sum(row[name] for row in rows) for name in WAYS}
     figures: dict[str, object] = {
         "evaluations_vs_random": round(totals["random"] / totals["informed"], 2),
         "evaluations_vs_tpe": round(totals["tpe"] / totals["informed"], 2),
         "evaluations": [{key: value for key, value in row.items() if key != "counts"} for row in rows],
-        "hypervolume_above_nsga2_at": float(np.mean(np.array(areas["informed"]) > np.array(areas["nsga2"]))),
-        "hypervolume": {
-            name: [found[count - 1] for count in COUNTS if count <= len(found)] for name, found in areas.items()
-        },
+        "hypervolume": {name: [found[at - 1] for at in COUNTS if at <= len(found)] for name, found in areas.items()},
+        "above_nsga2": float(np.mean(np.array(areas["informed"]) > np.array(areas["nsga2"]))),
     }
     headline = ("evaluations_vs_random", "evaluations_vs_tpe")
     finish("search", figures, quick=quick, details={"rows": rows, "hypervolume": areas}, headline=headline)

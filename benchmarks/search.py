@@ -44,6 +44,8 @@ WITHIN = 0.005
 """Of the best accuracy, as a share of 1."""
 MOST = 150
 """Evaluations after which a search is given up; chance is counted to the end."""
+WARM = 2
+"""Candidates of the knapsack that ours tries first, as a search does by default."""
 COUNTS = (1, 2, 5, 10, 20, 50, 100)
 """Evaluations after which fronts are shown."""
 WAYS = ("random", "tpe", "informed")
@@ -126,12 +128,12 @@ class Replay:
             rows = [self.rows[drawing(params).shape] for params in candidates]
             return np.array([row[3] <= limit_ms for row in rows]), np.array([row[2] for row in rows])
 
-        return Informed(self.sensitivities.nats, foresee, self.warm(limit_ms))
+        return Informed(self.sensitivities.nats, foresee)
 
     def warm(self, limit_ms: float) -> list[Params]:
-        """Return where a search starts."""
+        """Return where a search starts that knows what choices cost."""
         start = WarmStart(self.shape, self.space, self.sensitivities, self, tokens=0)
-        return [solved.params for solved in start.ladder({"latency_p50_ms": limit_ms})]
+        return [solved.params for solved in start.ladder({"latency_p50_ms": limit_ms})][:WARM]
 
 
 def scores_of(
@@ -151,6 +153,7 @@ def scores_of(
         seed=seed,
         proposer=proposer,
         parallel=1,
+        anchors=replay.warm(limit_ms) if isinstance(proposer, Informed) else (),
         out_of_time=lambda: any(score >= enough for _, score in tried),
         on_record=on_record,
     )

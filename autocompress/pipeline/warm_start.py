@@ -33,8 +33,8 @@ COMMON = ("depth", "hidden_keep", "tokens_keep")
 """Choices that multiply the costs of others."""
 BESIDE = ("vocabulary_keep", "embedding_rank", "embedding_bits", "head_bits")
 """Choices that add to the costs of layers."""
-LADDER = (1.0, 0.85, 0.7)
-"""Shares of the budget that are solved for."""
+LADDER = (0.5, 1.0, 0.7, 0.35, 0.85)
+"""Shares of the budget that are solved for: half of it first, so that there is a front from the first two on."""
 ATTEMPTS = 5
 """Costs of options do not quite add up: so often limits are moved by how far the sum was off for a whole plan."""
 
@@ -67,12 +67,13 @@ class WarmStart:
     tokens: int
 
     def ladder(self, limits: Figures) -> list[Solved]:
-        """Return different plans' choices inside ``limits``: those for the whole budget first, of less loss first."""
+        """Return the best choices for each share of ``limits`` that any are inside of, without equal plans."""
         found: dict[CompressionPlan, Solved] = {}
         for share in LADDER:
-            rung = [self.best(common, limits, share) for common in self._commons()]
-            for solved in sorted((each for each in rung if each), key=lambda each: each.nats):
-                found.setdefault(self._plan(solved.params), solved)
+            rung = [each for common in self._commons() if (each := self.best(common, limits, share))]
+            if rung:
+                best = min(rung, key=lambda each: each.nats)
+                found.setdefault(self._plan(best.params), best)
         return list(found.values())
 
     def best(self, common: Params, limits: Figures, share: float = 1.0) -> Solved | None:

@@ -1,7 +1,7 @@
 """A proposer that knows what choices cost alone: it tries what the surrogate expects to be the largest improvement.
 
 Costs are foreseen of candidates that chance draws, of those that a knapsack chose, and of what differs by one choice
-from promising ones; what is over budget is dropped. Half of the places look for the best score inside the budget, the
+from promising ones; what is over budget is dropped. Every other place looks for the best score inside the budget, the
 others for what lifts the front of score and latency most, so that a front comes of one search.
 """
 
@@ -22,8 +22,6 @@ BY_CHANCE = 384
 """Candidates that chance draws for each place."""
 ROUNDS, BEST = 3, 8
 """So often the neighbours of so many best ones are looked at."""
-WHOLE = 0.5
-"""Share of the places that look for the best score."""
 STEP = 0.1
 """How far the front reaches beyond the highest latency inside the budget, in logarithms."""
 
@@ -59,7 +57,7 @@ class Informed:
         if not pool.inside:
             return
         scores = _Scores(self, choices, known)
-        gain = scores.of_the_best if rng.random() < WHOLE else scores.of_the_front
+        gain = scores.of_the_best if seed[-1] % 2 else scores.of_the_front  # The last number is the place.
         for _ in range(ROUNDS):
             order = np.argsort(-gain(pool), kind="stable").tolist()
             pool.add([near for index in order[:BEST] for near in _neighbours(choices, pool.inside[index])])

@@ -74,7 +74,7 @@ class Proposer(Protocol):
         Args:
             choices: What there is to choose from, at least two of each name.
             known: What may be known.
-            seed: Numbers that tell search and place.
+            seed: Of the search, and the place.
         """
 
 

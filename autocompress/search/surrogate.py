@@ -25,7 +25,7 @@ Floats: TypeAlias = npt.NDArray[np.float64]
 Nats: TypeAlias = Mapping[str, Mapping[object, float]]
 """By parameter and choice, what it costs alone, in nats."""
 
-LEVEL, SLOPE, OWN_SLOPE = 10.0, 2.0, 2.0
+LEVEL, SLOPE, OWN_SLOPE = 10.0, 2.0, 1.0
 """Standard deviations, in those of the scores: of the level, of what is lost from the least nats to the most, and of
 what each parameter loses beside. ``SLOPE`` is also what is thought to be lost."""
 USUAL = np.log([0.5, 0.5])
@@ -34,6 +34,8 @@ PRIOR_DEVIATION = 1.0
 """Of the normal prior of both logarithms."""
 MARK = 0.3
 """How far two choices lie apart of which nothing was measured, in spans."""
+LEAST_UNIT = 1e-3
+"""What the standard deviation of the scores is thought to be at least: of few scores it says nothing."""
 LEAST_NOISE = 0.02
 """Standard deviation of a score's noise at least, in those of the scores."""
 
@@ -128,7 +130,7 @@ def fit(known: Places, scores: Floats, noise: Floats) -> Surrogate:
     if not len(known):
         length, signal = np.exp(USUAL).tolist()
         return Surrogate(known, length, signal, np.zeros(0), np.zeros((0, 0)), level=0.0, unit=1.0)
-    level, unit = float(scores.mean()), max(float(scores.std()), float(noise.mean()), 1e-9)
+    level, unit = float(scores.mean()), max(float(scores.std()), float(noise.mean()), LEAST_UNIT)
     goal = (scores - level) / unit + SLOPE * ((known.roots / known.span) ** 2).sum(1)
     squares = _squares(known, known)
     certain = _line(known, known) + np.diag(np.maximum(noise / unit, LEAST_NOISE) ** 2)

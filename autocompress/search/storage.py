@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from autocompress._optional import require
 from autocompress.errors import ConfigError, MissingDependencyError, StorageError
-from autocompress.search.address import hide, is_file, with_driver, without_password
+from autocompress.search.address import hide, is_file, with_driver, without_password, without_user
 from autocompress.search.journal import Journal
 from autocompress.search.proposing import DIRECTIONS
 
@@ -125,7 +125,7 @@ def _backend(storage: str) -> BaseStorage:
         return JournalStorage(Journal(path))
     if "://" not in storage:
         raise ConfigError(
-            f"The storage {storage!r} is not known.",
+            f"The storage {without_user(storage)!r} is not known.",
             right=f"Storages are {STORAGES}.",
             next_step="Correct search.storage, or leave it out to keep the study in the run's folder.",
         )

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import optuna
 from optuna import Study
 from optuna.storages import BaseStorage, GrpcStorageProxy, JournalStorage, RDBStorage, get_storage
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from autocompress._optional import require
 from autocompress.errors import ConfigError, MissingDependencyError, StorageError
@@ -71,6 +71,16 @@ def _study(backend: BaseStorage, storage: str, name: str, *, resume: bool) -> St
             next_step="Add --resume to go on with it, or set another name.",
         )
     return study
+
+
+def is_away(storage: BaseStorage, error: Exception) -> bool:
+    """Whether an error says that the server of a storage cannot be reached at the moment; a file is never away."""
+    database: Any = getattr(storage, "_backend", storage)
+    if isinstance(storage, GrpcStorageProxy):
+        return type(error).__module__.startswith("grpc")
+    if not isinstance(database, RDBStorage) or database.engine.name == "sqlite":
+        return False
+    return isinstance(error, DBAPIError | optuna.exceptions.StorageInternalError)
 
 
 def close(study: Study) -> None:

@@ -23,6 +23,8 @@ from autocompress.search_space import Count
 SCHEMA_FILE = Path(__file__).with_name("run.schema.json")
 
 _SOURCE = re.compile(r"hub:[^\s@]+(@\S+)?|wheel:[\w.-]+==[\w.!+-]+/\S+|(?!\w+:).+|[A-Za-z]:[\\/].*")
+_STORAGE = re.compile(r"(search\.storage(?:=| is ['\"]))\S*@")
+"""A mistyped database URL in a message, up to its host: it may hold a password."""
 
 
 def _check_source(value: str) -> str:
@@ -267,7 +269,8 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
         return RunConfig.model_validate(data)
     except ValidationError as error:
         where = f"{path} with {' '.join(overrides)}" if overrides else str(path)
-        raise explain(error, RunConfig, where=where, next_step="Correct it and try again.") from None
+        told = explain(error, RunConfig, where=where, next_step="Correct it and try again.")
+        raise ConfigError(_STORAGE.sub(r"\1***@", told.wrong), right=told.right, next_step=told.next_step) from None
 
 
 def dump_config(config: RunConfig) -> str:

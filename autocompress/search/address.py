@@ -23,6 +23,11 @@ def hide(text: str, storage: str) -> str:
     return text
 
 
+def without_user(text: str) -> str:
+    """Return a text that was meant as an address and is none, without whatever stands before its host."""
+    return re.sub(r"^.*@", "***@", text)
+
+
 def is_file(storage: str) -> bool:
     """Whether a study is kept in a file, which belongs to one machine."""
     return storage.startswith(("journal:", "sqlite:"))

@@ -5,6 +5,7 @@ A trial that failed without a reason was lost with its worker, or given back; th
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -17,7 +18,11 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from autocompress.search import workers
+from autocompress.search.storage import is_away
 from autocompress.search.workers import Worker
+
+PATIENCE_S, RETRY_S = 300.0, 2.0
+"""Seconds that a server may be away, and between two attempts to reach it."""
 
 
 class TakenOverError(Exception):
@@ -49,7 +54,7 @@ class Attempt:
             self._guarded(partial(self._storage.set_trial_user_attr, self._trial_id, name, value))
 
     def finish(self, state: TrialState, values: tuple[float, ...] | None = None) -> None:
-        """End the trial with a result.
+        """End the trial with a result; a server that is away is waited for, as the result may have taken an hour.
 
         Raises:
             TakenOverError: Others hold it now.
@@ -88,10 +93,17 @@ class Attempt:
                 continue
 
     def _guarded(self, write: Callable[[], object]) -> None:
-        try:
-            write()
-        except UpdateFinishedTrialError as error:
-            raise TakenOverError from error
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                write()
+                return
+            except UpdateFinishedTrialError as error:
+                raise TakenOverError from error
+            except Exception as error:
+                if not is_away(self._storage, error) or time.monotonic() > deadline:
+                    raise
+            time.sleep(RETRY_S)
 
 
 def begin(

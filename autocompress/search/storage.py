@@ -14,11 +14,11 @@ from urllib.parse import urlsplit
 import optuna
 from optuna import Study
 from optuna.storages import BaseStorage, GrpcStorageProxy, JournalStorage, RDBStorage, get_storage
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from autocompress._optional import require
 from autocompress.errors import ConfigError, MissingDependencyError, StorageError
-from autocompress.search.address import hide, is_file, with_driver, without_password
+from autocompress.search.address import hide, is_file, with_driver, without_password, without_user
 from autocompress.search.journal import Journal
 from autocompress.search.proposing import DIRECTIONS
 
@@ -73,6 +73,16 @@ def _study(backend: BaseStorage, storage: str, name: str, *, resume: bool) -> St
     return study
 
 
+def is_away(storage: BaseStorage, error: Exception) -> bool:
+    """Whether an error says that the server of a storage cannot be reached at the moment; a file is never away."""
+    database: Any = getattr(storage, "_backend", storage)
+    if isinstance(storage, GrpcStorageProxy):
+        return type(error).__module__.startswith("grpc")
+    if not isinstance(database, RDBStorage) or database.engine.name == "sqlite":
+        return False
+    return isinstance(error, DBAPIError | optuna.exceptions.StorageInternalError)
+
+
 def close(study: Study) -> None:
     """Close the connections of a study, which is of no more use then."""
     _close(study._storage)
@@ -125,7 +135,7 @@ def _backend(storage: str) -> BaseStorage:
         return JournalStorage(Journal(path))
     if "://" not in storage:
         raise ConfigError(
-            f"The storage {storage!r} is not known.",
+            f"The storage {without_user(storage)!r} is not known.",
             right=f"Storages are {STORAGES}.",
             next_step="Correct search.storage, or leave it out to keep the study in the run's folder.",
         )

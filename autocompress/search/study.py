@@ -79,6 +79,11 @@ def search(
             free = [] if stopped else [place for place in ledger.free(trials, parallel) if place < last]
             place = None if not free else int(rng.choice(free)) if beaten else free[0]
             found = None if place is None else sequence.at(place)
+            if (
+                beaten and found is None
+            ):  # Nothing is left to try that far on; of the first free place that is not known.
+                beaten = False
+                continue
             if place is not None and found is not None and not (stopped := out_of_time()):
                 beaten, waits = not _work(ledger, place, found, objective, worker), count()
             elif in_work := ledger.in_work():

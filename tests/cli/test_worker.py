@@ -72,49 +72,38 @@ def package(world: World, name: str) -> dict:
     return json.loads((world.folder / f"runs/{name}/best/manifest.json").read_text())
 
 
-def test_a_search_with_a_worker_beside_it_delivers_what_it_delivers_alone(world):
-    search = world.start("search", "first.yaml", "name=helped", *SMALL)
-    stop_at_work(world, "helped", search)
-    second = world.start("search", "first.yaml", "name=helped", *SMALL, "--resume")
-    worker = world.start("worker", "runs/helped")
-    deadline = time.monotonic() + 60
-    while worker.pid not in who_scored(journal(world, "helped"), "helped"):
-        assert worker.poll() is None and time.monotonic() < deadline
-        time.sleep(0.1)
-    _, err = second.communicate(timeout=120)
-    assert second.returncode == 2 and "is running already" in err
-    search.send_signal(signal.SIGCONT)
-    out, err = worker.communicate(timeout=120)
-    assert worker.returncode == 0, err
-    assert "Nothing is left to work on: 8 candidates are scored" in out
-    _, err = search.communicate(timeout=120)
-    assert search.returncode == 0, err
-    assert choices(journal(world, "helped"), "helped") == choices(journal(world, "first"), "first")
-    assert who_scored(journal(world, "helped"), "helped") == {search.pid, worker.pid}
-    assert package(world, "helped")["student"] == package(world, "first")["student"]
-    assert package(world, "helped")["scores"] == package(world, "first")["scores"]
-
-
-def test_a_worker_joins_by_name_and_storage_alone_and_ends_cleanly_on_ctrl_c(world):
-    """Nothing of the run's folder is there for it; what it had in hand is taken up by the search."""
+def test_a_search_that_is_helped_delivers_what_it_delivers_alone(world):
+    """By one worker that has nothing of the run's folder and is stopped by Ctrl-C, and by one that stays to the end."""
     storage = f"sqlite:///{world.folder}/shared.db"
-    search = world.start("search", "first.yaml", "name=remote", f"search.storage={storage}", *SMALL)
-    stop_at_work(world, "remote", search)
+    search = world.start("search", "first.yaml", "name=helped", f"search.storage={storage}", *SMALL)
+    stop_at_work(world, "helped", search)
     (world.folder / "elsewhere").mkdir()
     for needed in ("model", "data"):
         shutil.copytree(world.folder / needed, world.folder / "elsewhere" / needed)
-    worker = world.start("worker", "remote", "--storage", storage, folder=Path("elsewhere"))
-    read_until(worker, "distill")
-    worker.send_signal(signal.SIGINT)
-    _, err = worker.communicate(timeout=60)
+    second = world.start("search", "runs/helped/run.yaml", "--resume")
+    passing = world.start("worker", "helped", "--storage", storage, folder=Path("elsewhere"))
+    read_until(passing, "distill")
+    passing.send_signal(signal.SIGINT)
+    _, err = passing.communicate(timeout=60)
+    assert passing.returncode == 130 and "Stopped" in err and "Traceback" not in err
+    staying = world.start("worker", "runs/helped")
+    _, err = second.communicate(timeout=60)
+    assert second.returncode == 2 and "is running already" in err
+    deadline = time.monotonic() + 60
+    while staying.pid not in who_scored(storage, "helped"):
+        assert staying.poll() is None and time.monotonic() < deadline
+        time.sleep(0.1)
     search.send_signal(signal.SIGCONT)
-    assert worker.returncode == 130 and "Stopped" in err and "Traceback" not in err
-    _, err = search.communicate(timeout=120)
-    assert search.returncode == 0, err
-    assert choices(storage, "remote") == choices(journal(world, "first"), "first")
-    study = open_study(storage, "remote", resume=True)
-    lost = [trial for trial in study.get_trials(deepcopy=False) if "reason" not in trial.user_attrs]
-    assert all("back" in trial.user_attrs for trial in lost if trial.state.name == "FAIL")
+    for process, said in ((staying, "Nothing is left to work on: 8 candidates are scored"), (search, "PASS")):
+        out, err = process.communicate(timeout=120)
+        assert process.returncode == 0 and said in out, err
+    assert choices(storage, "helped") == choices(journal(world, "first"), "first")
+    assert {search.pid, staying.pid} <= who_scored(storage, "helped")
+    assert package(world, "helped")["student"] == package(world, "first")["student"]
+    assert package(world, "helped")["scores"] == package(world, "first")["scores"]
+    study = open_study(storage, "helped", resume=True)
+    unfinished = [trial for trial in study.get_trials(deepcopy=False) if trial.state.name == "FAIL"]
+    assert unfinished and all("back" in trial.user_attrs for trial in unfinished)
     close(study)
 
 
@@ -140,8 +129,9 @@ def test_a_worker_that_cannot_help_says_why(world, monkeypatch):
         work("begun", storage=f"journal:{world.folder}/begun.log")
 
 
-def test_a_worker_of_a_finished_search_has_nothing_to_do(world):
-    began = time.monotonic()
-    done = world.run("worker", "runs/first")
-    assert done.returncode == 0, done.stderr
-    assert "8 candidates are scored" in done.stdout and time.monotonic() - began < 60
+def test_a_worker_of_a_finished_search_has_nothing_to_do(world, monkeypatch):
+    monkeypatch.chdir(world.folder)
+    monkeypatch.setenv("AUTOCOMPRESS_HOME", str(world.folder / "home"))
+    before = choices(journal(world, "first"), "first")
+    assert [dict(record.params) for record in work("runs/first")] == before
+    assert choices(journal(world, "first"), "first") == before

@@ -38,12 +38,16 @@ class Crowd:
         log = self.folder / f"{self.processes.index(process)}.log"
         return log.read_text().splitlines() if log.exists() else []
 
-    def kill_at_work(self, process: subprocess.Popen, *, after: int) -> None:
-        """Kill a process for good while it scores its candidate number ``after``, counted from 1."""
+    def wait_for_work(self, process: subprocess.Popen, *, after: int) -> None:
+        """Wait until a process scores its candidate number ``after``, counted from 1."""
         deadline = time.monotonic() + 60
         while sum(line.startswith("begins") for line in self.lines(process)) < after:
             assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.005)
+
+    def kill_at_work(self, process: subprocess.Popen, *, after: int) -> None:
+        """Kill a process for good while it scores its candidate number ``after``."""
+        self.wait_for_work(process, after=after)
         os.kill(process.pid, signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
 

@@ -3,6 +3,7 @@
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -31,9 +32,45 @@ def free_port() -> int:
         return listener.getsockname()[1]
 
 
+class Server:
+    """A PostgreSQL with one empty database that asks for a password.
+
+    Args:
+        programs: Folder of initdb and postgres.
+        folder: Of its files, which belong to ``user``.
+        user: Whose processes they are; ``None``: this one.
+    """
+
+    def __init__(self, programs: Path, folder: Path, user: str | None) -> None:
+        self._programs, self._folder, self._user, self._port = programs, folder, user, free_port()
+        self.url = f"postgresql://searcher:{PASSWORD}@127.0.0.1:{self._port}/postgres"
+        secret = folder / "secret"
+        secret.write_text(PASSWORD)
+        secret.chmod(0o644)
+        options = ["--no-sync", "--encoding=UTF8", "--username=searcher", "--auth=scram-sha-256", f"--pwfile={secret}"]
+        assert self._run("initdb", "-D", str(folder / "data"), *options).wait(60) == 0
+        self.start()
+
+    def _run(self, program: str, *arguments: str) -> subprocess.Popen:
+        silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        command = [str(self._programs / program), *arguments]
+        return subprocess.Popen(command, user=self._user, cwd=self._folder, env={"LC_ALL": "C"}, **silent)
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        where = ["-h", "127.0.0.1", "-p", str(self._port), "-k", str(self._folder)]
+        self._process = self._run("postgres", "-D", str(self._folder / "data"), *where, "-F")
+        _wait_for(self.url, self._process)
+
+    def stop(self) -> None:
+        """Stop it at once, whoever is connected."""
+        self._process.send_signal(signal.SIGINT)
+        self._process.wait(30)
+
+
 @pytest.fixture(scope="module")
-def postgresql() -> Iterator[str]:
-    """The URL, without a driver, of an empty database that asks for a password; root becomes another user for it."""
+def server() -> Iterator[Server]:
+    """A server for a module's tests; root becomes another user for it."""
     folder_of_programs = programs()
     if folder_of_programs is None:
         assert not os.environ.get("CI"), "CI installs PostgreSQL"
@@ -45,29 +82,16 @@ def postgresql() -> Iterator[str]:
         if user is None:
             pytest.skip("root may not run PostgreSQL, and there is no user postgres or nobody")
         shutil.chown(folder, user)
+    running = Server(folder_of_programs, folder, user)
+    yield running
+    running.stop()
+    shutil.rmtree(folder)
 
-    def run(program: str, *arguments: str) -> subprocess.Popen:
-        command = [str(folder_of_programs / program), *arguments]
-        return subprocess.Popen(
-            command, user=user, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={"LC_ALL": "C"}
-        )
 
-    secret = folder / "secret"
-    secret.write_text(PASSWORD)
-    secret.chmod(0o644)
-    data = str(folder / "data")
-    options = ["--no-sync", "--encoding=UTF8", "--username=searcher", "--auth=scram-sha-256", f"--pwfile={secret}"]
-    assert run("initdb", "-D", data, *options).wait(60) == 0
-    port = free_port()
-    server = run("postgres", "-D", data, "-h", "127.0.0.1", "-p", str(port), "-k", str(folder), "-F")
-    try:
-        url = f"postgresql://searcher:{PASSWORD}@127.0.0.1:{port}/postgres"
-        _wait_for(url, server)
-        yield url
-    finally:
-        server.terminate()
-        server.wait(30)
-        shutil.rmtree(folder)
+@pytest.fixture(scope="module")
+def postgresql(server: Server) -> str:
+    """The URL of its database, without a driver."""
+    return server.url
 
 
 def _wait_for(url: str, server: subprocess.Popen) -> None:

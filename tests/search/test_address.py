@@ -1,7 +1,11 @@
+import json
+
 import pytest
 
-from autocompress.config import RunConfig, dump_config
+from autocompress.config import RunConfig, dump_config, load_config
+from autocompress.errors import ConfigError
 from autocompress.search.address import hide, with_driver, without_password
+from autocompress.search.storage import open_study
 
 RUN = {"model": {"source": "m"}, "task": {"data": {"source": "d"}}, "budget": {"size": "1 MB"}}
 
@@ -37,3 +41,16 @@ def test_a_password_is_hidden_in_what_others_say():
 def test_a_postgresql_url_that_names_no_driver_means_psycopg():
     assert with_driver("postgresql://h/b") == with_driver("postgres://h/b") == "postgresql+psycopg://h/b"
     assert with_driver("postgresql+pg8000://h/b") == "postgresql+pg8000://h/b"
+
+
+@pytest.mark.parametrize("mistyped", ["postgresql:/me:secret@host/base", "postgresql:me:secret@host"])
+def test_a_password_in_a_mistyped_address_is_not_repeated(tmp_path, mistyped):
+    run_file = tmp_path / "run.yaml"
+    for overrides in ((), (f"search.storage={mistyped}",)):
+        run_file.write_text(json.dumps(RUN if overrides else {**RUN, "search": {"storage": mistyped}}))
+        with pytest.raises(ConfigError, match=r"search\.storage") as caught:
+            load_config(run_file, overrides)
+        assert "secret" not in str(caught.value) and "***@host" in caught.value.wrong
+    with pytest.raises(ConfigError, match="not known") as caught:
+        open_study(mistyped, "run", resume=True)
+    assert "secret" not in str(caught.value)

@@ -111,6 +111,19 @@ def test_one_on_another_machine_counts_as_lost_once_no_beat_was_heard_for_long(s
         attempt.finish(TrialState.COMPLETE, (0.5, 1.0))
 
 
+def test_after_a_time_without_a_look_at_the_study_signs_of_life_are_waited_for_anew(study):
+    """The storage may have been away, and whoever works could write no sign of life."""
+    clock = [0.0]
+    ledger = Ledger(study, Watch(clock=lambda: clock[0]))
+    begin(study, 0, ELSEWHERE)
+    for clock[0] in (0.0, 50.0, 50.0 + 10 * workers.GRACE_S, 51.0 + 10.5 * workers.GRACE_S):
+        ledger.refresh()
+        assert ledger.in_work() == 1
+    clock[0] = 51.0 + 11 * workers.GRACE_S
+    ledger.refresh()
+    assert ledger.in_work() == 0
+
+
 def test_a_worker_gives_signs_of_life_while_it_scores(study, worker, monkeypatch):
     monkeypatch.setattr(workers, "BEAT_S", 0.01)
     attempt = begin(study, 0, worker)

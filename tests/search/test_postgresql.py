@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 
 import optuna
 import pytest
@@ -9,9 +10,9 @@ import pytest
 from autocompress.errors import ConfigError, MissingDependencyError, StorageError
 from autocompress.search.storage import close, open_study
 from tests.search.crowd import Crowd, alone, same
-from tests.search.postgresql import PASSWORD, free_port, postgresql
+from tests.search.postgresql import PASSWORD, free_port, postgresql, server
 
-__all__ = ["postgresql"]
+__all__ = ["postgresql", "server"]
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +37,17 @@ def test_four_workers_of_which_two_are_killed_lose_no_place_and_do_none_twice(tm
     crowd.kill_at_work(workers[0], after=2)
     crowd.kill_at_work(workers[2], after=2)
     assert same(crowd.finish(), expected)
+    crowd.check_nothing_was_done_twice()
+
+
+def test_a_result_is_written_once_a_server_that_was_away_is_back(tmp_path, server, database, expected):
+    crowd = Crowd(database, tmp_path, trials=2, parallel=4, seconds=2.0)
+    worker = crowd.start()
+    crowd.wait_for_work(worker, after=1)
+    server.stop()
+    time.sleep(2.5)  # The candidate is finished before the server is back.
+    server.start()
+    assert same(crowd.finish(), expected[:4])  # The first two are anchors over budget.
     crowd.check_nothing_was_done_twice()
 
 

@@ -9,13 +9,14 @@ from hypothesis import strategies as st
 from optuna.trial import TrialState
 
 from autocompress.search import sequence as sequence_module
+from autocompress.search.objective import Scored
 from autocompress.search.places import Ledger
 from autocompress.search.proposing import SAMPLERS
 from autocompress.search.records import records
 from autocompress.search.sequence import CandidateSequence, Rules
 from autocompress.search.study import search
 from autocompress.search.workers import Watch, working
-from tests.search.synthetic import ANCHORS, CHOICES, draw, objective, predict, reshape
+from tests.search.synthetic import ANCHORS, CHOICES, draw, objective, predict, reshape, score
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 TRIALS = 16
@@ -35,10 +36,17 @@ def in_budget(limit_ms: float) -> set[tuple[int, int]]:
     }
 
 
+def fragile(plan) -> Scored:
+    """Fail for every plan of some widths."""
+    if plan.steps[0].ffn % 96 == 0:
+        raise RuntimeError("the loss is not finite")
+    return score(plan)
+
+
 def alone(sampler: str, parallel: int) -> list[dict]:
-    found = search(
-        new_study(), objective(), trials=TRIALS, seed=5, proposer=SAMPLERS[sampler], parallel=parallel, anchors=ANCHORS
-    )
+    how = {"proposer": SAMPLERS[sampler], "parallel": parallel, "anchors": ANCHORS}
+    found = search(new_study(), objective(score=fragile), trials=TRIALS, seed=5, **how)
+    assert {record.state for record in found} == {"scored", "failed", "over budget"}
     return [dict(record.params) for record in found]
 
 
@@ -46,7 +54,7 @@ class Played:
     """A worker that is played: what it does when is up to the test."""
 
     def __init__(self, study: optuna.Study, sampler: str, parallel: int) -> None:
-        self.parallel, self.objective = parallel, objective()
+        self.parallel, self.objective = parallel, objective(score=fragile)
         self.ledger = Ledger(study, Watch())
         rules = Rules(5, parallel, SAMPLERS[sampler], ANCHORS)
         self.sequence = CandidateSequence(self.objective, rules, self.ledger)
@@ -58,11 +66,14 @@ class Played:
         self.ledger.refresh()
         if self.held is not None:
             attempt, candidate = self.held
-            if candidate.inside:
-                values = (self.objective.score(candidate.plan).value, candidate.cost.latency_p50_ms.value)
-                attempt.finish(TrialState.COMPLETE, values)
+            try:
+                score = self.objective.score(candidate.plan)
+            except RuntimeError:
+                attempt.note(reason="failed")
+                attempt.finish(TrialState.FAIL)
             else:
-                attempt.finish(TrialState.PRUNED)
+                values = (score.value, candidate.cost.latency_p50_ms.value)
+                attempt.finish(*((TrialState.COMPLETE, values) if candidate.inside else (TrialState.PRUNED,)))
             self.held = None
         elif free := list(self.ledger.free(TRIALS, self.parallel)):
             place = choose(free)

@@ -10,8 +10,8 @@ from autocompress.devices.quantities import Bytes, Hours
 from autocompress.devices.validation import Section
 from autocompress.search_space import Count, Space
 
-Sampler = Literal["tpe", "gp", "nsga2", "random"]
-"""Names in ``search.proposing.SAMPLERS``."""
+Sampler = Literal["informed", "tpe", "gp", "nsga2", "random"]
+"""Ours (``search.informed``), and names in ``search.proposing.SAMPLERS``."""
 
 
 class Search(Section):
@@ -20,7 +20,15 @@ class Search(Section):
     hours: Hours = Field(default=8.0, description="Stop asking for new candidates after this long: 8 or 30 min.")
     trials: Count = Field(default=100, description="Stop after this many scored candidates.")
     seed: int = Field(default=0, ge=0, description="The same seed and file give the same sequence of candidates.")
-    sampler: Sampler = Field(default="tpe", description="What proposes candidates: an optimizer of Optuna's.")
+    sampler: Sampler = Field(
+        default="informed",
+        description="What proposes candidates: informed first measures what each choice costs alone; else one of Optuna's.",
+    )
+    warm_start: int = Field(
+        default=2,
+        ge=0,
+        description="Candidates that are solved for beforehand from what choices cost alone, for shares of the budget.",
+    )
     parallel: Count = Field(
         default=4,
         description="Most candidates in work at once, by all workers together; part of what the seed decides.",

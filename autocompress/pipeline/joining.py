@@ -12,6 +12,7 @@ from typing import Any
 from autocompress.config import RunConfig, load_config, plain
 from autocompress.errors import ConfigError, StorageError
 from autocompress.pipeline.candidates import space_of
+from autocompress.pipeline.guidance import Guidance
 from autocompress.pipeline.layer_orders import layer_orders
 from autocompress.pipeline.progress import Progress, quiet
 from autocompress.pipeline.setting import Setting, prepare
@@ -24,7 +25,7 @@ from autocompress.search.records import Record
 from autocompress.search.storage import check_bound, close, open_study, storage_errors
 from autocompress.search.study import ANCHORS
 
-RUN, PREDICTOR, UNTIL = "run", "predictor", "until"
+RUN, PREDICTOR, KNOWN, UNTIL = "run", "predictor", "known", "until"
 LOOK_S = 1.0
 """Seconds between two looks whether a search has come to its candidates."""
 
@@ -36,18 +37,27 @@ class Invitation:
     Attributes:
         config: The run file, without a password.
         predictor: What says what a shape costs, where it was fitted.
+        known: What the search knew before its first candidate.
     """
 
     config: RunConfig
     predictor: FittedPredictor | None
+    known: Guidance | None
 
 
-def invite(study: Any, setting: Setting) -> None:
+def invite(study: Any, setting: Setting, known: Guidance | None) -> None:
     """Keep in the study what a worker needs to know, and how long candidates are asked for."""
     predictor = setting.predictor
     notes.write(study, PREDICTOR, predictor.to_dict() if isinstance(predictor, FittedPredictor) else None)
+    notes.write(study, KNOWN, None if known is None else known.to_dict())
     notes.write(study, RUN, plain(setting.config))
     study.set_user_attr(UNTIL, time.time() + setting.config.search.hours * 3600)
+
+
+def kept_guidance(study: Any) -> Guidance | None:
+    """Return what the search knew before its first candidate, if the study keeps it: it decides the sequence."""
+    known = notes.read(study, KNOWN)
+    return None if known is None else Guidance.from_dict(known)
 
 
 def work(run: str, *, storage: str | None = None, progress: Progress = quiet) -> list[Record]:
@@ -80,7 +90,9 @@ def work(run: str, *, storage: str | None = None, progress: Progress = quiet) ->
             return time.time() > float(study.user_attrs[UNTIL])
 
         with storage_errors(storage):
-            return try_candidates(study, setting, students, space, progress, anchors=None, out_of_time=out_of_time)
+            return try_candidates(
+                study, setting, students, space, progress, invitation.known, anchors=None, out_of_time=out_of_time
+            )
 
 
 def _where(run: str, storage: str | None) -> tuple[str, str]:
@@ -115,5 +127,6 @@ def _await_invitation(study: Any, name: str, progress: Progress) -> Invitation:
             progress(STAGE, 0, 1, "waits for the search to come to its candidates")
         waits += 1
         time.sleep(LOOK_S)
-    known = notes.read(study, PREDICTOR)
-    return Invitation(RunConfig.model_validate(values), None if known is None else FittedPredictor.from_dict(known))
+    predictor = notes.read(study, PREDICTOR)
+    fitted = None if predictor is None else FittedPredictor.from_dict(predictor)
+    return Invitation(RunConfig.model_validate(values), fitted, kept_guidance(study))

@@ -15,7 +15,8 @@ from autocompress.pipeline.bench import resumable
 from autocompress.pipeline.candidates import Students, alternatives, anchors, space_of
 from autocompress.pipeline.deliver import Measured, deliver, measure_all
 from autocompress.pipeline.finalists import TEACHER, Made, export, make, refined
-from autocompress.pipeline.joining import invite
+from autocompress.pipeline.guidance import guidance
+from autocompress.pipeline.joining import invite, kept_guidance
 from autocompress.pipeline.layer_orders import layer_orders
 from autocompress.pipeline.learning import learn, next_best
 from autocompress.pipeline.progress import Progress, quiet
@@ -101,9 +102,11 @@ def _finish(
 def _candidates(study: Any, setting: Setting, students: Students, progress: Progress) -> list[Record]:
     config, start, out_of_time = setting.config, students.start, out_of(setting.config.search.hours)
     space = students.informed(space_of(config, start.shape, layer_orders(config, start, progress)))
-    first = list(anchors(start.shape, space, start.name).values())
-    invite(study, setting)
-    return try_candidates(study, setting, students, space, progress, anchors=first, out_of_time=out_of_time)
+    known = kept_guidance(study) or guidance(setting, students, space, progress)
+    warm = known.warm[: config.search.warm_start] if known else ()
+    first = [*anchors(start.shape, space, start.name).values(), *warm]
+    invite(study, setting, known)
+    return try_candidates(study, setting, students, space, progress, known, anchors=first, out_of_time=out_of_time)
 
 
 def make_all(

@@ -25,7 +25,7 @@ from autocompress.pipeline.teacher import digest
 from autocompress.plan import Chosen, CompressionPlan
 from autocompress.shape import ModelShape
 
-DOCUMENTS = 256
+DOCUMENTS = 128
 """Validation documents on which choices are measured: a repair fits training documents to the letter."""
 BATCH = 32
 SHAPED = (*SHAPELESS, "depth_selection")

@@ -6,17 +6,18 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from autocompress.compression.drawing import Drawing
 from autocompress.compression.method import Space
-from autocompress.compression.methods import draw, reshape_plan
+from autocompress.compression.methods import reshape_plan
 from autocompress.config import RunConfig
 from autocompress.evaluation.task import predict_with
 from autocompress.pipeline.candidates import Students, choices
+from autocompress.pipeline.guidance import Guidance, proposer_of
 from autocompress.pipeline.progress import Progress
 from autocompress.pipeline.setting import Setting
 from autocompress.pipeline.teacher import digest
-from autocompress.plan import Chosen, CompressionPlan
+from autocompress.plan import CompressionPlan
 from autocompress.search.objective import Objective, Scored
-from autocompress.search.proposing import SAMPLERS
 from autocompress.search.records import Record, records
 from autocompress.search.study import search
 
@@ -29,6 +30,7 @@ def try_candidates(
     students: Students,
     space: Space,
     progress: Progress,
+    known: Guidance | None,
     *,
     anchors: Sequence[Mapping[str, object]] | None,
     out_of_time: Callable[[], bool],
@@ -41,6 +43,7 @@ def try_candidates(
         students: Makes them.
         space: To draw from, with what was measured for it.
         progress: Told of each candidate, whoever scored it.
+        known: What the search knew before its first candidate.
         anchors: Choices to try first; ``None``: those that the study keeps.
         out_of_time: Asked before each candidate.
     """
@@ -58,11 +61,12 @@ def try_candidates(
     ended: list[str] = []
     fitting = f"{setting.feasibility.inside} of {setting.feasibility.candidates} shapes fit"
     progress(STAGE, min(trials, told.scored), trials, fitting)
+    drawing = Drawing(start.shape, space)
     found = search(
         study,
         Objective(
             choices=choices(space),
-            draw=lambda params: draw(Chosen(params), start.shape, space),
+            draw=lambda params: drawing(params).plan,
             reshape=lambda plan: reshape_plan(start.shape, plan),
             predict=lambda shape: setting.predictor.predict(shape, config.task.max_tokens),
             score=lambda plan: _score(plan, students, config),
@@ -70,7 +74,7 @@ def try_candidates(
         ),
         trials=trials,
         seed=config.search.seed,
-        proposer=SAMPLERS[config.search.sampler],
+        proposer=proposer_of(setting, drawing, known),
         parallel=config.search.parallel,
         anchors=anchors,
         out_of_time=out_of_time,
@@ -119,7 +123,7 @@ def fingerprint_of(setting: Setting) -> str:
     """Digest everything that decides the sequence of candidates."""
     config = setting.config
     limits = {name: round(limit, 6) for name, limit in setting.feasibility.limits.items()}
-    chosen = {"seed", "sampler", "parallel", "space"}
+    chosen = {"seed", "sampler", "parallel", "warm_start", "space"}
     trained = {"distill_steps", "batch_size", "learning_rate", "score_limit", "variants"}
     return digest(
         setting.start.fingerprint,

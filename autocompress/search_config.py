@@ -22,7 +22,7 @@ class Search(Section):
     seed: int = Field(default=0, ge=0, description="The same seed and file give the same sequence of candidates.")
     sampler: Sampler = Field(
         default="informed",
-        description="What proposes candidates: informed first measures what each choice costs alone; else one of Optuna's.",
+        description="What proposes: informed first measures what each choice costs alone, the others are Optuna's.",
     )
     warm_start: int = Field(
         default=2,

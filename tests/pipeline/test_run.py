@@ -66,6 +66,7 @@ def test_the_stages_follow_each_other_from_their_first_step_to_their_last(world)
         "fetch",
         "fine-tune",
         "calibrate",
+        "sensitivity",
         "search",
         "distill",
         "refine candidate 1",

@@ -12,7 +12,7 @@ import yaml
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from autocompress.cost import Budget
-from autocompress.devices.quantities import LatencyLimit, Points, SizeLimit
+from autocompress.devices.quantities import EnergyLimit, LatencyLimit, Points, SizeLimit
 from autocompress.devices.validation import MisfitError, Section, explain, read_mapping
 from autocompress.errors import ConfigError
 from autocompress.plan import RecipeName
@@ -140,6 +140,7 @@ class Limits(Section):
     latency_p95: LatencyLimit | None = Field(default=None, description="95th percentile of the same.")
     peak_memory: SizeLimit | None = Field(default=None, description="Peak memory of its process: 250 MiB or 0.5x.")
     size: SizeLimit | None = Field(default=None, description="Size of the exported file: 80 MB or 0.3x.")
+    energy: EnergyLimit | None = Field(default=None, description="Energy of one inference: 15 mJ or 0.4x.")
 
     @model_validator(mode="after")
     def _limits_something(self) -> Self:
@@ -154,6 +155,7 @@ class Limits(Section):
             latency_p95_ms=self.latency_p95,
             peak_memory_bytes=self.peak_memory,
             size_bytes=self.size,
+            energy_mj=self.energy,
         )
 
 

@@ -8,11 +8,15 @@ from pathlib import Path
 from statistics import median
 from typing import TypeAlias
 
-Figures: TypeAlias = Mapping[str, float]
-"""A value for each name of ``LIMITS``, predicted or measured."""
+from autocompress.errors import ConfigError
 
-LIMITS: tuple[str, ...] = ("latency_p50_ms", "latency_p95_ms", "peak_memory_bytes", "size_bytes")
-"""What a budget can limit, in the units that the names say."""
+Figures: TypeAlias = Mapping[str, float]
+"""A value for names of ``LIMITS``, predicted or measured: all of ``FIGURES``, and energy where it is known."""
+
+FIGURES: tuple[str, ...] = ("latency_p50_ms", "latency_p95_ms", "peak_memory_bytes", "size_bytes")
+"""What is known of every device, in the units that the names say."""
+LIMITS: tuple[str, ...] = (*FIGURES, "energy_mj")
+"""What a budget can limit; energy where a device tells it."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,10 @@ class Estimate:
     value: float
     low: float
     high: float
+
+    def scaled(self, factor: float | None) -> Estimate | None:
+        """Return the estimate of ``factor`` times as much; ``None`` where that is not known."""
+        return None if factor is None else Estimate(factor * self.value, factor * self.low, factor * self.high)
 
 
 @dataclass(frozen=True)
@@ -50,7 +58,7 @@ class Cost:
 
     def figures(self) -> dict[str, float]:
         """Return the central values, by the names of ``LIMITS``."""
-        return {name: getattr(self, name).value for name in LIMITS}
+        return {name: estimate.value for name, estimate in self._estimates().items()}
 
     def held(self) -> dict[str, float]:
         """Return what a budget is held against, by the names of ``LIMITS``.
@@ -58,7 +66,11 @@ class Cost:
         The upper interval ends if calibrated. The interval of an estimate from a data sheet is so wide that its upper
         end would leave nothing: its central values are held, and outputs label them as not calibrated.
         """
-        return {name: getattr(self, name).high for name in LIMITS} if self.calibrated else self.figures()
+        high = {name: estimate.high for name, estimate in self._estimates().items()}
+        return high if self.calibrated else self.figures()
+
+    def _estimates(self) -> dict[str, Estimate]:
+        return {name: estimate for name in LIMITS if (estimate := getattr(self, name)) is not None}
 
     def to_dict(self) -> dict[str, object]:
         """Return plain JSON values."""
@@ -127,7 +139,7 @@ class Measurement:
 
     def figures(self) -> dict[str, float]:
         """Return the measured values, by the names of ``LIMITS``."""
-        return {name: float(getattr(self, name)) for name in LIMITS}
+        return {name: float(value) for name in LIMITS if (value := getattr(self, name)) is not None}
 
     def to_dict(self) -> dict[str, object]:
         """Return plain JSON values, raw samples included."""
@@ -161,12 +173,22 @@ class Budget:
     latency_p95_ms: Limit | None = None
     peak_memory_bytes: Limit | None = None
     size_bytes: Limit | None = None
+    energy_mj: Limit | None = None
 
     def resolve(self, teacher: Figures) -> dict[str, float]:
         """Return the absolute limit of each limited figure.
 
         Relative limits are taken from ``teacher``: predicted figures for a prediction, measured ones for a
         measurement, so that an error common to both cancels.
+
+        Raises:
+            ConfigError: Energy is limited, and nothing tells the teacher's.
         """
+        if self.energy_mj is not None and "energy_mj" not in teacher:
+            raise ConfigError(
+                "The budget limits energy, and nothing tells what the device takes.",
+                right="Energy is limited on devices that meter it, or whose profile states power_w.",
+                next_step="State power_w in the device's profile and run autocompress profile, or limit latency.",
+            )
         limits = {name: getattr(self, name) for name in LIMITS}
         return {name: limit.resolve(teacher[name]) for name, limit in limits.items() if limit is not None}

@@ -29,7 +29,7 @@ from statistics import median
 import numpy as np
 from scipy.stats import spearmanr
 
-from autocompress.cost import LIMITS
+from autocompress.cost import FIGURES
 from autocompress.devices.load import load_profile
 from autocompress.pipeline.known import identity
 from autocompress.pipeline.prediction import COMMON
@@ -187,7 +187,7 @@ def report(engine: str, taken: Sequence[Taken]) -> tuple[FittedPredictor, dict[s
     for item in sorted((item for item in taken if item.wanted.role == "fresh"), key=lambda item: item.wanted.round):
         fresh[item.wanted.shape].append(item)
     predictor = fitted(engine, some)
-    rows = {figure: foresee(predictor, fresh, figure).row() for figure in LIMITS}
+    rows = {figure: foresee(predictor, fresh, figure).row() for figure in FIGURES}
     apart = floor(fresh)
     every = {str(position): item.measurement for position, item in enumerate(taken)}
     disturbed = len(drifted(every)) / len(every)

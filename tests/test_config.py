@@ -58,11 +58,13 @@ def test_the_file_names_the_run_unless_it_has_a_name(tmp_path: Path) -> None:
         ("peak_memory", "250 MiB", Limit(250 * 2**20)),
         ("size", "80 MB", Limit(80e6)),
         ("size", "0.3 x", Limit(0.3, relative=True)),
+        ("energy", "0.02 J", Limit(20.0)),
+        ("energy", "0.4x", Limit(0.4, relative=True)),
     ],
 )
 def test_a_limit_is_read_in_milliseconds_bytes_or_teachers(run_file: Path, key: str, text: str, limit: Limit) -> None:
     config = load_config(run_file, [f"budget={{{key}: {text}}}"])
-    unit = "ms" if key.startswith("latency") else "bytes"
+    unit = {"latency": "ms", "energy": "mj"}.get(key.split("_")[0], "bytes")
     assert config.budget.to_budget() == Budget(**{f"{key}_{unit}": limit})
 
 
@@ -73,6 +75,7 @@ def test_a_limit_is_read_in_milliseconds_bytes_or_teachers(run_file: Path, key: 
         ("budget.latency_p50=60", "one of us, ms, s, x"),
         ("budget.latency_p50=0 ms", "above 0"),
         ("budget.latency_p50=-1x", "above 0"),
+        ("budget.energy=5 ms", "one of uJ, mJ, J, x"),
         ("budget.size=60 ms", "one of B, KB, MB, GB, KiB, MiB, GiB, x"),
         ("goal.max_drop=2%", "one of points"),
         ("goal.max_drop=0.02", "one of points"),
@@ -94,7 +97,7 @@ def test_a_limit_is_read_in_milliseconds_bytes_or_teachers(run_file: Path, key: 
         ("task.data.skip_rows=-1", "greater than or equal to 0"),
         ("model.sha256=abc", "64 hexadecimal digits"),
         ("name=a/b", "letters, digits"),
-        ("budget=null", "latency_p50, latency_p95, peak_memory, size"),
+        ("budget=null", "latency_p50, latency_p95, peak_memory, size, energy"),
         ("export=tvm", "formats, parity"),
     ],
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from autocompress.cost import LIMITS
+from autocompress.cost import FIGURES
 from autocompress.devices.load import list_profiles, load_profile
 from autocompress.engines import ENGINES
 from autocompress.errors import OutOfRangeError
@@ -60,7 +60,7 @@ def test_every_device_that_says_it_was_measured_has_one() -> None:
     assert says == {load(file).device for file in FILES}
 
 
-@pytest.mark.parametrize("figure", LIMITS)
+@pytest.mark.parametrize("figure", FIGURES)
 def test_its_drawn_samples_lie_in_its_intervals_as_often_as_promised(predictor: FittedPredictor, figure: str) -> None:
     drawn = [sample for sample in predictor.samples if sample.drawn]
     table = predictor.predict_many([sample.shape for sample in drawn], drawn[0].tokens)

@@ -73,7 +73,7 @@ def run(
     predictor = best_predictor(device, engine, threads)
     cost = predictor.predict(shape, tokens)
     rows = []
-    for name, title in {**TITLES, "energy_mj": "energy"}.items():
+    for name, title in TITLES.items():
         estimate = getattr(cost, name)
         if estimate is None:
             continue

@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema
 
 from autocompress.cost import Limit
 from autocompress.devices.units import (
+    ENERGY_MJ,
     SIZE_BYTES,
     TIME_HOURS,
     TIME_MS,
@@ -24,6 +25,10 @@ _NUMBER = r"\+?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
 
 def _parse_latency(value: object) -> Limit:
     return _parse_limit(value, TIME_MS, "60 ms")
+
+
+def _parse_energy(value: object) -> Limit:
+    return _parse_limit(value, ENERGY_MJ, "15 mJ")
 
 
 def _parse_size_limit(value: object) -> Limit:
@@ -51,6 +56,10 @@ def _write_latency(limit: Limit) -> str:
     return format_number(limit.value) + ("x" if limit.relative else " ms")
 
 
+def _write_energy(limit: Limit) -> str:
+    return format_number(limit.value) + ("x" if limit.relative else " mJ")
+
+
 def _write_size(limit: Limit) -> str:
     if limit.relative:
         return f"{format_number(limit.value)}x"
@@ -76,6 +85,14 @@ LatencyLimit = Annotated[
     _text([*TIME_MS, "x"], "60 ms", "0.4x"),
 ]
 """A limit in milliseconds, written as ``60 ms``, or relative to the teacher, ``0.4x``."""
+
+EnergyLimit = Annotated[
+    Limit,
+    BeforeValidator(_parse_energy),
+    PlainSerializer(_write_energy, return_type=str, when_used="json"),
+    _text([*ENERGY_MJ, "x"], "15 mJ", "0.4x"),
+]
+"""A limit in millijoules, written as ``15 mJ``, or relative to the teacher, ``0.4x``."""
 
 SizeLimit = Annotated[
     Limit,

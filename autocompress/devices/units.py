@@ -20,6 +20,9 @@ SIZE_BYTES: dict[str, int] = {
 TIME_MS: dict[str, float] = {"us": 1e-3, "ms": 1.0, "s": 1e3}
 """Unit of a latency -> milliseconds."""
 
+ENERGY_MJ: dict[str, float] = {"uJ": 1e-3, "mJ": 1.0, "J": 1e3}
+"""Unit of energy -> millijoules."""
+
 TIME_HOURS: dict[str, float] = {"s": 1 / 3600, "min": 1 / 60, "h": 1.0}
 """Unit of a long time -> hours."""
 

@@ -20,6 +20,7 @@ from autocompress.pipeline.progress import Progress
 from autocompress.pipeline.setting import Setting
 from autocompress.pipeline.summary import summarize
 from autocompress.pipeline.workspace import Workspace
+from autocompress.profiling.energy import with_power
 from autocompress.report.page import render
 from autocompress.report.values import RunReport
 from autocompress.search.records import Record
@@ -54,7 +55,9 @@ def measure_all(setting: Setting, made: Sequence[Made], progress: Progress) -> M
     progress("measure", 0, 1, f"{len(made)} models in turn on {setting.profile.name}")
     vocabulary = min(adapter_of(item.student).shape(item.student).vocabulary for item in made)  # Ids that all have.
     with reach_runner(setting.profile, keeps=len(made)) as runner:
-        measured = measure(made, runner, setting.profile, threads=config.device.threads, vocabulary=vocabulary)
+        results = measure(made, runner, setting.profile, threads=config.device.threads, vocabulary=vocabulary)
+    # Where nothing meters energy today, the power that predictions go by tells it, as the budget is held against both.
+    measured = {name: with_power(result, setting.predictor.power_w) for name, result in results.items()}
     return Measured(measured, config.budget.to_budget().resolve(measured[TEACHER].figures()))
 
 

@@ -85,7 +85,7 @@ def roofline(profile: DeviceProfile, engine: str, threads: int) -> Roofline:
         int8_ops_per_cycle=profile.int8_ops_per_cycle,
         bandwidth_gb_s=profile.memory_bandwidth_gb_s or UNKNOWN_BANDWIDTH_GB_S,
     )
-    return Roofline(profile.name, engine, threads, peak)
+    return Roofline(profile.name, engine, threads, peak, profile.power_w)
 
 
 def identity(profile: DeviceProfile, engine: str) -> dict[str, str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from autocompress.compression.methods import read_plan, reshape_plan
 from autocompress.config import load_config
-from autocompress.cost import LIMITS, Figures, Measurement
+from autocompress.cost import FIGURES, Figures, Measurement
 from autocompress.devices.load import load_profile
 from autocompress.devices.paths import data_folders
 from autocompress.errors import ConfigError
@@ -95,7 +95,7 @@ def surprises(
     """Say in words which measured values lie outside their predicted intervals."""
     for name, shape in shapes.items():
         cost, figures = predictor.predict(shape, tokens, extrapolate=True), without_waiting(measured[name]).figures()
-        for figure in LIMITS:
+        for figure in FIGURES:
             foreseen = getattr(cost, figure)
             if not foreseen.low <= figures[figure] <= foreseen.high:
                 yield (

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from statistics import mean
 
 from autocompress.compression.quantization_aware import QuantizationAwareStep
-from autocompress.cost import LIMITS, Cost, Estimate
+from autocompress.cost import Cost, Estimate
 from autocompress.models.load import adapter_of
 from autocompress.pipeline.candidates import anchors, choices, space_of
 from autocompress.pipeline.finalists import TEACHER, Made
@@ -129,9 +129,9 @@ def _limits(setting: Setting, outcome: Outcome) -> list[LimitRow]:
             name=name,
             budget=outcome.limits.get(name),
             predicted=getattr(predicted, name),
-            measured=None if measured is None else measured.figures()[name],
+            measured=None if measured is None else measured.figures().get(name),
         )
-        for name in LIMITS
+        for name in predicted.figures()
     ]
 
 

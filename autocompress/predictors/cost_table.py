@@ -20,7 +20,7 @@ class CostTable(Sequence[Cost]):
     """A sequence of costs.
 
     Attributes:
-        figures: For each of ``cost.LIMITS`` (shapes x 3): value, low and high end.
+        figures: For each of ``cost.FIGURES``, and energy where it is known, (shapes x 3): value, low and high end.
         known: (shapes,), whether the predictor was fitted on such shapes; its costs of others mean nothing.
         calibrated: As of ``cost.Cost``.
         source: As of ``cost.Cost``.
@@ -38,6 +38,7 @@ class CostTable(Sequence[Cost]):
         figures = {
             name: np.array([[each.value, each.low, each.high] for each in (getattr(cost, name) for cost in every)])
             for name in LIMITS
+            if getattr(every[0], name) is not None
         }
         return cls(figures, np.ones(len(every), dtype=bool), every[0].calibrated, every[0].source)
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from autocompress.cost import LIMITS, Cost, Estimate, Measurement
+from autocompress.cost import FIGURES, Cost, Estimate, Measurement
 from autocompress.errors import OutOfRangeError
 from autocompress.predictors.cost_table import CostTable
 from autocompress.predictors.features import BOUNDED, FEATURES, Row, columns, features, features_many, layer_rows
@@ -16,13 +16,16 @@ from autocompress.predictors.figure import Figure
 from autocompress.predictors.intervals import HeldOut
 from autocompress.shape import ModelShape
 
-FIGURES = LIMITS
 SLACK = 0.02
 """How far a feature may lie outside its range, in widths of it: another count of classes is no other model."""
 
 
 class Predictor(Protocol):
     """A way to know costs before they are measured."""
+
+    @property
+    def power_w(self) -> float | None:
+        """What the device takes while it runs a model, in watts: metered, or stated by its profile; else ``None``."""
 
     def predict(self, shape: ModelShape, tokens: int) -> Cost:
         """Return what one inference of ``shape`` on ``tokens`` tokens costs.
@@ -151,14 +154,17 @@ class FittedPredictor:
             raise self._refusal(beyond, row)
         source = self.source + (", extrapolated" if overrun > SLACK else "")
         estimates = {name: _widen(figure.estimates(row[None])[0], overrun) for name, figure in self.figures.items()}
-        energy_mj = _scaled(estimates["latency_p50_ms"], self.power_w)
+        energy_mj = estimates["latency_p50_ms"].scaled(self.power_w)
         return Cost(**estimates, calibrated=not self.emulator, source=source, energy_mj=energy_mj)
 
     def predict_many(self, shapes: Iterable[ModelShape], tokens: int) -> CostTable:
         """See ``Predictor.predict_many``; a ``ShapeTable`` saves making an object of each shape."""
         rows = features_many(shapes, tokens)
+        figures = {name: figure.estimates(rows) for name, figure in self.figures.items()}
+        if self.power_w is not None:
+            figures["energy_mj"] = self.power_w * figures["latency_p50_ms"]
         return CostTable(
-            figures={name: figure.estimates(rows) for name, figure in self.figures.items()},
+            figures=figures,
             known=self._beyond(rows).max(axis=-1) <= SLACK,
             calibrated=not self.emulator,
             source=self.source,
@@ -238,9 +244,3 @@ def read_samples(data: Iterable[Mapping[str, Any]]) -> tuple[Sample, ...]:
 def _widen(estimate: Row, overrun: float) -> Estimate:
     value, low, high = estimate.tolist()
     return Estimate(value, low / (1 + overrun), high * (1 + overrun))
-
-
-def _scaled(estimate: Estimate, factor: float | None) -> Estimate | None:
-    if factor is None:
-        return None
-    return Estimate(factor * estimate.value, factor * estimate.low, factor * estimate.high)

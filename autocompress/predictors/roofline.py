@@ -126,12 +126,14 @@ class Roofline:
         engine: Key of ``EFFICIENCY``.
         threads: Threads of the engine; more than the cores bring nothing.
         peak: The processor.
+        power_w: What the device takes under load, in watts, where its profile states it.
     """
 
     device: str
     engine: str
     threads: int
     peak: Peak
+    power_w: float | None = None
 
     def __post_init__(self) -> None:
         if self.engine not in EFFICIENCY:
@@ -145,13 +147,15 @@ class Roofline:
         """Return the estimated cost of ``shape`` on one sequence of ``tokens`` tokens; ``calibrated`` is false."""
         row = dict(zip(FEATURES, features(shape, tokens).tolist(), strict=True))
         latency_ms = self._latency_s(shape, row) * 1e3
+        latency = _between(latency_ms, LATENCY_FACTORS)
         return Cost(
-            latency_p50_ms=_between(latency_ms, LATENCY_FACTORS),
+            latency_p50_ms=latency,
             latency_p95_ms=_between(latency_ms * TAIL, LATENCY_FACTORS),
             peak_memory_bytes=_between(self._memory_bytes(row), MEMORY_FACTORS),
             size_bytes=_between(self._size_bytes(row), SIZE_FACTORS),
             calibrated=False,
             source=f"{self.device}, {self.engine}, roofline: {LABEL}",
+            energy_mj=latency.scaled(self.power_w),
         )
 
     def predict_many(self, shapes: Iterable[ModelShape], tokens: int) -> CostTable:

@@ -9,6 +9,7 @@ TITLES: dict[str, str] = {
     "latency_p95_ms": "p95 latency",
     "peak_memory_bytes": "peak memory",
     "size_bytes": "size on disk",
+    "energy_mj": "energy",
 }
 """What the figures of ``cost.LIMITS`` are called in a sentence."""
 

@@ -10,6 +10,7 @@ from autocompress.compression.methods import reshape_plan
 from autocompress.compression.quantization import QuantizeStep
 from autocompress.compression.quantization_aware import QuantizationAwareStep
 from autocompress.cost import Artifact, Budget, Cost, Estimate, Limit, Measurement
+from autocompress.errors import ConfigError
 from autocompress.pipeline.candidates import alternatives, anchors, choices, every_plan
 from autocompress.pipeline.feasibility import assess
 from autocompress.pipeline.finalists import Made, refined
@@ -144,6 +145,22 @@ def test_limits_that_can_be_met_alone_but_not_together_are_named():
     least = {reach.name: reach.least for reach in assess(TEACHER, wide, Budget(), ByFormula(), 16).reaches}
     budget = Budget(latency_p50_ms=Limit(0.5 * least["latency_p50_ms"]), size_bytes=Limit(least["size_bytes"]))
     assert assess(TEACHER, wide, budget, ByFormula(), 16).blocking() == ("latency_p50_ms",)
+
+
+def test_energy_is_limited_where_the_device_tells_it_and_refused_where_not():
+    class Metered(ByFormula):
+        def predict(self, shape, tokens):
+            cost = super().predict(shape, tokens)
+            return replace(cost, energy_mj=cost.latency_p50_ms.scaled(3.0))
+
+    budget = Budget(energy_mj=Limit(0.5, relative=True))
+    found = assess(TEACHER, SPACE, budget, Metered(), 16)
+    latency = assess(TEACHER, SPACE, Budget(latency_p50_ms=Limit(0.5, relative=True)), ByFormula(), 16)
+    assert found.limits["energy_mj"] == pytest.approx(3.0 * latency.limits["latency_p50_ms"])
+    assert (found.inside, found.nearest) == (latency.inside, latency.nearest)
+    assert {reach.name for reach in found.reaches} == {*(reach.name for reach in latency.reaches), "energy_mj"}
+    with pytest.raises(ConfigError, match="nothing tells what the device takes"):
+        assess(TEACHER, SPACE, budget, ByFormula(), 16)
 
 
 def made(name: str, validation: float) -> Made:

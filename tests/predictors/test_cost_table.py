@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from autocompress.cost import LIMITS, Cost, Estimate
+from autocompress.cost import FIGURES, LIMITS, Cost, Estimate
 from autocompress.predictors.cost_table import CostTable
 
 
-def cost(factor: float, *, calibrated: bool) -> Cost:
-    estimates = {name: Estimate(factor * 10, factor * 9, factor * 12) for name in LIMITS}
+def cost(factor: float, *, calibrated: bool, names=LIMITS) -> Cost:
+    estimates = {name: Estimate(factor * 10, factor * 9, factor * 12) for name in names}
     return Cost(**estimates, calibrated=calibrated, source="a predictor")
 
 
@@ -26,3 +26,9 @@ def test_a_budget_is_held_against_upper_ends_where_calibrated_and_against_values
         assert set(held) == set(LIMITS)
         assert all(np.array_equal(held[name], [factor, 2 * factor]) for name in LIMITS)
         assert {name: values[1] for name, values in held.items()} == costs[1].held()
+
+
+def test_a_table_without_energy_holds_none():
+    costs = [cost(factor, calibrated=True, names=FIGURES) for factor in (1.0, 2.0)]
+    table = CostTable.of(costs)
+    assert list(table) == costs and set(table.held()) == set(costs[0].held()) == set(FIGURES)

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
+from autocompress.cost import FIGURES
 from autocompress.errors import DeviceError
 from autocompress.predictors.features import FEATURES, features
 from autocompress.predictors.fit import COMPOSED
 from autocompress.predictors.intervals import FEWEST_SAMPLES
-from autocompress.predictors.predictor import FIGURES
 from autocompress.predictors.sampling import Variety, candidates, sample_shapes
 from autocompress.shape import BITS
 from tests.predictors.synthetic import TEACHER, TOKENS, as_stored, fitted, sample, samples, true_bytes

@@ -6,11 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from autocompress.cost import LIMITS, Measurement
+from autocompress.cost import FIGURES, LIMITS, Measurement
 from autocompress.errors import OutOfRangeError
 from autocompress.predictors.features import FIXED, GROUPED
 from autocompress.predictors.figure import Figure
-from autocompress.predictors.predictor import FIGURES, FittedPredictor, Sample
+from autocompress.predictors.predictor import FittedPredictor, Sample
 from autocompress.predictors.sampling import COMMON_BITS, Variety, corners, sample_shapes
 from autocompress.predictors.shape_table import ShapeTable
 from autocompress.shape import WeightGrid, by_block
@@ -18,7 +18,7 @@ from tests.predictors.synthetic import TAIL, TEACHER, TOKENS, fitted, fresh_shap
 
 
 def test_the_figures_are_those_that_a_budget_can_limit():
-    assert FIGURES == LIMITS
+    assert (*FIGURES, "energy_mj") == LIMITS
 
 
 def test_fresh_shapes_cost_what_the_device_takes():
@@ -65,6 +65,16 @@ def test_many_shapes_cost_what_each_of_them_does():
             assert cost.source == single.source
             assert cost.figures() == pytest.approx(single.figures(), rel=1e-5)
             assert cost.held() == pytest.approx(single.held(), rel=1e-5)
+
+
+def test_energy_is_power_times_latency_one_by_one_or_many_at_once_and_absent_without_power():
+    predictor = replace(fitted(), provenance={"power_w": "3"})
+    single, (of_many,) = predictor.predict(TEACHER, TOKENS), predictor.predict_many([TEACHER], TOKENS)
+    for cost in (single, of_many):
+        assert cost.energy_mj is not None
+        assert cost.held()["energy_mj"] == pytest.approx(3 * cost.latency_p50_ms.high)
+        assert cost.figures()["energy_mj"] == pytest.approx(3 * cost.latency_p50_ms.value)
+    assert "energy_mj" not in fitted().predict_many([TEACHER], TOKENS).held()
 
 
 def test_a_table_tells_which_shapes_the_predictor_knows():

@@ -7,14 +7,14 @@ from hypothesis import strategies as st
 from autocompress.cost import LIMITS, Estimate
 from autocompress.report.units import TITLES, figure, give_or_take, interval, percent, ratio
 
-SCALE = {"ms": 1.0, "B": 1.0, "KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30}
+SCALE = {"ms": 1.0, "mJ": 1.0, "B": 1.0, "KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30}
 
 
 @given(st.sampled_from(LIMITS), st.floats(min_value=1.0, max_value=2.0**40))
 def test_a_figure_reads_back_to_three_figures(name: str, value: float) -> None:
     number, unit = figure(name, value).split()
     assert float(number) * SCALE[unit] == pytest.approx(value, rel=5.1e-3)
-    assert len(number.replace(".", "")) <= 4 or unit in ("ms", "GiB")
+    assert len(number.replace(".", "")) <= 4 or unit in ("ms", "mJ", "GiB")
 
 
 @pytest.mark.parametrize(

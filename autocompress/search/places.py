@@ -136,6 +136,9 @@ class Ledger:
 
     def take(self, place: int, worker: Worker, **about: Any) -> Attempt | None:
         """Take a free place up, or return ``None`` where another was faster."""
+        self.refresh()  # What stands there took its time to find out.
+        if self.done(place) or place in self._open.values():
+            return None
         attempt = begin(self.study, place, worker, **about)
         try:
             self.refresh()

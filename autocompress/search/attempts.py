@@ -37,10 +37,14 @@ class Attempt:
         place: In the sequence of candidates.
         trial_id: The storage's own name of it.
         number: In the study.
+
+    Attributes:
+        was_away: Whether the storage could not be written at times, so that others gave no signs of life either.
     """
 
     def __init__(self, study: optuna.Study, place: int, trial_id: int, number: int) -> None:
         self.place, self.number = place, number
+        self.was_away = False
         self._storage: Any = study._storage
         self._trial_id = trial_id
 
@@ -90,7 +94,7 @@ class Attempt:
             except UpdateFinishedTrialError:  # The other thread learns it when it writes.
                 return
             except Exception:  # A server that is away may be back for the next; if not, the result cannot be written.
-                continue
+                self.was_away = True
 
     def _guarded(self, write: Callable[[], object]) -> None:
         deadline = time.monotonic() + PATIENCE_S
@@ -103,6 +107,7 @@ class Attempt:
             except Exception as error:
                 if not is_away(self._storage, error) or time.monotonic() > deadline:
                     raise
+                self.was_away = True
             time.sleep(RETRY_S)
 
 

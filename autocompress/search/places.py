@@ -91,6 +91,11 @@ class Ledger:
             if number != _NONE:
                 yield place, self._trials[number]
 
+    def listen_anew(self) -> None:
+        """Hear every worker once more before one of them counts as lost, as the storage was away for all."""
+        if self._watch is not None:
+            self._watch.begin_anew()
+
     def done(self, place: int) -> bool:
         """Whether a place has a result; those before the first are none that one could wait for."""
         return place < 0 or (place < len(self._decided) and self._decided[place] != _NONE)
@@ -136,6 +141,9 @@ class Ledger:
 
     def take(self, place: int, worker: Worker, **about: Any) -> Attempt | None:
         """Take a free place up, or return ``None`` where another was faster."""
+        self.refresh()  # What stands there took its time to find out.
+        if self.done(place) or place in self._open.values():
+            return None
         attempt = begin(self.study, place, worker, **about)
         try:
             self.refresh()

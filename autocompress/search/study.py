@@ -137,6 +137,8 @@ def _work(ledger: Ledger, place: int, found: tuple[Params, Candidate], objective
         with suppress(Exception):  # A disk that is full is: the first error says it.
             attempt.give_back()
         raise
+    if attempt.was_away:
+        ledger.listen_anew()
     return True
 
 

@@ -107,7 +107,7 @@ class Watch:
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock, self._looked = clock, clock()
+        self._clock = clock
         self._heard: dict[int, tuple[object, float]] = {}
 
     def lost(self, trial: FrozenTrial) -> bool:
@@ -118,13 +118,14 @@ class Watch:
         if worker.machine == machine():
             return False
         beat, now = trial.user_attrs.get("beat"), self._clock()
-        if now - self._looked > GRACE_S:  # The storage may have been away, and all beats with it.
-            self._heard.clear()
-        self._looked = now
         last, since = self._heard.get(trial.number, (None, now))
         if trial.number not in self._heard or beat != last:
             self._heard[trial.number] = (beat, since := now)
         return now - since > GRACE_S
+
+    def begin_anew(self) -> None:
+        """Hear everybody once more before anybody counts as lost."""
+        self._heard.clear()
 
     def forget(self, number: int) -> None:
         """Drop what is remembered of a trial that is finished."""

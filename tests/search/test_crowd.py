@@ -5,6 +5,7 @@ import pytest
 from autocompress.search.records import records
 from tests.search.crowd import Crowd, alone, same
 
+pytestmark = pytest.mark.slow
 STORAGES = {"journal": "journal:{}/study.log", "sqlite": "sqlite:///{}/study.db"}
 
 

@@ -57,14 +57,31 @@ def test_no_place_is_taken_up_that_is_not_needed_for_the_trials_asked_for(study,
     assert list(ledger.free(trials=2, parallel=9)) == []
 
 
-def test_of_two_who_take_one_place_up_the_first_has_it_and_the_other_leaves_no_trace_in_it(study, worker):
-    mine, theirs = Ledger(study), Ledger(study)
-    mine.refresh()
-    theirs.refresh()
-    assert mine.take(0, worker, **ABOUT) is not None
-    assert theirs.take(0, worker, **ABOUT) is None
-    theirs.refresh()
-    assert (theirs.in_work(), theirs.lost(0)) == (1, 0)
+def test_a_place_that_is_held_is_not_taken_up(study, worker):
+    assert Ledger(study).take(0, worker, **ABOUT) is not None
+    assert Ledger(study).take(0, worker, **ABOUT) is None
+    assert len(study.get_trials(deepcopy=False)) == 1
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_of_two_who_take_one_place_up_at_once_the_first_has_it_and_the_other_withdraws(study, worker, finished):
+    """The second has seen the place free just before the first wrote its trial, and perhaps its result."""
+    first = Ledger(study)
+
+    class Late(Ledger):
+        def refresh(self) -> None:
+            super().refresh()
+            if not study.get_trials(deepcopy=False):
+                held = first.take(0, worker, **ABOUT)
+                if finished:
+                    held.finish(TrialState.COMPLETE, (0.5, 1.0))
+
+    late = Late(study)
+    assert late.take(0, worker, **ABOUT) is None
+    late.refresh()
+    assert (late.in_work(), late.done(0), late.lost(0)) == (int(not finished), finished, 0)
+    (_, withdrawn) = study.get_trials(deepcopy=False)
+    assert withdrawn.state is TrialState.FAIL and withdrawn.user_attrs["back"]
 
 
 def test_what_is_given_back_is_free_at_once_and_counts_for_nothing(study, worker):
@@ -111,15 +128,17 @@ def test_one_on_another_machine_counts_as_lost_once_no_beat_was_heard_for_long(s
         attempt.finish(TrialState.COMPLETE, (0.5, 1.0))
 
 
-def test_after_a_time_without_a_look_at_the_study_signs_of_life_are_waited_for_anew(study):
-    """The storage may have been away, and whoever works could write no sign of life."""
+def test_after_the_storage_was_away_signs_of_life_are_waited_for_anew(study):
+    """Whoever works could write none in the meantime."""
     clock = [0.0]
     ledger = Ledger(study, Watch(clock=lambda: clock[0]))
     begin(study, 0, ELSEWHERE)
-    for clock[0] in (0.0, 50.0, 50.0 + 10 * workers.GRACE_S, 51.0 + 10.5 * workers.GRACE_S):
-        ledger.refresh()
-        assert ledger.in_work() == 1
-    clock[0] = 51.0 + 11 * workers.GRACE_S
+    ledger.refresh()
+    clock[0] = 10 * workers.GRACE_S
+    ledger.listen_anew()
+    ledger.refresh()
+    assert ledger.in_work() == 1
+    clock[0] = 11 * workers.GRACE_S + 1
     ledger.refresh()
     assert ledger.in_work() == 0
 
@@ -150,7 +169,7 @@ def test_a_sign_of_life_that_cannot_be_written_is_followed_by_the_next(study, wo
         deadline = time.monotonic() + 10
         while "beat" not in study.get_trials(deepcopy=False)[0].user_attrs and time.monotonic() < deadline:
             time.sleep(0.01)
-    assert study.get_trials(deepcopy=False)[0].user_attrs["beat"] >= 4
+    assert study.get_trials(deepcopy=False)[0].user_attrs["beat"] >= 4 and attempt.was_away
     attempt.finish(TrialState.COMPLETE, (0.5, 1.0))
 
 

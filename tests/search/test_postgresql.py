@@ -12,6 +12,7 @@ from autocompress.search.storage import close, open_study
 from tests.search.crowd import Crowd, alone, same
 from tests.search.postgresql import PASSWORD, free_port, postgresql, server
 
+pytestmark = pytest.mark.slow
 __all__ = ["postgresql", "server"]
 
 

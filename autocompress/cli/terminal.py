@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
@@ -31,6 +32,15 @@ def say(text: str) -> None:
     Console(highlight=False, soft_wrap=True).print(escape(text))
 
 
+def say_all(parts: Sequence[str | Table]) -> None:
+    """Print lines and tables."""
+    for part in parts:
+        if isinstance(part, str):
+            say(part)
+        else:
+            Console(highlight=False).print(part)
+
+
 def complain(wrong: str, right: str, next_step: str) -> None:
     """Print an error's three parts."""
     console = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -41,12 +51,25 @@ def complain(wrong: str, right: str, next_step: str) -> None:
 
 def show(header: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:
     """Print a table; every column but the first is right-aligned."""
+    Console(highlight=False).print(table_of(header, rows, title))
+
+
+def table_of(header: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> Table:
+    """Return a table; every column but the first is right-aligned."""
     table = Table(title=title, title_justify="left")
     for index, name in enumerate(header):
         table.add_column(name, justify="left" if index == 0 else "right", overflow="fold")
     for row in rows:
         table.add_row(*map(escape, row))
-    Console(highlight=False).print(table)
+    return table
+
+
+def watch(parts: Callable[[], Sequence[str | Table] | None], every_s: float) -> None:
+    """Show texts and tables in place, read anew every so many seconds, until there are none or Ctrl-C."""
+    with Live(console=Console(highlight=False), auto_refresh=False) as live, suppress(KeyboardInterrupt):
+        while (found := parts()) is not None:
+            live.update(Group(*(escape(part) if isinstance(part, str) else part for part in found)), refresh=True)
+            time.sleep(every_s)
 
 
 @contextmanager

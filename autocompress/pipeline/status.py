@@ -12,8 +12,10 @@ from typing import Any
 
 from autocompress.config import load_config
 from autocompress.pipeline.workspace import Workspace, existing
-from autocompress.search.records import Record, finalists, records
+from autocompress.search.places import Ledger
+from autocompress.search.records import Record, finalists, front, record_of
 from autocompress.search.storage import open_study
+from autocompress.search.workers import worker_of
 
 
 @dataclass(frozen=True)
@@ -37,14 +39,20 @@ class Status:
         finished: Whether it has a result.
         stages: In the order they began.
         best: The best scored candidate.
+        front: Those that are better than all faster ones, the fastest first.
         counts: Candidates by state.
+        failures: Those that failed by the kind of reason.
+        at_work: Candidates in work by machine.
     """
 
     alive: bool
     finished: bool
     stages: Sequence[Stage]
     best: Record | None
+    front: Sequence[Record]
     counts: Mapping[str, int]
+    failures: Mapping[str, int]
+    at_work: Mapping[str, int]
 
 
 def read_status(folder: Path) -> Status:
@@ -56,14 +64,19 @@ def read_status(folder: Path) -> Status:
     """
     workspace = existing(folder)
     events = read_events(workspace)
-    found = _records(workspace)
+    ledger = _ledger(workspace)
+    found = [record_of(place, trial) for place, trial in ledger.results()] if ledger else []
+    workers = [worker for trial in (ledger.open_trials() if ledger else ()) if (worker := worker_of(trial))]
     best = finalists(found, 1)
     return Status(
         alive=bool(events) and not workspace.result.is_file() and _exists(int(events[-1]["pid"])),
         finished=workspace.result.is_file(),
         stages=_stages(events),
         best=best[0] if best else None,
+        front=front(found),
         counts=Counter(record.state for record in found),
+        failures=Counter(record.reason.split(":")[0] for record in found if record.state == "failed"),
+        at_work=Counter(worker.host for worker in workers if not worker.gone()),
     )
 
 
@@ -80,13 +93,16 @@ def read_events(workspace: Workspace) -> list[dict[str, Any]]:
     return events
 
 
-def _records(workspace: Workspace) -> list[Record]:
+def _ledger(workspace: Workspace) -> Ledger | None:
+    """Return the candidates of a run; ``None`` where it has not come to them."""
     config = load_config(workspace.config)
     storage = workspace.storage(config)
     path = Path(storage.split(":", 1)[1].removeprefix("///"))
     if not path.exists() and storage.startswith(("journal:", "sqlite:")):
-        return []
-    return records(open_study(storage, config.name, resume=True))
+        return None
+    ledger = Ledger(open_study(storage, config.name, resume=True))
+    ledger.refresh()
+    return ledger
 
 
 def _stages(events: Sequence[Mapping[str, Any]]) -> list[Stage]:

@@ -122,6 +122,10 @@ class Ledger:
         """Return how many places somebody works at."""
         return len(set(self._open.values()))
 
+    def open_trials(self) -> list[FrozenTrial]:
+        """Return the trials in work, or left behind by lost workers that nobody has seen to be lost."""
+        return [self._trials[number] for number in self._open]
+
     def free(self, trials: int, parallel: int) -> Iterator[int]:
         """Yield the places that can be taken up, the first first.
 

@@ -8,9 +8,12 @@ import yaml
 
 from autocompress.pipeline.status import read_status
 from autocompress.pipeline.workspace import Workspace
+from autocompress.search.attempts import begin
+from autocompress.search.records import front
 from autocompress.search.storage import open_study
 from autocompress.search.study import search
-from tests.search.synthetic import ANCHORS, objective
+from autocompress.search.workers import working
+from tests.search.synthetic import ANCHORS, objective, score
 
 
 @pytest.fixture
@@ -78,6 +81,23 @@ def test_candidates_are_counted_and_the_best_is_named(workspace):
     assert status.counts == {state: states.count(state) for state in set(states)}
     assert status.best is not None
     assert status.best.score == max(record.score for record in found if record.score is not None)
+
+
+def test_the_front_failures_by_reason_and_who_is_at_work_are_told(workspace):
+    def fragile(plan):
+        if plan.steps[0].layers == 6:
+            raise RuntimeError("the loss of step 3 is not finite")
+        return score(plan)
+
+    study = open_study(f"journal:{workspace.folder}/study.log", "run", resume=False)
+    found = search(study, objective(limit_ms=40.0, score=fragile), trials=8, seed=3, anchors=ANCHORS)
+    with working() as worker:
+        begin(study, len(found), worker, candidate={"plan": [], "cost": {}, "label": ""})
+        status = read_status(workspace.folder)
+        assert status.at_work == {worker.host: 1}
+    assert read_status(workspace.folder).at_work == {}
+    assert status.failures == {"RuntimeError": sum(record.state == "failed" for record in found)} != {}
+    assert status.front == front(found) and status.front[-1].score == status.best.score
 
 
 def test_looking_at_a_run_makes_no_file(workspace):

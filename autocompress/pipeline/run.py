@@ -100,12 +100,13 @@ def _finish(
 
 
 def _candidates(study: Any, setting: Setting, students: Students, progress: Progress) -> list[Record]:
-    config, start, out_of_time = setting.config, students.start, out_of(setting.config.search.hours)
+    config, start = setting.config, students.start
     space = students.informed(space_of(config, start.shape, layer_orders(config, start, progress)))
     known = kept_guidance(study) or guidance(setting, students, space, progress)
     warm = known.warm[: config.search.warm_start] if known else ()
     first = [*anchors(start.shape, space, start.name).values(), *warm]
     invite(study, setting, known)
+    out_of_time = out_of(config.search.hours)
     return try_candidates(study, setting, students, space, progress, known, anchors=first, out_of_time=out_of_time)
 
 

@@ -17,7 +17,7 @@ Sampler = Literal["informed", "tpe", "gp", "nsga2", "random"]
 class Search(Section):
     """How long and how thoroughly to look."""
 
-    hours: Hours = Field(default=8.0, description="Stop asking for new candidates this long after the first: 8 or 30 min.")
+    hours: Hours = Field(default=8.0, description="Begin no candidate this long after the first: 8 or 30 min.")
     trials: Count = Field(default=100, description="Stop after this many scored candidates.")
     seed: int = Field(default=0, ge=0, description="The same seed and file give the same sequence of candidates.")
     sampler: Sampler = Field(

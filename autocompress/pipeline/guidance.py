@@ -10,7 +10,7 @@ import numpy as np
 
 from autocompress.compression.drawing import Drawing
 from autocompress.compression.method import Space
-from autocompress.pipeline.candidates import Students
+from autocompress.pipeline.candidates import Students, choices
 from autocompress.pipeline.progress import Progress
 from autocompress.pipeline.sensitivities import measure
 from autocompress.pipeline.setting import Setting
@@ -50,7 +50,9 @@ class Guidance:
 def guidance(setting: Setting, students: Students, space: Space, progress: Progress) -> Guidance | None:
     """Measure and solve what the run's sampler or its first candidates need; ``None`` if nothing does."""
     search = setting.config.search
-    if not setting.feasibility.feasible or (search.sampler != INFORMED and not search.warm_start):
+    wanted = search.sampler == INFORMED or search.warm_start > 0
+    choice = any(len(values) > 1 for values in choices(space).values())
+    if not (wanted and choice and setting.feasibility.feasible):
         return None
     found = measure(students, space, seed=search.seed, progress=progress)
     start = WarmStart(students.start.shape, space, found, setting.predictor, setting.config.task.max_tokens)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from autocompress.compression.drawing import Drawing
+from autocompress.compression.method import Space
 from autocompress.pipeline.guidance import Guidance, guidance, proposer_of
 from autocompress.search.informed import Informed
 from autocompress.search.proposing import SAMPLERS
@@ -29,6 +30,10 @@ def test_what_is_known_reads_back_from_json_with_choices_that_are_numbers():
 @pytest.mark.parametrize("of", [setting("tpe", warm_start=0), setting(feasible=False)], ids=["tpe", "infeasible"])
 def test_nothing_is_measured_where_nothing_needs_it(of):
     assert guidance(of, None, SHARED, None) is None
+
+
+def test_nothing_is_measured_where_there_is_nothing_to_choose():
+    assert guidance(setting(), None, Space((3,), (1.0,), (1.0,), (32,), (32,), (32,)), None) is None
 
 
 def test_a_run_gets_the_sampler_that_it_names():

@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import cached_property, lru_cache, partial
 from itertools import product
 from math import ceil
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -43,6 +44,8 @@ from autocompress.plan import CompressionPlan, Criterion, LayerSelection
 from autocompress.search_space import COVERAGE
 from autocompress.shape import Bits, ModelShape, by_block
 from autocompress.training.checkpoint import Checkpoint
+
+V = TypeVar("V")
 
 RANKING_BATCHES = 8
 """Training batches on which the importance of units is measured."""
@@ -123,14 +126,11 @@ def choices(space: Space) -> dict[str, tuple[object, ...]]:
     """Return the choices of each parameter that the methods ask for."""
     widths = ("vocabulary_keep", "depth", "depth_selection", "hidden_keep", "heads_keep", "ffn_keep", "embedding_rank")
     names = (*widths, "tokens_keep", *SHAPELESS, "attention_bits", "ffn_bits", "embedding_bits", "head_bits")
-    if not space.own_layers:
-        return {name: getattr(space, name) for name in names}
-    own = {of_layer(name, layer): getattr(space, name) for layer in space.own_layers for name in OF_LAYERS}
-    return own | {name: getattr(space, name) for name in names if name not in (*OF_LAYERS, *SHARING)}
+    return as_asked({name: getattr(space, name) for name in names}, space)
 
 
-def as_asked(params: Mapping[str, object], space: Space) -> dict[str, object]:
-    """Return choices that all layers share as ``space`` asks for them: each layer's own where it has these."""
+def as_asked(params: Mapping[str, V], space: Space) -> dict[str, V]:
+    """Return what all layers share, by name, as ``space`` asks for it: each layer's own where it has these."""
     if not space.own_layers:
         return dict(params)
     own = {of_layer(name, layer): params[name] for layer in space.own_layers for name in OF_LAYERS}

@@ -11,12 +11,10 @@ from typing import Any
 
 from autocompress.config import RunConfig, load_config, plain
 from autocompress.errors import ConfigError, StorageError
-from autocompress.pipeline.candidates import space_of
 from autocompress.pipeline.guidance import Guidance
-from autocompress.pipeline.layer_orders import layer_orders
 from autocompress.pipeline.progress import Progress, quiet
 from autocompress.pipeline.setting import Setting, prepare
-from autocompress.pipeline.trials import STAGE, fingerprint_of, try_candidates
+from autocompress.pipeline.trials import STAGE, fingerprint_of, searched_space, try_candidates
 from autocompress.pipeline.workspace import Workspace, existing
 from autocompress.predictors.predictor import FittedPredictor
 from autocompress.search import notes
@@ -83,8 +81,7 @@ def work(run: str, *, storage: str | None = None, progress: Progress = quiet) ->
         setting = prepare(config, progress, invitation.predictor, joining=True)
         check_bound(study, fingerprint_of(setting))
         students = setting.students(progress)
-        start = students.start
-        space = students.informed(space_of(config, start.shape, layer_orders(config, start, progress)))
+        space = searched_space(config, students, progress)
 
         def out_of_time() -> bool:
             return time.time() > float(study.user_attrs[UNTIL])

@@ -17,11 +17,10 @@ from autocompress.pipeline.deliver import Measured, deliver, measure_all
 from autocompress.pipeline.finalists import TEACHER, Made, export, make, refined
 from autocompress.pipeline.guidance import guidance
 from autocompress.pipeline.joining import invite, kept_guidance
-from autocompress.pipeline.layer_orders import layer_orders
 from autocompress.pipeline.learning import learn, next_best
 from autocompress.pipeline.progress import Progress, quiet
 from autocompress.pipeline.setting import Setting, prepare
-from autocompress.pipeline.trials import STAGE, fingerprint_of, out_of, try_candidates
+from autocompress.pipeline.trials import STAGE, fingerprint_of, out_of, searched_space, try_candidates
 from autocompress.pipeline.workspace import Workspace
 from autocompress.plan import CompressionPlan
 from autocompress.report.values import RunReport
@@ -101,7 +100,7 @@ def _finish(
 
 def _candidates(study: Any, setting: Setting, students: Students, progress: Progress) -> list[Record]:
     config, start = setting.config, students.start
-    space = students.informed(space_of(config, start.shape, layer_orders(config, start, progress)))
+    space = searched_space(config, students, progress)
     known = kept_guidance(study) or guidance(setting, students, space, progress)
     warm = known.warm[: config.search.warm_start] if known else ()
     first = [*anchors(start.shape, space, start.name).values(), *warm]

@@ -11,8 +11,9 @@ from autocompress.compression.method import Space
 from autocompress.compression.methods import reshape_plan
 from autocompress.config import RunConfig
 from autocompress.evaluation.task import predict_with
-from autocompress.pipeline.candidates import Students, choices
+from autocompress.pipeline.candidates import Students, choices, space_of
 from autocompress.pipeline.guidance import Guidance, proposer_of
+from autocompress.pipeline.layer_orders import layer_orders
 from autocompress.pipeline.progress import Progress
 from autocompress.pipeline.setting import Setting
 from autocompress.pipeline.teacher import digest
@@ -85,6 +86,12 @@ def try_candidates(
     scored = sum(record.score is not None for record in found)
     progress(STAGE, trials, trials, f"{len(found)} candidates, {scored} scored{''.join(ended)}")
     return found
+
+
+def searched_space(config: RunConfig, students: Students, progress: Progress) -> Space:
+    """Return what a search draws from, with what is measured for it."""
+    start = students.start
+    return students.informed(space_of(config, start.shape, layer_orders(config, start, progress)))
 
 
 def out_of(hours: float) -> Callable[[], bool]:

@@ -7,13 +7,12 @@ single scores pick bad sets of layers to leave out: which layers stay is left to
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 
 import numpy as np
-import numpy.typing as npt
 
 from autocompress.compression.depth import DepthStep
 from autocompress.compression.drawing import Drawing
@@ -23,11 +22,9 @@ from autocompress.pipeline.candidates import OF_LAYERS, choices
 from autocompress.pipeline.sensitivities import Sensitivities
 from autocompress.plan import CompressionPlan
 from autocompress.predictors.predictor import Predictor
-from autocompress.search.knapsack import solve
+from autocompress.search.knapsack import Floats, solve
+from autocompress.search.objective import Params
 from autocompress.shape import ModelShape
-
-Floats = npt.NDArray[np.float64]
-Params = Mapping[str, object]
 
 COMMON = ("depth", "hidden_keep", "tokens_keep")
 """Choices that multiply the costs of others."""
@@ -46,6 +43,17 @@ class Solved:
     params: Params
     nats: float
     share: float
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """A knapsack, whatever its limits: options of each group, their losses, and costs beside those of the base."""
+
+    base: Params
+    groups: Sequence[Sequence[Params]]
+    losses: Sequence[Floats]
+    whole: Floats
+    costs: Sequence[Floats]
 
 
 @dataclass(frozen=True)
@@ -69,32 +77,41 @@ class WarmStart:
     def ladder(self, limits: Figures) -> list[Solved]:
         """Return the best choices for each share of ``limits`` that any are inside of, without equal plans."""
         found: dict[CompressionPlan, Solved] = {}
+        problems = [self._problem(common, limits) for common in self._commons()]
         for share in LADDER:
-            rung = [each for common in self._commons() if (each := self.best(common, limits, share))]
+            rung = [each for problem in problems if (each := self._best(problem, limits, share))]
             if rung:
                 best = min(rung, key=lambda each: each.nats)
                 found.setdefault(self._plan(best.params), best)
         return list(found.values())
 
-    def best(self, common: Params, limits: Figures, share: float = 1.0) -> Solved | None:
-        """Return the choices of least summed loss with ``common`` ones, inside ``share`` of the limits, if any are."""
+    def _problem(self, common: Params, limits: Figures) -> _Problem:
+        """Return what there is to choose from with ``common`` choices."""
         base = {**self.sensitivities.base, **common}
         groups = [self._options(names) for names in self._groups(base)]
         losses = [np.array([self.sensitivities.of(option) for option in options]) for options in groups]
         whole = self._costs([base], limits)[0]
         costs = [self._costs([{**base, **option} for option in options], limits) - whole for options in groups]
+        return _Problem(base, groups, losses, whole, costs)
+
+    def _best(self, problem: _Problem, limits: Figures, share: float) -> Solved | None:
+        """Return the choices of least summed loss that are inside ``share`` of the limits, if any are."""
         allowed = share * np.array(list(limits.values()))
         best, left, tried = None, allowed, set[tuple[int, ...]]()
-        while (picked := solve(losses, costs, left - whole)) and picked not in tried and len(tried) < ATTEMPTS:
+        while (
+            (picked := solve(problem.losses, problem.costs, left - problem.whole))
+            and picked not in tried
+            and len(tried) < ATTEMPTS
+        ):
             tried.add(picked)
-            params = base | {
-                name: value for at, options in zip(picked, groups, strict=True) for name, value in options[at].items()
-            }
+            params = dict(problem.base)
+            for at, options in zip(picked, problem.groups, strict=True):
+                params |= options[at]
             held = self._costs([params], limits)[0]
             solved = Solved(params, self.sensitivities.of(params), share)
             if (held <= allowed).all() and (best is None or solved.nats < best.nats):
                 best = solved
-            summed = whole + sum(cost[at] for at, cost in zip(picked, costs, strict=True))
+            summed = problem.whole + sum(cost[at] for at, cost in zip(picked, problem.costs, strict=True))
             left = allowed + summed - held
         return best
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeAlias
 
 import numpy as np
@@ -84,7 +85,7 @@ class _Scores:
     def of_the_best(self, pool: _Pool) -> Floats:
         """Return the expected improvement over the best score; without any, the mean (candidates,)."""
         found = self._surrogate.at(self._places(pool.inside))
-        return found.expected_improvement(float(self._seen().max())) if self._results else found.mean
+        return found.expected_improvement(float(self._seen.max())) if self._results else found.mean
 
     def of_the_front(self, pool: _Pool) -> Floats:
         """Return how much each candidate is expected to lift the front (candidates,).
@@ -96,13 +97,14 @@ class _Scores:
         known = np.log([result.latency_ms for result in self._results])
         order = np.argsort(known, kind="stable")
         # Below what is known already nothing is worse than what the surrogate thinks worst.
-        heights = np.maximum.accumulate([found.mean.min(), *self._seen()[order]])
+        heights = np.maximum.accumulate([found.mean.min(), *self._seen[order]])
         starts = np.array([-np.inf, *known[order]])
         ends = np.minimum([*known[order], np.inf], logs.max() + STEP)
         widths = np.maximum(ends - np.maximum(starts, logs[:, None]), 0.0)
         steps = [found.expected_improvement(float(height)) for height in heights]
         return np.asarray((widths.T * np.array(steps)).sum(0), np.float64)
 
+    @cached_property
     def _seen(self) -> Floats:
         """Return the scores as the surrogate sees them (results,): the highest of many noisy ones is luck."""
         return self._surrogate.at(self._places([result.params for result in self._results])).mean

@@ -20,12 +20,13 @@ from autocompress.pipeline.joining import invite, kept_guidance
 from autocompress.pipeline.learning import learn, next_best
 from autocompress.pipeline.progress import Progress, quiet
 from autocompress.pipeline.setting import Setting, prepare
+from autocompress.pipeline.so_far import SoFar
 from autocompress.pipeline.trials import STAGE, fingerprint_of, out_of, searched_space, try_candidates
 from autocompress.pipeline.workspace import Workspace
 from autocompress.plan import CompressionPlan
 from autocompress.report.values import RunReport
 from autocompress.search.lease import Lease, only_search, refuse_second
-from autocompress.search.records import Record, finalists
+from autocompress.search.records import Record, finalists, records
 from autocompress.search.storage import bind, close, open_study, storage_errors
 
 
@@ -66,10 +67,13 @@ def search(config: RunConfig, *, resume: bool = False, progress: Progress = quie
         workspace.keep(setting.predictor)
         students = setting.students(progress)
         with storage_errors(storage):
-            found = _candidates(study, setting, students, progress)
+            so_far = SoFar(setting, students, workspace, records(study))
+            found = _candidates(study, setting, students, so_far, progress)
             lease.check()
         made, measured = _finish(setting, students, workspace, found, progress)
-        return deliver(setting, made, measured, found, workspace, progress)
+        report = deliver(setting, made, measured, found, workspace, progress)
+        so_far.discard()
+        return report
 
 
 def _wait(progress: Progress, host: str) -> None:
@@ -98,7 +102,7 @@ def _finish(
     return made, measured
 
 
-def _candidates(study: Any, setting: Setting, students: Students, progress: Progress) -> list[Record]:
+def _candidates(study: Any, setting: Setting, students: Students, so_far: SoFar, progress: Progress) -> list[Record]:
     config, start = setting.config, students.start
     space = searched_space(config, students, progress)
     known = kept_guidance(study) or guidance(setting, students, space, progress)
@@ -106,7 +110,9 @@ def _candidates(study: Any, setting: Setting, students: Students, progress: Prog
     first = [*anchors(start.shape, space, start.name).values(), *warm]
     invite(study, setting, known)
     out_of_time = out_of(config.search.hours)
-    return try_candidates(study, setting, students, space, progress, known, anchors=first, out_of_time=out_of_time)
+    return try_candidates(
+        study, setting, students, space, progress, known, anchors=first, out_of_time=out_of_time, on_record=so_far
+    )
 
 
 def make_all(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -35,8 +36,8 @@ GRID = ((1.0, 0.75), (1.0, 0.5), (0.75, 0.5), (0.5, 0.5), (0.5, 0.25))
 """Depths and widths that DynaBERT (Hou et al. 2020) is cut to, one for each budget."""
 SEARCHED = 0.5
 """Of a search's time that candidates get; finalists get the rest."""
-TIMED = (4, 12)
-"""Steps of the trainings that say how long a step takes; what is the same in both takes no part."""
+TIMED = 10
+"""Steps of a training that says how long one takes; the first does not count."""
 AWARE, AWARE_COST = 7, 1.5
 """One step with rounded weights for so many without, and what it costs beside one of those, with its scoring."""
 
@@ -97,6 +98,26 @@ class Outcome:
     cpu_s: float
 
 
+class Clock:
+    """Notes the processor time of each training step while it runs; satisfies ``pipeline.progress.Progress``."""
+
+    def __init__(self) -> None:
+        self._marks: list[float] | None = None
+
+    def __call__(self, stage: str, done: int, total: int, note: str) -> None:
+        """Note a step."""
+        if self._marks is not None and stage == "distill":
+            self._marks.append(time.process_time())
+
+    @contextmanager
+    def running(self) -> Iterator[list[float]]:
+        """Yield the times (seconds) of the steps that end from now on."""
+        marks: list[float] = []
+        self._marks = marks
+        yield marks
+        self._marks = None
+
+
 def run(way: Way, setting: Setting, extent: Extent) -> Outcome:
     """Let one way take its time, then export and measure what it found beside the teacher.
 
@@ -107,7 +128,8 @@ def run(way: Way, setting: Setting, extent: Extent) -> Outcome:
     """
     started = time.process_time()
     deadline = started + 60 * extent.minutes
-    students = setting.students(quiet)
+    clock = Clock()
+    students = setting.students(clock)
     tried = _searched(way, setting, students, started + SEARCHED * (deadline - started))
     plans = _chosen(tried, extent.budgets, setting) if tried else _simple(way, setting)
     with tempfile.TemporaryDirectory() as folder:
@@ -116,7 +138,7 @@ def run(way: Way, setting: Setting, extent: Extent) -> Outcome:
         made = [_teacher(setting, workspace)]
         for index, plan in enumerate(plans):
             share_s = (deadline - time.process_time()) / (len(plans) - index)
-            made.append(_finished(f"{way} {index}", plan, share_s, setting, students, workspace))
+            made.append(_finished(f"{way} {index}", plan, share_s, setting, students, workspace, clock))
         spent = time.process_time() - started
         points = _measured(setting, made)
     scored = sum(record.highest is not None for record in tried)
@@ -159,7 +181,8 @@ def _simple(way: Way, setting: Setting) -> list[CompressionPlan]:
     """Return what the literature would do: rounding alone, half the layers, or DynaBERT's ratios."""
     if way == "int8":
         return [CompressionPlan(tuple(s for s in _cut(setting, 1.0, 1.0).steps if not isinstance(s, DistillStep)))]
-    return [_cut(setting, depth, width) for depth, width in ([(0.5, 1.0)] if way == "half depth, int8" else GRID)]
+    cuts = [(0.5, 1.0)] if way == "half depth, int8" else GRID
+    return list(dict.fromkeys(_cut(setting, depth, width) for depth, width in cuts))
 
 
 def _cut(setting: Setting, depth: float, width: float) -> CompressionPlan:
@@ -187,12 +210,18 @@ def _cut(setting: Setting, depth: float, width: float) -> CompressionPlan:
 
 
 def _finished(
-    name: str, plan: CompressionPlan, seconds: float, setting: Setting, students: Students, workspace: Workspace
+    name: str,
+    plan: CompressionPlan,
+    seconds: float,
+    setting: Setting,
+    students: Students,
+    workspace: Workspace,
+    clock: Clock,
 ) -> Made:
     """Train a plan for so many processor seconds, and export what comes of it."""
     aware, steps = None, 0
     if any(isinstance(step, DistillStep) for step in plan.steps):
-        steps = _steps(plan, seconds, students)
+        steps = _steps(plan, seconds, students, clock)
         search = setting.config.search
         aware = QuantizationAwareStep(steps // AWARE, search.quantization_aware_learning_rate, search.seed)
     return make(
@@ -207,16 +236,14 @@ def _finished(
     )
 
 
-def _steps(plan: CompressionPlan, seconds: float, students: Students) -> int:
+def _steps(plan: CompressionPlan, seconds: float, students: Students, clock: Clock) -> int:
     """Return how many steps fit, of which a part is trained again with rounded weights where bits are few."""
     started = time.process_time()
-    marks = []
-    for steps in TIMED:
-        begun = time.process_time()
-        students.make(refined(plan, steps))
-        marks.append(time.process_time() - begun)
-    step_s = max((marks[1] - marks[0]) / (TIMED[1] - TIMED[0]), 1e-3)
-    left = seconds - (time.process_time() - started) - marks[0]
+    with clock.running() as marks:
+        students.make(refined(plan, TIMED))
+    step_s = (marks[-1] - marks[0]) / (len(marks) - 1)
+    spent = time.process_time() - started
+    left = seconds - 2 * spent + TIMED * step_s  # What is beside the steps is spent again by the real training.
     few = refined(plan, 1, QuantizationAwareStep(1, 1e-4, 0)) != refined(plan, 1)
     return max(1, int(left / step_s / (1 + (AWARE_COST / AWARE if few else 0.0))))
 

@@ -53,7 +53,7 @@ def export(
         formats = dict.fromkeys((config.device.engine, *engines.replace(" ", "").split(",")))
         config = load_config(workspace.config, [*chosen, f"export.formats=[{','.join(formats)}]"])
     found = records(open_study(workspace.storage(config), config.name, resume=True))
-    setting = prepare(config, progress, workspace.predictor(config))
+    setting = prepare(config, progress, workspace.predictor)
     record = choose(found, pick, floor=_floor(setting, config))
     made = make_all(setting, setting.students(progress), workspace, [read_plan(record.plan)])
     outcome, artifacts = prove(setting, made, measure_all(setting, made, progress), progress)

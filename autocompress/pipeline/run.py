@@ -15,7 +15,7 @@ from autocompress.pipeline.bench import resumable
 from autocompress.pipeline.candidates import Students, alternatives, anchors, space_of
 from autocompress.pipeline.deliver import Measured, deliver, measure_all
 from autocompress.pipeline.finalists import TEACHER, Made, export, make, refined
-from autocompress.pipeline.guidance import guidance
+from autocompress.pipeline.guidance import guidance, warm_start
 from autocompress.pipeline.joining import invite, kept_guidance
 from autocompress.pipeline.learning import learn, next_best
 from autocompress.pipeline.progress import Progress, quiet
@@ -57,7 +57,7 @@ def search(config: RunConfig, *, resume: bool = False, progress: Progress = quie
             lease = be_the_only_one()
             workspace.describe(config)
         progress = workspace.noting(progress)
-        setting = prepare(config, progress, workspace.predictor(config) if resume else None, resume=resume)
+        setting = prepare(config, progress, workspace.predictor if resume else None, resume=resume)
         with storage_errors(storage):
             bind(study, fingerprint_of(setting))
         if resume:  # Not before: a resumed run that was refused keeps its study and its own run file as they were.
@@ -102,8 +102,7 @@ def _candidates(study: Any, setting: Setting, students: Students, progress: Prog
     config, start = setting.config, students.start
     space = searched_space(config, students, progress)
     known = kept_guidance(study) or guidance(setting, students, space, progress)
-    warm = known.warm[: config.search.warm_start] if known else ()
-    first = [*anchors(start.shape, space, start.name).values(), *warm]
+    first = [*anchors(start.shape, space, start.name).values(), *warm_start(setting, known)]
     invite(study, setting, known)
     out_of_time = out_of(config.search.hours)
     return try_candidates(study, setting, students, space, progress, known, anchors=first, out_of_time=out_of_time)

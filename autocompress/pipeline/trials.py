@@ -12,13 +12,14 @@ from autocompress.compression.methods import reshape_plan
 from autocompress.config import RunConfig
 from autocompress.evaluation.task import predict_with
 from autocompress.pipeline.candidates import Students, choices, space_of
+from autocompress.pipeline.feasibility import fitting
 from autocompress.pipeline.guidance import Guidance, proposer_of
 from autocompress.pipeline.layer_orders import layer_orders
 from autocompress.pipeline.progress import Progress
 from autocompress.pipeline.setting import Setting
 from autocompress.pipeline.teacher import digest
 from autocompress.plan import CompressionPlan
-from autocompress.search.objective import Objective, Scored
+from autocompress.search.objective import Deployment, Objective, Scored
 from autocompress.search.records import Record, records
 from autocompress.search.study import search
 
@@ -49,7 +50,7 @@ def try_candidates(
         out_of_time: Asked before each candidate.
     """
     config, start = setting.config, students.start
-    trials = config.search.trials if setting.feasibility.feasible else 0
+    trials = config.search.trials if setting.feasible else 0
     told = _Told(records(study))
 
     def on_record(record: Record) -> None:
@@ -60,18 +61,21 @@ def try_candidates(
         progress(STAGE, min(trials, told.scored), trials, f"waits for {in_work} in work elsewhere")
 
     ended: list[str] = []
-    fitting = f"{setting.feasibility.inside} of {setting.feasibility.candidates} shapes fit"
-    progress(STAGE, min(trials, told.scored), trials, fitting)
+    reach = {name: each.feasibility for name, each in setting.everywhere.items()}
+    progress(STAGE, min(trials, told.scored), trials, f"{fitting(reach)} fit")
     drawing = Drawing(start.shape, space)
+    devices = {name: _deployment(each) for name, each in setting.everywhere.items()}
+    first = next(iter(devices.values()))
     found = search(
         study,
         Objective(
             choices=choices(space),
             draw=lambda params: drawing(params).plan,
             reshape=lambda plan: reshape_plan(start.shape, plan),
-            predict=lambda shape: setting.predictor.predict(shape, config.task.max_tokens),
+            predict=first.predict,
             score=lambda plan: _score(plan, students, config),
-            limits=setting.feasibility.limits,
+            limits=first.limits,
+            fleet=devices if setting.fleet else {},
         ),
         trials=trials,
         seed=config.search.seed,
@@ -86,6 +90,11 @@ def try_candidates(
     scored = sum(record.score is not None for record in found)
     progress(STAGE, trials, trials, f"{len(found)} candidates, {scored} scored{''.join(ended)}")
     return found
+
+
+def _deployment(setting: Setting) -> Deployment:
+    tokens = setting.config.task.max_tokens
+    return Deployment(lambda shape: setting.predictor.predict(shape, tokens), setting.feasibility.limits)
 
 
 def searched_space(config: RunConfig, students: Students, progress: Progress) -> Space:
@@ -129,7 +138,6 @@ def _score(plan: CompressionPlan, students: Students, config: RunConfig) -> Scor
 def fingerprint_of(setting: Setting) -> str:
     """Digest everything that decides the sequence of candidates."""
     config = setting.config
-    limits = {name: round(limit, 6) for name, limit in setting.feasibility.limits.items()}
     chosen = {"seed", "sampler", "parallel", "warm_start", "space"}
     trained = {"distill_steps", "batch_size", "learning_rate", "score_limit", "variants"}
     return digest(
@@ -138,6 +146,11 @@ def fingerprint_of(setting: Setting) -> str:
         config.search.model_dump(mode="json", include=chosen | trained),
         config.device.model_dump(mode="json"),
         config.task.model_dump(mode="json", include={"max_tokens", "text"}),
-        setting.feasibility.source,
-        limits,
+        *_reach_of(setting),
+        *(part for name, each in list(setting.everywhere.items())[1:] for part in (name, *_reach_of(each))),
     )
+
+
+def _reach_of(setting: Setting) -> tuple[str, Mapping[str, float]]:
+    limits = {name: round(limit, 6) for name, limit in setting.feasibility.limits.items()}
+    return setting.feasibility.source, limits

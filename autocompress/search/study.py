@@ -110,6 +110,7 @@ def _anchors(study: optuna.Study, given: Sequence[Params] | None) -> list[Params
 def _work(ledger: Ledger, place: int, found: tuple[Params, Candidate], objective: Objective, worker: Worker) -> bool:
     """Bring a result to ``place``, and return whether it was left to this worker."""
     params, candidate = found
+    costs = {name: cost.to_dict() for name, cost in candidate.costs.items()}
     about = {
         "params": params,
         "distributions": distributions({name: objective.choices[name] for name in params}),
@@ -118,6 +119,7 @@ def _work(ledger: Ledger, place: int, found: tuple[Params, Candidate], objective
             "plan": candidate.plan.to_json(),
             "cost": candidate.cost.to_dict(),
             "label": candidate.shape.describe(),
+            **({"costs": costs} if costs else {}),
         },
     }
     attempt = ledger.take(place, worker, **about)
@@ -156,7 +158,7 @@ def _score(attempt: Attempt, candidate: Candidate, objective: Objective) -> None
         _fail(attempt, f"{type(error).__name__}: {error}")
         return
     attempt.note(seconds=time.perf_counter() - started, standard_error=score.standard_error)
-    attempt.finish(TrialState.COMPLETE, (score.value, candidate.cost.latency_p50_ms.value))
+    attempt.finish(TrialState.COMPLETE, (score.value, candidate.latency_ms))
 
 
 def _fail(attempt: Attempt, reason: str) -> None:

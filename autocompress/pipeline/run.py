@@ -8,21 +8,20 @@ from functools import partial
 from typing import Any
 
 from autocompress.compression.methods import read_plan
-from autocompress.compression.quantization_aware import QuantizationAwareStep
 from autocompress.config import RunConfig
-from autocompress.evaluation.task import predict_with
 from autocompress.pipeline.bench import resumable
-from autocompress.pipeline.candidates import Students, alternatives, anchors, space_of
-from autocompress.pipeline.deliver import Measured, deliver, measure_all
-from autocompress.pipeline.finalists import TEACHER, Made, export, make, refined
+from autocompress.pipeline.candidates import Students, anchors
+from autocompress.pipeline.deliver import Finished, Measured, measure_all
+from autocompress.pipeline.finalists import Made
+from autocompress.pipeline.fleet import deliver_all
 from autocompress.pipeline.guidance import guidance, warm_start
 from autocompress.pipeline.joining import invite, kept_guidance
 from autocompress.pipeline.learning import learn, next_best
 from autocompress.pipeline.progress import Progress, quiet
 from autocompress.pipeline.setting import Setting, prepare
 from autocompress.pipeline.trials import STAGE, fingerprint_of, out_of, searched_space, try_candidates
+from autocompress.pipeline.workshop import Workshop
 from autocompress.pipeline.workspace import Workspace
-from autocompress.plan import CompressionPlan
 from autocompress.report.values import RunReport
 from autocompress.search.lease import Lease, only_search, refuse_second
 from autocompress.search.records import Record, finalists
@@ -31,7 +30,7 @@ from autocompress.search.storage import bind, close, open_study, storage_errors
 
 @resumable()
 def search(config: RunConfig, *, resume: bool = False, progress: Progress = quiet) -> RunReport:
-    """Run the main job and return its report; the run's folder holds everything else.
+    """Run the main job and return its report, of a fleet that of the first device; the folder holds everything else.
 
     Args:
         config: The run file.
@@ -63,13 +62,13 @@ def search(config: RunConfig, *, resume: bool = False, progress: Progress = quie
         if resume:  # Not before: a resumed run that was refused keeps its study and its own run file as they were.
             lease = be_the_only_one()
             workspace.describe(config)
-        workspace.keep(setting.predictor)
+        for each in setting.everywhere.values():
+            workspace.keep(each.predictor)
         students = setting.students(progress)
         with storage_errors(storage):
             found = _candidates(study, setting, students, progress)
             lease.check()
-        made, measured = _finish(setting, students, workspace, found, progress)
-        return deliver(setting, made, measured, found, workspace, progress)
+        return deliver_all(_finish(setting, students, workspace, found, progress), progress)
 
 
 def _wait(progress: Progress, host: str) -> None:
@@ -78,21 +77,41 @@ def _wait(progress: Progress, host: str) -> None:
 
 def _finish(
     setting: Setting, students: Students, workspace: Workspace, found: Sequence[Record], progress: Progress
+) -> dict[str, Finished]:
+    """Make and measure the finalists of each device, and of several those that are foreseen to fit all of them."""
+    shop, several = Workshop(students), bool(setting.fleet)
+    fit_all = finalists([record for record in found if record.inside], setting.config.search.finalists)
+    finished = {}
+    for name, seen in setting.everywhere.items():
+        place = workspace if seen is setting else workspace.on(name)
+        theirs = [record.on(name) for record in found] if several else found
+        made, measured = _finish_on(seen, shop, place, theirs, fit_all if several else (), progress)
+        finished[name] = Finished(seen, place, made, measured, theirs)
+    return finished
+
+
+def _finish_on(
+    setting: Setting,
+    shop: Workshop,
+    workspace: Workspace,
+    found: Sequence[Record],
+    fit_all: Sequence[Record],
+    progress: Progress,
 ) -> tuple[list[Made], Measured]:
-    """Make and measure the finalists; where none is inside the budget, those too that are foreseen to be now."""
+    """Make and measure a device's finalists; where none is inside the budget, those too that are foreseen to be now."""
     count = setting.config.search.finalists
-    chosen = finalists(found, count)
-    plans = [read_plan(record.plan) for record in chosen]
-    made = make_all(setting, students, workspace, plans or [setting.feasibility.nearest])
+    chosen = finalists([record for record in found if record.inside], count)
+    plans = list(dict.fromkeys(read_plan(record.plan) for record in (*chosen, *fit_all)))
+    made = shop.make_all(setting, workspace, plans or [setting.feasibility.nearest])
     measured = measure_all(setting, made, progress)
     learnt = learn(setting, made, measured.by_name, workspace.learnt, progress)
     if not chosen or measured.inside(made):
         return made, measured
-    known = {record.key for record in chosen}
+    known = {record.key for record in (*chosen, *fit_all)}
     more = next_best(learnt, [record for record in found if record.key not in known], measured.limits, count)
     if more:
         progress("measure", 0, 1, f"no finalist is inside the budget; {len(more)} more are foreseen to be")
-        made = make_all(setting, students, workspace, [*plans, *(read_plan(record.plan) for record in more)])
+        made = shop.make_all(setting, workspace, [*plans, *(read_plan(record.plan) for record in more)])
         measured = measure_all(setting, made, progress)
         learn(learnt, made, measured.by_name, workspace.learnt, progress)
     return made, measured
@@ -106,36 +125,3 @@ def _candidates(study: Any, setting: Setting, students: Students, progress: Prog
     invite(study, setting, known)
     out_of_time = out_of(config.search.hours)
     return try_candidates(study, setting, students, space, progress, known, anchors=first, out_of_time=out_of_time)
-
-
-def make_all(
-    setting: Setting, students: Students, workspace: Workspace, chosen: Sequence[CompressionPlan]
-) -> list[Made]:
-    """Return the teacher, the alternatives and the finalists, in this order."""
-    config, teacher, search = setting.config, setting.teacher, setting.config.search
-    aware = QuantizationAwareStep(
-        search.quantization_aware_steps, search.quantization_aware_learning_rate, seed=search.seed
-    )
-
-    def one(name: str, plan: CompressionPlan, *, finalist: bool) -> Made:
-        return make(
-            name,
-            refined(plan, search.refine_steps, aware if finalist else None),
-            config=config,
-            students=students,
-            workspace=workspace,
-            target=setting.target,
-            container=setting.container,
-            finalist=finalist,
-        )
-
-    stem = workspace.students / TEACHER
-    tokens = config.task.max_tokens
-    artifact = export(teacher.model, stem, config.device.engine, tokens, setting.target, setting.container)
-    validation = teacher.task.evaluate(predict_with(teacher.model), "validation").value
-    made = [Made(TEACHER, CompressionPlan(), teacher.model, teacher.task, validation, artifact, finalist=False)]
-    if config.search.baselines:
-        start = students.start
-        simple = alternatives(start.shape, space_of(config, start.shape), start.name)
-        made += [one(name, plan, finalist=False) for name, plan in simple.items()]
-    return made + [one(f"candidate {index + 1}", plan, finalist=True) for index, plan in enumerate(chosen)]

@@ -39,7 +39,8 @@ class Status:
         finished: Whether it has a result.
         stages: In the order they began.
         best: The best scored candidate.
-        front: Those that are better than all faster ones, the fastest first.
+        fronts: By the names of the devices, those that fit and are better than all that are faster there, the fastest
+            first; of one device under no name.
         counts: Candidates by state.
         failures: Those that failed by the kind of reason.
         at_work: Candidates in work by machine.
@@ -49,7 +50,7 @@ class Status:
     finished: bool
     stages: Sequence[Stage]
     best: Record | None
-    front: Sequence[Record]
+    fronts: Mapping[str, Sequence[Record]]
     counts: Mapping[str, int]
     failures: Mapping[str, int]
     at_work: Mapping[str, int]
@@ -73,11 +74,18 @@ def read_status(folder: Path) -> Status:
         finished=workspace.result.is_file(),
         stages=_stages(events),
         best=best[0] if best else None,
-        front=front(found),
+        fronts=_fronts(found),
         counts=Counter(record.state for record in found),
         failures=Counter(record.reason.split(":")[0] for record in found if record.state == "failed"),
         at_work=Counter(worker.host for worker in workers if not worker.gone()),
     )
+
+
+def _fronts(found: Sequence[Record]) -> dict[str, list[Record]]:
+    devices = next((record.costs for record in found if record.costs), ())
+    if not devices:
+        return {"": front(found)}
+    return {name: front([seen for record in found if (seen := record.on(name)).inside]) for name in devices}
 
 
 def read_events(workspace: Workspace) -> list[dict[str, Any]]:

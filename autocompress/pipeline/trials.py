@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from math import inf
 from typing import Any
 
 from autocompress.compression.drawing import Drawing
@@ -13,6 +16,7 @@ from autocompress.config import RunConfig
 from autocompress.evaluation.task import predict_with
 from autocompress.pipeline.candidates import Students, choices, space_of
 from autocompress.pipeline.feasibility import fitting
+from autocompress.pipeline.finalists import refined
 from autocompress.pipeline.guidance import Guidance, proposer_of
 from autocompress.pipeline.layer_orders import layer_orders
 from autocompress.pipeline.progress import Progress
@@ -75,6 +79,7 @@ def try_candidates(
             predict=first.predict,
             score=lambda plan: _score(plan, students, config),
             limits=first.limits,
+            rungs=[partial(_score_after, steps, students, config) for steps in config.search.rungs],
             fleet=devices if setting.fleet else {},
         ),
         trials=trials,
@@ -87,8 +92,9 @@ def try_candidates(
         on_wait=on_wait,
         on_exhausted=lambda: ended.append("; nothing new inside the budget is left to try"),
     )
-    scored = sum(record.score is not None for record in found)
-    progress(STAGE, trials, trials, f"{len(found)} candidates, {scored} scored{''.join(ended)}")
+    counts = Counter(record.state for record in found)
+    stopped = f", {counts['stopped']} stopped early" if config.search.rungs else ""
+    progress(STAGE, trials, trials, f"{len(found)} candidates, {counts['scored']} scored{stopped}{''.join(ended)}")
     return found
 
 
@@ -113,19 +119,22 @@ class _Told:
     """What progress says of candidates: how many are scored, and the best."""
 
     def __init__(self, known: Sequence[Record]) -> None:
-        scores = [record.score for record in known if record.score is not None]
-        self.scored, self._best = len(scores), max(scores, default=None)
+        self.scored, self._best = 0, -inf
+        for record in known:
+            self.add(record)
 
     def add(self, record: Record) -> None:
         """Count a candidate."""
+        self.scored += record.highest is not None and record.state != "failed"
         if record.score is not None:
-            self.scored += 1
-            self._best = record.score if self._best is None else max(self._best, record.score)
+            self._best = max(self._best, record.score)
 
     def note(self, record: Record) -> str:
         """Return a line on a candidate."""
-        this = f"{record.score:.3f}" if record.score is not None else record.reason or record.state
-        best = "" if self._best is None else f", best {self._best:.3f}"
+        this = record.reason or record.state
+        if record.highest is not None and not record.reason:
+            this = f"{record.highest.value:.3f}" + (f", stopped on rung {len(record.rungs)}" * (record.score is None))
+        best = "" if self._best == -inf else f", best {self._best:.3f}"
         return f"#{record.number} {this} ({record.label}){best}"
 
 
@@ -135,11 +144,15 @@ def _score(plan: CompressionPlan, students: Students, config: RunConfig) -> Scor
     return Scored(score.value, score.standard_error)
 
 
+def _score_after(steps: int, students: Students, config: RunConfig, plan: CompressionPlan) -> Scored:
+    return _score(refined(plan, steps), students, config)
+
+
 def fingerprint_of(setting: Setting) -> str:
     """Digest everything that decides the sequence of candidates."""
     config = setting.config
     chosen = {"seed", "sampler", "parallel", "warm_start", "space"}
-    trained = {"distill_steps", "batch_size", "learning_rate", "score_limit", "variants"}
+    trained = {"rungs", "distill_steps", "batch_size", "learning_rate", "score_limit", "variants"}
     return digest(
         setting.start.fingerprint,
         config.model.model_dump(mode="json", include={"student"}),

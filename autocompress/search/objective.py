@@ -56,6 +56,7 @@ class Objective:
         predict: Foresees what a shape costs.
         score: Makes the student and returns how good it is; the one slow function.
         limits: Absolute limit of each limited figure, in the figure's unit.
+        rungs: Cheaper ways to score, the cheapest first; see ``ladder``.
         fleet: Every device by name, where there are several; ``predict`` and ``limits`` are the first's.
     """
 
@@ -65,6 +66,7 @@ class Objective:
     predict: Callable[[ModelShape], Cost]
     score: Callable[[CompressionPlan], Scored]
     limits: Figures
+    rungs: Sequence[Callable[[CompressionPlan], Scored]] = ()
     fleet: Mapping[str, Deployment] = field(default_factory=dict)
 
 

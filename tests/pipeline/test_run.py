@@ -19,6 +19,7 @@ from autocompress.pipeline.run import search
 from autocompress.pipeline.setting import check
 from autocompress.profiling.runner import LocalRunner
 from autocompress.report.verdict import verdict_text
+from autocompress.search import scoring
 from autocompress.search.records import records
 from autocompress.search.storage import open_study
 from autocompress.training.loop import TrainingDivergedError
@@ -82,9 +83,30 @@ def test_the_stages_follow_each_other_from_their_first_step_to_their_last(world)
     assert [(event["stage"], event["done"], event["total"]) for event in written] == events
 
 
+def test_only_candidates_that_are_scored_in_full_become_finalists(world, monkeypatch):
+    notes = []
+    monkeypatch.setattr(scoring, "climbs", lambda candidate, others: len(others) % 2 == 1)
+    ladder = ("search.trials=6", "search.rungs=[0]", "search.finalists=6", "search.parallel=1")
+    report = run(world, "ladder", *ladder, told=lambda stage, done, total, note: notes.append(note))
+    kept = found(world.folder / "runs/ladder", "ladder")
+    stopped = {record.number for record in kept if record.state == "stopped"}
+    assert stopped and len(stopped) + sum(record.state == "scored" for record in kept) == 6
+    assert {row.number for row in report.candidates if row.stage == "stopped"} == stopped
+    assert not stopped & {row.number for row in report.candidates if row.stage in ("refined", "exported")}
+    assert any(f"{len(stopped)} stopped early" in note for note in notes)
+    assert any("stopped on rung 1" in note for note in notes)
+
+
 @pytest.mark.parametrize(
     "change",
-    ["search.seed=5", "budget={size: 0.8x}", "search.space.heads_keep=[1.0]", "task.max_tokens=10", "device.threads=2"],
+    [
+        "search.seed=5",
+        "search.rungs=[1]",
+        "budget={size: 0.8x}",
+        "search.space.heads_keep=[1.0]",
+        "task.max_tokens=10",
+        "device.threads=2",
+    ],
 )
 def test_another_configuration_is_not_mixed_in_and_changes_no_file(world, finished, change):
     before = snapshot(finished)

@@ -160,7 +160,7 @@ def fingerprint_of(setting: Setting) -> str:
         config.device.model_dump(mode="json"),
         config.task.model_dump(mode="json", include={"max_tokens", "text"}),
         *_reach_of(setting),
-        *(part for name, each in list(setting.everywhere.items())[1:] for part in (name, *_reach_of(each))),
+        *(part for seen in setting.fleet for part in (seen.config.device.model_dump(mode="json"), *_reach_of(seen))),
     )
 
 

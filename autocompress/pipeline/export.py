@@ -65,9 +65,9 @@ def export(
             next_step="Correct --device, or leave it out for the first.",
         )
     setting = everywhere[name]
-    if len(everywhere) > 1:
-        found = [record.on(name) for record in found]
+    found = [record.on(name) for record in found]
     place = workspace if name == config.device_name else workspace.on(name)
+    place.create()
     record = choose(found, pick, floor=_floor(setting, config))
     made = Workshop(setting.students(progress)).make_all(setting, place, [read_plan(record.plan)])
     outcome, artifacts = prove(setting, made, measure_all(setting, made, progress), progress, Examiner())

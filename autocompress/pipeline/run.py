@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
@@ -19,12 +19,13 @@ from autocompress.pipeline.joining import invite, kept_guidance
 from autocompress.pipeline.learning import learn, next_best
 from autocompress.pipeline.progress import Progress, quiet
 from autocompress.pipeline.setting import Setting, prepare
+from autocompress.pipeline.so_far import SoFar
 from autocompress.pipeline.trials import STAGE, fingerprint_of, out_of, searched_space, try_candidates
 from autocompress.pipeline.workshop import Workshop
 from autocompress.pipeline.workspace import Workspace
 from autocompress.report.values import RunReport
 from autocompress.search.lease import Lease, only_search, refuse_second
-from autocompress.search.records import Record, finalists
+from autocompress.search.records import Record, finalists, records
 from autocompress.search.storage import bind, close, open_study, storage_errors
 
 
@@ -62,30 +63,46 @@ def search(config: RunConfig, *, resume: bool = False, progress: Progress = quie
         if resume:  # Not before: a resumed run that was refused keeps its study and its own run file as they were.
             lease = be_the_only_one()
             workspace.describe(config)
-        for each in setting.everywhere.values():
-            workspace.keep(each.predictor)
+        places = _places(setting, workspace)
         students = setting.students(progress)
         with storage_errors(storage):
-            found = _candidates(study, setting, students, progress)
+            tried = records(study)
+            so_far = [
+                SoFar(seen, students, place, [record.on(name) for record in tried])
+                for name, (seen, place) in places.items()
+            ]
+            found = _candidates(study, setting, students, so_far, progress)
             lease.check()
-        return deliver_all(_finish(setting, students, workspace, found, progress), progress)
+        report = deliver_all(_finish(places, students, found, progress), progress)
+        for pack in so_far:
+            pack.discard()
+        return report
 
 
 def _wait(progress: Progress, host: str) -> None:
     progress(STAGE, 0, 1, f"waits to see whether a search on {host} still runs")
 
 
+def _places(setting: Setting, workspace: Workspace) -> dict[str, tuple[Setting, Workspace]]:
+    """Return how each device sees the run, and where what is its own is kept, by the device's name."""
+    first, *others = setting.everywhere
+    places = {first: (setting, workspace)} | {name: (setting.everywhere[name], workspace.on(name)) for name in others}
+    for seen, place in places.values():
+        place.create()
+        place.keep(seen.predictor)
+    return places
+
+
 def _finish(
-    setting: Setting, students: Students, workspace: Workspace, found: Sequence[Record], progress: Progress
+    places: Mapping[str, tuple[Setting, Workspace]], students: Students, found: Sequence[Record], progress: Progress
 ) -> dict[str, Finished]:
     """Make and measure the finalists of each device, and of several those that are foreseen to fit all of them."""
-    shop, several = Workshop(students), bool(setting.fleet)
-    fit_all = finalists([record for record in found if record.inside], setting.config.search.finalists)
-    finished = {}
-    for name, seen in setting.everywhere.items():
-        place = workspace if seen is setting else workspace.on(name)
-        theirs = [record.on(name) for record in found] if several else found
-        made, measured = _finish_on(seen, shop, place, theirs, fit_all if several else (), progress)
+    shop, finished = Workshop(students), {}
+    fit_all = [record for record in found if record.inside]
+    for name, (seen, place) in places.items():
+        theirs = [record.on(name) for record in found]
+        shared = finalists(fit_all, seen.config.search.finalists)
+        made, measured = _finish_on(seen, shop, place, theirs, shared, progress)
         finished[name] = Finished(seen, place, made, measured, theirs)
     return finished
 
@@ -117,11 +134,20 @@ def _finish_on(
     return made, measured
 
 
-def _candidates(study: Any, setting: Setting, students: Students, progress: Progress) -> list[Record]:
+def _candidates(
+    study: Any, setting: Setting, students: Students, so_far: Sequence[SoFar], progress: Progress
+) -> list[Record]:
     config, start = setting.config, students.start
     space = searched_space(config, students, progress)
     known = kept_guidance(study) or guidance(setting, students, space, progress)
     first = [*anchors(start.shape, space, start.name).values(), *warm_start(setting, known)]
     invite(study, setting, known)
     out_of_time = out_of(config.search.hours)
-    return try_candidates(study, setting, students, space, progress, known, anchors=first, out_of_time=out_of_time)
+
+    def pack(record: Record) -> None:
+        for name, best in zip(setting.everywhere, so_far, strict=True):
+            best(record.on(name))
+
+    return try_candidates(
+        study, setting, students, space, progress, known, anchors=first, out_of_time=out_of_time, on_record=pack
+    )

@@ -39,6 +39,7 @@ class Status:
         finished: Whether it has a result.
         stages: In the order they began.
         best: The best scored candidate.
+        package: Where that is packed, while a run of one device has no winner.
         fronts: By the names of the devices, those that fit and are better than all that are faster there, the fastest
             first; of one device under no name.
         counts: Candidates by state.
@@ -50,6 +51,7 @@ class Status:
     finished: bool
     stages: Sequence[Stage]
     best: Record | None
+    package: Path | None
     fronts: Mapping[str, Sequence[Record]]
     counts: Mapping[str, int]
     failures: Mapping[str, int]
@@ -68,13 +70,14 @@ def read_status(folder: Path) -> Status:
     ledger = _ledger(workspace)
     found = [record_of(place, trial) for place, trial in ledger.results()] if ledger else []
     workers = [worker for trial in (ledger.open_trials() if ledger else ()) if (worker := worker_of(trial))]
-    best = finalists(found, 1)
+    best, fronts = finalists(found, 1), _fronts(found)
     return Status(
         alive=bool(events) and not workspace.result.is_file() and _exists(int(events[-1]["pid"])),
         finished=workspace.result.is_file(),
         stages=_stages(events),
         best=best[0] if best else None,
-        fronts=_fronts(found),
+        package=workspace.so_far if "" in fronts and workspace.so_far.is_dir() else None,
+        fronts=fronts,
         counts=Counter(record.state for record in found),
         failures=Counter(record.reason.split(":")[0] for record in found if record.state == "failed"),
         at_work=Counter(worker.host for worker in workers if not worker.gone()),

@@ -40,6 +40,7 @@ def try_candidates(
     *,
     anchors: Sequence[Mapping[str, object]] | None,
     out_of_time: Callable[[], bool],
+    on_record: Callable[[Record], None] = lambda record: None,
 ) -> list[Record]:
     """Try candidates until the run has enough of them, and return all of them.
 
@@ -52,14 +53,16 @@ def try_candidates(
         known: What the search knew before its first candidate.
         anchors: Choices to try first; ``None``: those that the study keeps.
         out_of_time: Asked before each candidate.
+        on_record: Told of each candidate too, after ``progress``.
     """
     config, start = setting.config, students.start
     trials = config.search.trials if setting.feasible else 0
     told = _Told(records(study))
 
-    def on_record(record: Record) -> None:
+    def tell(record: Record) -> None:
         told.add(record)
         progress(STAGE, min(trials, told.scored), trials, told.note(record))
+        on_record(record)
 
     def on_wait(in_work: int) -> None:
         progress(STAGE, min(trials, told.scored), trials, f"waits for {in_work} in work elsewhere")
@@ -88,7 +91,7 @@ def try_candidates(
         parallel=config.search.parallel,
         anchors=anchors,
         out_of_time=out_of_time,
-        on_record=on_record,
+        on_record=tell,
         on_wait=on_wait,
         on_exhausted=lambda: ended.append("; nothing new inside the budget is left to try"),
     )

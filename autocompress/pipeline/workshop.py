@@ -37,7 +37,6 @@ class Workshop:
             workspace: Of the device.
             chosen: The plans of its finalists.
         """
-        workspace.artifacts.mkdir(exist_ok=True)
         start, search = self._students.start, setting.config.search
         made = [self._teacher(setting, workspace)]
         if search.baselines:

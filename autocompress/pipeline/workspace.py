@@ -91,6 +91,11 @@ class Workspace:
         return self._own("best")
 
     @property
+    def so_far(self) -> Path:
+        """The package of the best candidate so far, while the run has no winner."""
+        return self._own("best-so-far")
+
+    @property
     def closest(self) -> Path:
         """The package of the best attempt, where nothing fits."""
         return self._own("closest")
@@ -156,7 +161,7 @@ class Workspace:
             StorageError: The disk is full or the folder cannot be written.
         """
         try:
-            self.students.mkdir(parents=True, exist_ok=True)
+            self.artifacts.mkdir(parents=True, exist_ok=True)
             free = shutil.disk_usage(self.folder).free
             if free < FREE_BYTES:
                 raise OSError(28, f"only {free / 2**20:.0f} MiB are free")

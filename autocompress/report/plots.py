@@ -32,8 +32,8 @@ def pareto(report: RunReport) -> Figure:
     """
     plot = _figure("median latency (ms)", "score (%)", height=460)
     unscored = [row for row in report.candidates if row.score is None]
-    stopped = [row for row in report.candidates if row.stage == "stopped"]
-    scored = [row for row in report.candidates if row.score is not None and row.stage != "stopped"]
+    some = [row for row in report.candidates if row.score is not None]
+    scored, stopped = ([row for row in some if (row.stage == "stopped") is early] for early in (False, True))
     for name, rows, colour in (
         ("candidate within budget", [row for row in scored if row.feasible], BLUE),
         ("candidate over budget", [row for row in scored if not row.feasible], GREY),

@@ -79,7 +79,9 @@ class Record:
         return all(share <= 0 for share in self.violations.values())
 
     def on(self, device: str) -> Record:
-        """Return the candidate as one device of a fleet sees it: with its own cost and limits alone."""
+        """Return the candidate as one device of a fleet sees it, with its own cost and limits alone; else as it is."""
+        if not self.costs:
+            return self
         return replace(self, cost=self.costs[device], violations=limits_of(device, self.violations), costs={})
 
 

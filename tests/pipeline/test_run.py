@@ -17,8 +17,10 @@ from autocompress.pipeline import bench, setting, workspace
 from autocompress.pipeline.bench import Bench
 from autocompress.pipeline.run import search
 from autocompress.pipeline.setting import check
+from autocompress.pipeline.status import read_status
 from autocompress.profiling.runner import LocalRunner
 from autocompress.report.verdict import verdict_text
+from autocompress.runtime.session import Session
 from autocompress.search import scoring
 from autocompress.search.records import records
 from autocompress.search.storage import open_study
@@ -81,6 +83,24 @@ def test_the_stages_follow_each_other_from_their_first_step_to_their_last(world)
         assert done == total
     written = [json.loads(line) for line in (world.folder / "runs/told/events.jsonl").read_text().splitlines()]
     assert [(event["stage"], event["done"], event["total"]) for event in written] == events
+
+
+def test_whatever_ends_a_search_leaves_the_best_so_far_as_a_package(world):
+    def interrupt(stage, done, total, note):
+        if stage == "search" and done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(world, "broken", told=interrupt)
+    folder = world.folder / "runs/broken"
+    (first,) = [record for record in found(folder, "broken") if record.score is not None][:1]
+    manifest = json.loads((folder / "best-so-far/manifest.json").read_text())
+    assert manifest["candidate"] == first.number and manifest["verdict"] == "so far"
+    assert manifest["score"]["value"] == first.score
+    assert Session(folder / "best-so-far").classify(["a cat was seen"])[0].label in ("animal", "plant")
+    assert read_status(folder).package == folder / "best-so-far"
+    assert run(world, "broken", resume=True).verdict == "pass"
+    assert (folder / "best").is_dir() and not (folder / "best-so-far").exists()
 
 
 def test_only_candidates_that_are_scored_in_full_become_finalists(world, monkeypatch):

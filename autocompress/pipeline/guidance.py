@@ -15,7 +15,7 @@ from autocompress.compression.method import Space
 from autocompress.cost import Figures
 from autocompress.pipeline.candidates import Students, choices
 from autocompress.pipeline.progress import Progress
-from autocompress.pipeline.sensitivities import measure
+from autocompress.pipeline.sensitivities import Sensitivities, measure
 from autocompress.pipeline.setting import Setting
 from autocompress.pipeline.warm_start import Held, WarmStart
 from autocompress.predictors.cost_table import VALUE
@@ -60,12 +60,19 @@ def guidance(setting: Setting, students: Students, space: Space, progress: Progr
     if not (wanted and choice and setting.feasible):
         return None
     found = measure(students, space, seed=search.seed, progress=progress)
+    return Guidance(found.nats, solutions(setting, students.start.shape, space, found))
+
+
+def solutions(setting: Setting, shape: ModelShape, space: Space, found: Sensitivities) -> list[Params]:
+    """Return the best choices for shares of each device's budget, and before these for all budgets of several devices.
+
+    The first rungs of all ladders come first, so that however few are tried each device has its share.
+    """
     ladders = [
-        [solved.params for solved in WarmStart(students.start.shape, space, found, held).ladder(limits)]
+        [solved.params for solved in WarmStart(shape, space, found, held).ladder(limits)]
         for held, limits in _asked(setting)
     ]
-    # The first rungs of all come first, so that however few of them are tried each device has its share.
-    return Guidance(found.nats, [params for rung in zip_longest(*ladders) for params in rung if params is not None])
+    return [params for rung in zip_longest(*ladders) for params in rung if params is not None]
 
 
 def warm_start(setting: Setting, known: Guidance | None) -> Sequence[Params]:

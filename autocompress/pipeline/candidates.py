@@ -77,7 +77,7 @@ def space_of(
         UnsupportedError: A selection does not know which layers make one of the depths.
     """
     layers = len(shape.layers)
-    chosen, engines = config.search.space, {device.engine for device in (config.device, *config.fleet)}
+    chosen, engines = config.search.space, [device.engine for device in (config.device, *config.fleet)]
     depths = chosen.depth or tuple(range(ceil(layers / 3), layers + 1))
     for depth, selection in product(depths, chosen.depth_selection):
         select(selection if selection in MAPS else "uniform", layers, depth, {})

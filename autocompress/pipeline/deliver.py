@@ -128,7 +128,8 @@ def prove(
         ParityError: An artifact does not compute what the student computes.
     """
     winner = winner or choose([item for item in made if item.finalist], measured.by_name, measured.limits)
-    progress("measure", 1, 1, f"{winner.name} is delivered")
+    receiver = f" to {setting.config.device_name}" if setting.config.fleet else ""
+    progress("measure", 1, 1, f"{winner.name} is delivered{receiver}")
     given = _answers(setting, made, winner, ask, progress)
     artifacts, omitted = _artifacts(setting, winner)
     known = winner.task.judge(given[winner.name], "test")

@@ -66,7 +66,7 @@ def _note(text: str) -> Html:
 
 
 def _fleet(fleet: FleetReport) -> list[Html]:
-    pages = join([tag("a", row.device, href=row.page) for row in fleet.own], ", ")
+    pages = join([join([tag("a", row.device, href=row.page), f" ({row.where})"]) for row in fleet.own], "; ")
     drawn = any(row.front for row in fleet.own)
     plot = (
         _plot("fronts", fronts(fleet), "Score over predicted latency of the front of each device") if drawn else Html()

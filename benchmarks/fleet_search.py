@@ -155,7 +155,7 @@ def main() -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     replay, rows = Replay.load(), []
     for shares in SHARES[:1] if quick else SHARES:
-        fleet, seeds = Fleet.of(replay, shares), range(2 if quick else 20)
+        fleet, seeds = Fleet.of(replay, shares), range(2 if quick else 10)
         rows += [compared(fleet, sampler, seeds) | {"shares": shares} for sampler in ("tpe", "informed")]
     table = [
         [

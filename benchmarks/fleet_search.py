@@ -32,7 +32,7 @@ from benchmarks.record import finish, print_table
 from benchmarks.search import MOST, WARM, WITHIN, Replay
 
 BOARD = "raspberry-pi-4"
-SHARES = ((0.1, 0.1), (0.05, 0.2), (0.2, 0.05))
+SHARES = ((0.1, 0.1), (0.05, 0.2), (0.2, 0.05), (0.02, 0.5), (0.5, 0.02))
 """Of the candidates, how many are inside the budget of the machine and of the board."""
 TOKENS = 64
 
@@ -155,7 +155,7 @@ def main() -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     replay, rows = Replay.load(), []
     for shares in SHARES[:1] if quick else SHARES:
-        fleet, seeds = Fleet.of(replay, shares), range(2 if quick else 10)
+        fleet, seeds = Fleet.of(replay, shares), range(2 if quick else 5)
         rows += [compared(fleet, sampler, seeds) | {"shares": shares} for sampler in ("tpe", "informed")]
     table = [
         [

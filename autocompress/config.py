@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
-from autocompress.cost import Budget
-from autocompress.devices.quantities import EnergyLimit, LatencyLimit, Points, SizeLimit
+from autocompress.device_config import Device, Engine, FleetDevice, Limits, check_distinct, names_of
+from autocompress.devices.quantities import Points
 from autocompress.devices.validation import MisfitError, Section, explain, read_mapping
 from autocompress.errors import ConfigError
 from autocompress.plan import RecipeName
@@ -44,7 +44,6 @@ def _check_text_source(value: str) -> str:
 
 TextSource = Annotated[Source, AfterValidator(_check_text_source)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")]
-Engine = Literal["onnxruntime", "tvm"]
 
 
 class Finetune(Section):
@@ -125,40 +124,6 @@ class Task(Section):
     eval_limit: Count | None = Field(default=None, description="Evaluate on at most this many documents of a split.")
 
 
-class Device(Section):
-    """Where the student will run."""
-
-    profile: str = Field(default="host", description="Name of a device profile; see `autocompress device list`.")
-    engine: Engine = Field(default="onnxruntime", description="What runs the student there.")
-    threads: Count = Field(default=1, description="Threads that the engine gets.")
-
-
-class Limits(Section):
-    """What the student may cost; a limit such as 0.4x is relative to the teacher on the same device."""
-
-    latency_p50: LatencyLimit | None = Field(default=None, description="Median time of one inference: 60 ms or 0.4x.")
-    latency_p95: LatencyLimit | None = Field(default=None, description="95th percentile of the same.")
-    peak_memory: SizeLimit | None = Field(default=None, description="Peak memory of its process: 250 MiB or 0.5x.")
-    size: SizeLimit | None = Field(default=None, description="Size of the exported file: 80 MB or 0.3x.")
-    energy: EnergyLimit | None = Field(default=None, description="Energy of one inference: 15 mJ or 0.4x.")
-
-    @model_validator(mode="after")
-    def _limits_something(self) -> Self:
-        if self == Limits.model_construct():
-            raise MisfitError("budget limits nothing", f"Set at least one of {', '.join(Limits.model_fields)}.")
-        return self
-
-    def to_budget(self) -> Budget:
-        """Return the limits in milliseconds and bytes, relative ones as they are."""
-        return Budget(
-            latency_p50_ms=self.latency_p50,
-            latency_p95_ms=self.latency_p95,
-            peak_memory_bytes=self.peak_memory,
-            size_bytes=self.size,
-            energy_mj=self.energy,
-        )
-
-
 class Goal(Section):
     """How much worse the student may be than the teacher."""
 
@@ -226,6 +191,9 @@ class RunConfig(Section):
     task: Task = Field(description="What the model is for; task.data.source names its documents.")
     device: Device = Field(default_factory=Device, description="Where the student will run.")
     budget: Limits = Field(description="What the student may cost, for example {latency_p50: 0.4x}.")
+    fleet: tuple[FleetDevice, ...] = Field(
+        default=(), description="Further devices that the same search serves; by default there are none."
+    )
     goal: Goal = Field(default_factory=Goal, description="How much worse the student may be.")
     calibrate: Calibrate = Field(default_factory=Calibrate, description="How the predictor learns the device.")
     search: Search = Field(default_factory=Search, description="How long and how thoroughly to look.")
@@ -237,6 +205,23 @@ class RunConfig(Section):
         taught = () if self.model.student is None else (self.model.student.recipe,)
         return (*taught, *self.search.space.recipe)
 
+    @property
+    def device_name(self) -> str:
+        """What the device is called among those of the fleet: as its profile, where no other has the same."""
+        return next(iter(self.everywhere))
+
+    @property
+    def everywhere(self) -> dict[str, RunConfig]:
+        """The run as each of its devices sees it, by the device's name: itself as device, the others as fleet."""
+        first = FleetDevice(**self.device.model_dump(), budget=self.budget)
+        every = [first, *(each.model_copy(update={"budget": each.budget or self.budget}) for each in self.fleet)]
+        views = [self]
+        for at, each in enumerate(every[1:], 1):
+            device = Device(**each.model_dump(exclude={"budget"}))
+            own = {"device": device, "budget": each.budget, "fleet": (*every[:at], *every[at + 1 :])}
+            views.append(self.model_copy(update=own))
+        return dict(zip(names_of(every), views, strict=True))
+
     @model_validator(mode="after")
     def _sections_agree(self) -> Self:
         if self.goal.metric not in {None, self.task.metric}:
@@ -244,11 +229,14 @@ class RunConfig(Section):
                 f"goal.metric is {self.goal.metric!r}, task.metric is {self.task.metric!r}",
                 "Set task.metric, and leave goal.metric out.",
             )
-        if self.device.engine not in self.export.formats:
-            raise MisfitError(
-                f"device.engine is {self.device.engine!r}, which is not among export.formats",
-                f"Add {self.device.engine} to export.formats: the winner is measured as it is exported.",
-            )
+        every = {"device": self.device, **{f"fleet.{at}": device for at, device in enumerate(self.fleet)}}
+        for key, device in every.items():
+            if device.engine not in self.export.formats:
+                raise MisfitError(
+                    f"{key}.engine is {device.engine!r}, which is not among export.formats",
+                    f"Add {device.engine} to export.formats: the winner is measured as it is exported.",
+                )
+        check_distinct(tuple(every.values()))
         return self
 
 
@@ -283,6 +271,8 @@ def dump_config(config: RunConfig) -> str:
 def plain(config: RunConfig) -> dict[str, Any]:
     """Return the config as JSON values, which ``RunConfig.model_validate`` reads, without a database's password."""
     values = config.model_dump(mode="json", exclude_none=True)
+    if not config.fleet:
+        del values["fleet"]
     if config.search.storage is not None:
         values["search"]["storage"] = without_password(config.search.storage)
     return values

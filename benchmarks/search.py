@@ -132,7 +132,9 @@ class Replay:
 
     def warm(self, limit_ms: float) -> list[Params]:
         """Return where a search starts that knows what choices cost."""
-        start = WarmStart(self.shape, self.space, self.sensitivities, self, tokens=0)
+        start = WarmStart(
+            self.shape, self.space, self.sensitivities, lambda shapes: self.predict_many(shapes, 0).held()
+        )
         return [solved.params for solved in start.ladder({"latency_p50_ms": limit_ms})][:WARM]
 
 

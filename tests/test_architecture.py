@@ -29,7 +29,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("boards",),
     ("compression", "evaluation", "export", "search"),
     ("search_space",),
-    ("search_config",),
+    ("search_config", "device_config"),
     ("config",),
     ("pipeline",),
     ("cli",),
@@ -44,7 +44,7 @@ OWNERS: dict[str, set[str]] = {
     "onnxruntime": {"engines"},
     "tvm": {"compiler", "engines", "boards"},
     "optuna": {"search"},
-    "pydantic": {"devices", "search_space", "search_config", "config"},
+    "pydantic": {"devices", "search_space", "search_config", "device_config", "config"},
     "yaml": {"devices", "config"},
     "plotly": {"report"},
 }

@@ -340,6 +340,53 @@ def test_an_item_that_is_wrong_is_told_once_and_not_as_a_list_that_is_too_short(
     assert "at least 1" in caught.value.right
 
 
+FLEET = "fleet=[{profile: raspberry-pi-4, budget: {size: 1 MB}}, {profile: host, engine: tvm, threads: 2}]"
+
+
+def test_a_fleet_is_seen_from_each_of_its_devices_with_its_own_budget_or_the_runs(run_file: Path) -> None:
+    config = load_config(run_file, [FLEET])
+    seen = config.everywhere
+    assert list(seen) == ["host-onnxruntime-1t", "raspberry-pi-4", "host-tvm-2t"]  # Two are of one profile.
+    assert seen["host-onnxruntime-1t"] is config
+    for name, each in seen.items():
+        assert each.device_name == name and set(each.everywhere) == set(seen)
+        assert (each.model, each.task, each.search) == (config.model, config.task, config.search)
+    board, other = seen["raspberry-pi-4"], seen["host-tvm-2t"]
+    assert board.budget.to_budget() == Budget(size_bytes=Limit(1e6))
+    assert other.budget == config.budget and (other.device.engine, other.device.threads) == ("tvm", 2)
+    assert [device.budget for device in board.fleet] == [config.budget, config.budget]
+
+
+def test_a_run_of_one_device_is_written_without_a_fleet_and_one_of_several_with_it(run_file: Path) -> None:
+    assert "fleet" not in dump_config(load_config(run_file))
+    config = load_config(run_file, [FLEET])
+    run_file.write_text(dump_config(config))
+    assert load_config(run_file) == config
+
+
+@pytest.mark.parametrize(
+    ("override", "wrong", "right"),
+    [
+        ("fleet=[{profil: pixel-8}]", "fleet.0.profil is not a known key", "Did you mean fleet.0.profile?"),
+        ("fleet=[{engine: tvm}]", "fleet.0.profile is missing", "Name of a device profile"),
+        ("fleet=[{profile: host}]", "fleet names host-onnxruntime-1t twice", "another profile, engine or number"),
+        ("fleet=[{profile: a}, {profile: a}]", "fleet names a-onnxruntime-1t twice", "another profile"),
+        ("fleet=[{profile: a, threads: 0}]", "fleet.0.threads", "greater than 0"),
+        ("fleet=[{profile: a, budget: {}}]", "budget limits nothing", "latency_p50"),
+        ("fleet=[{profile: a, budget: {size: 1 ms}}]", "fleet.0.budget.size", "one of B, KB"),
+        ("fleet={profile: a}", "fleet", "tuple"),
+    ],
+)
+def test_a_fleet_that_cannot_be_is_answered_with_its_key(run_file: Path, override: str, wrong: str, right: str) -> None:
+    error = refused(run_file, override)
+    assert wrong in error.wrong and right in error.right
+
+
+def test_what_runs_a_student_anywhere_must_be_exported(run_file: Path) -> None:
+    error = refused(run_file, "fleet=[{profile: a, engine: tvm}]", "export.formats=[onnxruntime]")
+    assert "fleet.0.engine is 'tvm'" in error.wrong and "Add tvm to export.formats" in error.right
+
+
 @pytest.mark.parametrize("multiple", ["0", "autos", "-8", "1.5"])
 def test_a_multiple_is_a_number_above_0_or_auto(multiple: str) -> None:
     with pytest.raises(ConfigError, match="align") as caught:

@@ -21,6 +21,7 @@ def run(
         Optional[str],  # noqa: UP045 - typer reads the annotation
         typer.Option(help="For another device: so, or tar to link there (autocompress link); default as the run."),
     ] = None,
+    device: Annotated[Optional[str], typer.Option(help="Of a fleet, the device; default the first.")] = None,  # noqa: UP045
     out: Annotated[Optional[Path], typer.Option(help="Folder of the package; default RUN_FOLDER/PICK.")] = None,  # noqa: UP045
 ) -> None:
     """See ``HELP``."""
@@ -29,5 +30,6 @@ def run(
 
     folder = out or run_folder / f"export-{pick.replace(':', '-')}"
     with progress() as report:
-        found = export(run_folder, pick=pick, engines=to, container=container, folder=folder, progress=report)
+        how = {"engines": to, "container": container, "device": device}
+        found = export(run_folder, pick=pick, folder=folder, progress=report, **how)
     say(f"\n{verdict_text(found)}\n\nPackage: {folder}")

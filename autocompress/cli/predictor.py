@@ -102,5 +102,5 @@ def learn(run_folder: RunFolder) -> None:
     """Add what a finished run measured to the device's predictor, for the runs that follow."""
     from autocompress.pipeline.learning import adopt
 
-    predictor = adopt(run_folder)
-    say(f"{predictor.source}; median latency: {predictor.held_out['latency_p50_ms'].mape:.1%} held-out error")
+    for predictor in adopt(run_folder):
+        say(f"{predictor.source}; median latency: {predictor.held_out['latency_p50_ms'].mape:.1%} held-out error")

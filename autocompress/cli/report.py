@@ -13,9 +13,13 @@ def run(run_folder: RunFolder) -> None:
     from autocompress.devices.paths import write_text
     from autocompress.pipeline.workspace import existing
     from autocompress.report.page import render
-    from autocompress.report.verdict import verdict_text
+    from autocompress.report.verdict import fleet_text, verdict_text
 
     workspace = existing(run_folder)
-    report = workspace.report()
-    write_text(workspace.page, render(report))
-    say(f"{verdict_text(report)}\n\nReport: {workspace.page}")
+    report, fleet = workspace.report(), workspace.fleet_report()
+    for row in fleet.own[1:] if fleet else ():
+        other = workspace.on(row.device)
+        write_text(other.page, render(other.report(), fleet))
+    write_text(workspace.page, render(report, fleet))
+    told = f"{verdict_text(report)}\n{fleet_text(fleet)}" if fleet else verdict_text(report)
+    say(f"{told}\n\nReport: {workspace.page}")

@@ -22,12 +22,14 @@ def run(
     from autocompress.config import load_config
     from autocompress.pipeline.run import search
     from autocompress.pipeline.workspace import Workspace
-    from autocompress.report.verdict import verdict_text
+    from autocompress.report.verdict import fleet_text, verdict_text
 
     config = load_config(run_file, overrides or ())
     with progress() as report:
         found = search(config, resume=resume, progress=report)
     workspace = Workspace.of(config)
     package = workspace.best if EXIT_CODES[found.verdict] == 0 else workspace.closest
-    say(f"\n{verdict_text(found)}\n\nPackage: {package}\nReport:  {workspace.page}")
-    return EXIT_CODES[found.verdict]
+    fleet = workspace.fleet_report() if config.fleet else None
+    told = f"{verdict_text(found)}\n{fleet_text(fleet)}" if fleet else verdict_text(found)
+    say(f"\n{told}\n\nPackage: {package}\nReport:  {workspace.page}")
+    return max(EXIT_CODES[row.verdict] for row in fleet.own) if fleet else EXIT_CODES[found.verdict]

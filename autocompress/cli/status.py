@@ -50,12 +50,14 @@ def _parts(run_folder: Path, status: Status) -> list[str | Table]:
         best = status.best
         packed = f", packed in {status.package}" if status.package else ""
         found.append(f"Best so far: {best.score:.4f} at {best.latency_ms:.2f} ms predicted ({best.label}){packed}")
-    if len(status.front) > 1:
+    for device, front in status.fronts.items():
         rows = [
             [f"{record.score:.4f}", f"{record.latency_ms:.2f} ms", f"#{record.number}", record.label]
-            for record in status.front[-SHOWN:][::-1]
+            for record in front[-SHOWN:][::-1]
         ]
-        found.append(table_of(["score", "predicted", "candidate", "shape"], rows, title="Nothing faster is as good"))
+        title = f"Nothing faster is as good{f' on {device}' if device else ''}"
+        if len(rows) > 1:
+            found.append(table_of(["score", "predicted", "candidate", "shape"], rows, title=title))
     found.append(f"Candidates: {_counted(status.counts) or 'none yet'}")
     if status.at_work:
         found.append(f"In work: {', '.join(f'{count} on {host}' for host, count in status.at_work.items())}")

@@ -77,7 +77,7 @@ def space_of(
         UnsupportedError: A selection does not know which layers make one of the depths.
     """
     layers = len(shape.layers)
-    chosen = config.search.space
+    chosen, engines = config.search.space, [device.engine for device in (config.device, *config.fleet)]
     depths = chosen.depth or tuple(range(ceil(layers / 3), layers + 1))
     for depth, selection in product(depths, chosen.depth_selection):
         select(selection if selection in MAPS else "uniform", layers, depth, {})
@@ -103,7 +103,7 @@ def space_of(
         rounding=chosen.rounding,
         bits_allocation=chosen.bits_allocation,
         rounding_batches=chosen.rounding_batches,
-        stored_as=STORED_AS.get(config.device.engine, {}),
+        stored_as={bits: wide for engine in engines for bits, wide in STORED_AS.get(engine, {}).items()},
         activations=chosen.activations,
         ranges=chosen.ranges,
         smoothing=chosen.smoothing,

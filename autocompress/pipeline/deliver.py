@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from autocompress.cost import Artifact, Figures, Measurement
-from autocompress.devices.paths import write_text
 from autocompress.errors import MissingDependencyError
 from autocompress.evaluation.task import Answers, Score, predict_with
 from autocompress.export.parity import Parity, gate
@@ -21,7 +20,6 @@ from autocompress.pipeline.setting import Setting
 from autocompress.pipeline.summary import summarize
 from autocompress.pipeline.workspace import Workspace
 from autocompress.profiling.energy import with_power
-from autocompress.report.page import render
 from autocompress.report.values import RunReport
 from autocompress.search.records import Record
 
@@ -43,6 +41,34 @@ class Measured:
         return any(item.finalist and not exceeded(self.by_name.get(item.name), self.limits) for item in made)
 
 
+@dataclass(frozen=True)
+class Finished:
+    """All that was made and measured for a device.
+
+    Attributes:
+        setting: As the device sees it.
+        workspace: Of the device.
+        made: Teacher, alternatives and finalists.
+        measured: What was measured of these.
+        found: The candidates, as the device sees them.
+    """
+
+    setting: Setting
+    workspace: Workspace
+    made: Sequence[Made]
+    measured: Measured
+    found: Sequence[Record]
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """A proven package, and what is told of it."""
+
+    winner: Made
+    report: RunReport
+    folder: Path
+
+
 def measure_all(setting: Setting, made: Sequence[Made], progress: Progress) -> Measured:
     """Measure all that was made in turn on the device, if it is there.
 
@@ -61,10 +87,39 @@ def measure_all(setting: Setting, made: Sequence[Made], progress: Progress) -> M
     return Measured(measured, config.budget.to_budget().resolve(measured[TEACHER].figures()))
 
 
+class Examiner:
+    """Asks models for the test documents: each once in each engine, however many devices it is built for."""
+
+    def __init__(self) -> None:
+        self._given: dict[tuple[str, str], Answers] = {}
+
+    def __call__(self, setting: Setting, item: Made) -> Answers:
+        """Return what a model answers, in the device's engine where that runs here, else in torch."""
+        here = setting.runs_here(item.artifact.engine)
+        key = (item.name, item.artifact.engine if here else "")
+        if key not in self._given:
+            asked = answers(item.artifact, item.task) if here else item.task.answers(predict_with(item.student), "test")
+            self._given[key] = asked
+        return self._given[key]
+
+
 def prove(
-    setting: Setting, made: Sequence[Made], measured: Measured, progress: Progress
+    setting: Setting,
+    made: Sequence[Made],
+    measured: Measured,
+    progress: Progress,
+    ask: Examiner,
+    winner: Made | None = None,
 ) -> tuple[Outcome, dict[str, Artifact]]:
     """Choose among the finalists, and hold the winner's artifacts against its student.
+
+    Args:
+        setting: As the device sees it.
+        made: For the device.
+        measured: There.
+        progress: Told of every step.
+        ask: Asks them for the test documents.
+        winner: The finalist that is delivered; ``None``: the best.
 
     Returns:
         What was found, and the winner's artifact for each engine.
@@ -72,35 +127,28 @@ def prove(
     Raises:
         ParityError: An artifact does not compute what the student computes.
     """
-    winner = choose([item for item in made if item.finalist], measured.by_name, measured.limits)
-    progress("measure", 1, 1, f"{winner.name} is delivered")
-    given = _answers(setting, made, winner, progress)
+    winner = winner or choose([item for item in made if item.finalist], measured.by_name, measured.limits)
+    receiver = f" to {setting.config.device_name}" if setting.config.fleet else ""
+    progress("measure", 1, 1, f"{winner.name} is delivered{receiver}")
+    given = _answers(setting, made, winner, ask, progress)
     artifacts, omitted = _artifacts(setting, winner)
     known = winner.task.judge(given[winner.name], "test")
     parities = list(_parities(setting, winner, artifacts, known, progress))
     return Outcome(made, winner, measured.by_name, given, measured.limits, parities, omitted), artifacts
 
 
-def deliver(
-    setting: Setting,
-    made: Sequence[Made],
-    measured: Measured,
-    found: Sequence[Record],
-    workspace: Workspace,
-    progress: Progress,
-) -> RunReport:
-    """Prove, pack and report.
+def deliver(finished: Finished, progress: Progress, ask: Examiner, shared: Made | None = None) -> Delivered:
+    """Prove and pack the winner of a device, or what it shares with the fleet.
 
     Raises:
-        ParityError: The winner's artifact does not compute what its student computes.
+        ParityError: An artifact does not compute what the student computes.
     """
-    outcome, artifacts = prove(setting, made, measured, progress)
-    report = summarize(setting, outcome, found)
+    setting, workspace = finished.setting, finished.workspace
+    outcome, artifacts = prove(setting, finished.made, finished.measured, progress, ask, shared)
+    report = summarize(setting, outcome, finished.found)
     folder = workspace.best if report.verdict in ("pass", "estimated") else workspace.closest
-    pack(folder, setting, outcome, artifacts, report)
-    write_text(workspace.result, json.dumps(report.to_dict(), indent=1) + "\n")
-    write_text(workspace.page, render(report))
-    return report
+    pack(workspace.shared if shared else folder, setting, outcome, artifacts, report)
+    return Delivered(outcome.winner, report, workspace.shared if shared else folder)
 
 
 def _artifacts(setting: Setting, winner: Made) -> tuple[dict[str, Artifact], dict[str, str]]:
@@ -134,16 +182,15 @@ def _parities(
     progress("prove", len(artifacts), len(artifacts), "the artifacts compute what was searched")
 
 
-def _answers(setting: Setting, made: Sequence[Made], winner: Made, progress: Progress) -> dict[str, Answers]:
-    """Ask teacher, alternatives and winner for the test documents, in the engine where it runs here."""
+def _answers(
+    setting: Setting, made: Sequence[Made], winner: Made, ask: Examiner, progress: Progress
+) -> dict[str, Answers]:
+    """Ask teacher, alternatives and winner for the test documents."""
     wanted = [item for item in made if item is winner or not item.finalist]
     found: dict[str, Answers] = {}
     for index, item in enumerate(wanted):
         progress("evaluate", index, len(wanted), item.name)
-        if setting.runs_here(item.artifact.engine):
-            found[item.name] = answers(item.artifact, item.task)
-        else:
-            found[item.name] = item.task.answers(predict_with(item.student), "test")
+        found[item.name] = ask(setting, item)
     right = winner.task.judge(found[winner.name], "test")
     progress("evaluate", len(wanted), len(wanted), f"{winner.name}: {right.value:.4f}")
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -46,18 +47,26 @@ class Feasibility:
     Attributes:
         reaches: A row for each figure.
         limits: The absolute limit of each limited figure.
-        candidates: Different shapes in the space.
-        inside: How many of them meet every limit.
+        fits: Whether each different shape of the space meets every limit; their order is the same on every device.
         nearest: The plan that exceeds the budget least.
         nearest_cost: Its predicted cost.
     """
 
     reaches: tuple[Reach, ...]
     limits: Figures
-    candidates: int
-    inside: int
+    fits: tuple[bool, ...]
     nearest: CompressionPlan
     nearest_cost: Cost
+
+    @property
+    def candidates(self) -> int:
+        """How many different shapes there are in the space."""
+        return len(self.fits)
+
+    @property
+    def inside(self) -> int:
+        """How many of them meet every limit."""
+        return sum(self.fits)
 
     @property
     def source(self) -> str:
@@ -75,6 +84,16 @@ class Feasibility:
         if self.feasible or alone:
             return alone
         return tuple(name for name, share in violations(self.nearest_cost, self.limits).items() if share > 0)
+
+
+def fitting(found: Mapping[str, Feasibility]) -> str:
+    """Say how many shapes meet every limit of a device; of several, of each and of all of them."""
+    (first, *others), shapes = found.values(), next(iter(found.values())).candidates
+    if not others:
+        return f"{first.inside} of {shapes} shapes"
+    together = sum(map(all, zip(*(each.fits for each in found.values()), strict=True)))
+    each = ", ".join(f"{reach.inside} for {name}" for name, reach in found.items())
+    return f"Of {shapes} shapes {each}, {together} for all"
 
 
 def assess(
@@ -123,8 +142,7 @@ def assess(
             for name, values in held.items()
         ),
         limits=limits,
-        candidates=len(students),
-        inside=int((excess <= 0).sum()),
+        fits=tuple((excess <= 0).tolist()),
         nearest=plans[students[nearest]],
         nearest_cost=costs[nearest],
     )

@@ -126,7 +126,7 @@ def make(
         # The note comes last: where it is, the weights are whole.
         note.write_text(json.dumps({"name": name, "validation": validation, "plan": plan.to_json()}) + "\n")
     checkpoint.discard()
-    stem, tokens = workspace.students / key, config.task.max_tokens
+    stem, tokens = workspace.artifacts / key, config.task.max_tokens
     artifact = export(student, stem, config.device.engine, tokens, target, container)
     return Made(name, plan, student, task, validation, artifact, finalist)
 

@@ -23,7 +23,7 @@ from autocompress.search.records import Record
 from autocompress.search.storage import check_bound, close, open_study, storage_errors
 from autocompress.search.study import ANCHORS
 
-RUN, PREDICTOR, KNOWN, UNTIL = "run", "predictor", "known", "until"
+RUN, PREDICTOR, FLEET, KNOWN, UNTIL = "run", "predictor", "fleet", "known", "until"
 LOOK_S = 1.0
 """Seconds between two looks whether a search has come to its candidates."""
 
@@ -34,22 +34,29 @@ class Invitation:
 
     Attributes:
         config: The run file, without a password.
-        predictor: What says what a shape costs, where it was fitted.
+        predictors: What says what a shape costs on each device, where it was fitted.
         known: What the search knew before its first candidate.
     """
 
     config: RunConfig
-    predictor: FittedPredictor | None
+    predictors: Mapping[str, FittedPredictor]
     known: Guidance | None
 
 
 def invite(study: Any, setting: Setting, known: Guidance | None) -> None:
     """Keep in the study what a worker needs to know, and how long candidates are asked for."""
-    predictor = setting.predictor
-    notes.write(study, PREDICTOR, predictor.to_dict() if isinstance(predictor, FittedPredictor) else None)
+    first, *others = setting.everywhere.items()
+    notes.write(study, PREDICTOR, _noted(first[1]))
+    if others:
+        notes.write(study, FLEET, {name: _noted(each) for name, each in others})
     notes.write(study, KNOWN, None if known is None else known.to_dict())
     notes.write(study, RUN, plain(setting.config))
     study.set_user_attr(UNTIL, time.time() + setting.config.search.hours * 3600)
+
+
+def _noted(setting: Setting) -> Mapping[str, object] | None:
+    predictor = setting.predictor
+    return predictor.to_dict() if isinstance(predictor, FittedPredictor) else None
 
 
 def kept_guidance(study: Any) -> Guidance | None:
@@ -78,7 +85,7 @@ def work(run: str, *, storage: str | None = None, progress: Progress = quiet) ->
         with storage_errors(storage):
             invitation = _await_invitation(study, name, progress)
         config = invitation.config
-        setting = prepare(config, progress, invitation.predictor, joining=True)
+        setting = prepare(config, progress, lambda seen: invitation.predictors.get(seen.device_name), joining=True)
         check_bound(study, fingerprint_of(setting))
         students = setting.students(progress)
         space = searched_space(config, students, progress)
@@ -124,6 +131,7 @@ def _await_invitation(study: Any, name: str, progress: Progress) -> Invitation:
             progress(STAGE, 0, 1, "waits for the search to come to its candidates")
         waits += 1
         time.sleep(LOOK_S)
-    predictor = notes.read(study, PREDICTOR)
-    fitted = None if predictor is None else FittedPredictor.from_dict(predictor)
-    return Invitation(RunConfig.model_validate(values), fitted, kept_guidance(study))
+    config = RunConfig.model_validate(values)
+    noted = {config.device_name: notes.read(study, PREDICTOR), **(notes.read(study, FLEET) or {})}
+    fitted = {name: FittedPredictor.from_dict(each) for name, each in noted.items() if each is not None}
+    return Invitation(config, fitted, kept_guidance(study))

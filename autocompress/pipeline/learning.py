@@ -48,8 +48,8 @@ def learn(
     return replace(setting, predictor=again)
 
 
-def adopt(run_folder: Path) -> FittedPredictor:
-    """Add what the run in ``run_folder`` has learnt to the device's own predictor, and return that.
+def adopt(run_folder: Path) -> list[FittedPredictor]:
+    """Add what the run in ``run_folder`` has learnt to the own predictor of each device, and return these.
 
     Raises:
         ConfigError: The folder is no run, or nothing was measured in it.
@@ -57,18 +57,22 @@ def adopt(run_folder: Path) -> FittedPredictor:
     """
     workspace = existing(run_folder)
     config = load_config(workspace.config)
-    device = (config.device.profile, config.device.engine, config.device.threads)
-    path = find((workspace.learnt,), *device)
-    if path is None:
+    devices = (config.device, *config.fleet)
+    found = []
+    for device in devices:
+        path = find((workspace.learnt,), device.profile, device.engine, device.threads)
+        if path is None:
+            continue
+        learnt = load(path)
+        known = best_known(load_profile(device.profile), device.engine, device.threads)
+        found.append(learnt if known is None else refit(known, learnt.samples))
+        save(found[-1], data_folders(MODELS)[0])
+    if not found:
         raise ConfigError(
-            f"The run {run_folder} has learnt nothing about {config.device.profile}.",
+            f"The run {run_folder} has learnt nothing about {', '.join(device.profile for device in devices)}.",
             right="A run that measured its finalists, and had a fitted predictor, has.",
             next_step="Finish it: autocompress search RUN.yaml --resume.",
         )
-    learnt = load(path)
-    known = best_known(load_profile(config.device.profile), *device[1:])
-    found = learnt if known is None else refit(known, learnt.samples)
-    save(found, data_folders(MODELS)[0])
     return found
 
 

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
 from autocompress.compression.methods import read_plan
-from autocompress.compression.quantization_aware import QuantizationAwareStep
 from autocompress.config import RunConfig
-from autocompress.evaluation.task import predict_with
 from autocompress.pipeline.bench import resumable
-from autocompress.pipeline.candidates import Students, alternatives, anchors, space_of
-from autocompress.pipeline.deliver import Measured, deliver, measure_all
-from autocompress.pipeline.finalists import TEACHER, Made, export, make, refined
-from autocompress.pipeline.guidance import guidance
+from autocompress.pipeline.candidates import Students, anchors
+from autocompress.pipeline.deliver import Finished, Measured, measure_all
+from autocompress.pipeline.finalists import Made
+from autocompress.pipeline.fleet import deliver_all
+from autocompress.pipeline.guidance import guidance, warm_start
 from autocompress.pipeline.joining import invite, kept_guidance
 from autocompress.pipeline.learning import learn, next_best
 from autocompress.pipeline.progress import Progress, quiet
 from autocompress.pipeline.setting import Setting, prepare
 from autocompress.pipeline.so_far import SoFar
 from autocompress.pipeline.trials import STAGE, fingerprint_of, out_of, searched_space, try_candidates
+from autocompress.pipeline.workshop import Workshop
 from autocompress.pipeline.workspace import Workspace
-from autocompress.plan import CompressionPlan
 from autocompress.report.values import RunReport
 from autocompress.search.lease import Lease, only_search, refuse_second
 from autocompress.search.records import Record, finalists, records
@@ -32,7 +31,7 @@ from autocompress.search.storage import bind, close, open_study, storage_errors
 
 @resumable()
 def search(config: RunConfig, *, resume: bool = False, progress: Progress = quiet) -> RunReport:
-    """Run the main job and return its report; the run's folder holds everything else.
+    """Run the main job and return its report, of a fleet that of the first device; the folder holds everything else.
 
     Args:
         config: The run file.
@@ -58,21 +57,25 @@ def search(config: RunConfig, *, resume: bool = False, progress: Progress = quie
             lease = be_the_only_one()
             workspace.describe(config)
         progress = workspace.noting(progress)
-        setting = prepare(config, progress, workspace.predictor(config) if resume else None, resume=resume)
+        setting = prepare(config, progress, workspace.predictor if resume else None, resume=resume)
         with storage_errors(storage):
             bind(study, fingerprint_of(setting))
         if resume:  # Not before: a resumed run that was refused keeps its study and its own run file as they were.
             lease = be_the_only_one()
             workspace.describe(config)
-        workspace.keep(setting.predictor)
+        places = _places(setting, workspace)
         students = setting.students(progress)
         with storage_errors(storage):
-            so_far = SoFar(setting, students, workspace, records(study))
+            tried = records(study)
+            so_far = [
+                SoFar(seen, students, place, [record.on(name) for record in tried])
+                for name, (seen, place) in places.items()
+            ]
             found = _candidates(study, setting, students, so_far, progress)
             lease.check()
-        made, measured = _finish(setting, students, workspace, found, progress)
-        report = deliver(setting, made, measured, found, workspace, progress)
-        so_far.discard()
+        report = deliver_all(_finish(places, students, found, progress), progress)
+        for pack in so_far:
+            pack.discard()
         return report
 
 
@@ -80,69 +83,71 @@ def _wait(progress: Progress, host: str) -> None:
     progress(STAGE, 0, 1, f"waits to see whether a search on {host} still runs")
 
 
+def _places(setting: Setting, workspace: Workspace) -> dict[str, tuple[Setting, Workspace]]:
+    """Return how each device sees the run, and where what is its own is kept, by the device's name."""
+    first, *others = setting.everywhere
+    places = {first: (setting, workspace)} | {name: (setting.everywhere[name], workspace.on(name)) for name in others}
+    for seen, place in places.values():
+        place.create()
+        place.keep(seen.predictor)
+    return places
+
+
 def _finish(
-    setting: Setting, students: Students, workspace: Workspace, found: Sequence[Record], progress: Progress
+    places: Mapping[str, tuple[Setting, Workspace]], students: Students, found: Sequence[Record], progress: Progress
+) -> dict[str, Finished]:
+    """Make and measure the finalists of each device, and of several those that are foreseen to fit all of them."""
+    shop, finished = Workshop(students), {}
+    fit_all = [record for record in found if record.inside]
+    for name, (seen, place) in places.items():
+        theirs = [record.on(name) for record in found]
+        shared = finalists(fit_all, seen.config.search.finalists)
+        made, measured = _finish_on(seen, shop, place, theirs, shared, progress)
+        finished[name] = Finished(seen, place, made, measured, theirs)
+    return finished
+
+
+def _finish_on(
+    setting: Setting,
+    shop: Workshop,
+    workspace: Workspace,
+    found: Sequence[Record],
+    fit_all: Sequence[Record],
+    progress: Progress,
 ) -> tuple[list[Made], Measured]:
-    """Make and measure the finalists; where none is inside the budget, those too that are foreseen to be now."""
+    """Make and measure a device's finalists; where none is inside the budget, those too that are foreseen to be now."""
     count = setting.config.search.finalists
-    chosen = finalists(found, count)
-    plans = [read_plan(record.plan) for record in chosen]
-    made = make_all(setting, students, workspace, plans or [setting.feasibility.nearest])
+    chosen = finalists([record for record in found if record.inside], count)
+    plans = list(dict.fromkeys(read_plan(record.plan) for record in (*chosen, *fit_all)))
+    made = shop.make_all(setting, workspace, plans or [setting.feasibility.nearest])
     measured = measure_all(setting, made, progress)
     learnt = learn(setting, made, measured.by_name, workspace.learnt, progress)
     if not chosen or measured.inside(made):
         return made, measured
-    known = {record.key for record in chosen}
+    known = {record.key for record in (*chosen, *fit_all)}
     more = next_best(learnt, [record for record in found if record.key not in known], measured.limits, count)
     if more:
         progress("measure", 0, 1, f"no finalist is inside the budget; {len(more)} more are foreseen to be")
-        made = make_all(setting, students, workspace, [*plans, *(read_plan(record.plan) for record in more)])
+        made = shop.make_all(setting, workspace, [*plans, *(read_plan(record.plan) for record in more)])
         measured = measure_all(setting, made, progress)
         learn(learnt, made, measured.by_name, workspace.learnt, progress)
     return made, measured
 
 
-def _candidates(study: Any, setting: Setting, students: Students, so_far: SoFar, progress: Progress) -> list[Record]:
+def _candidates(
+    study: Any, setting: Setting, students: Students, so_far: Sequence[SoFar], progress: Progress
+) -> list[Record]:
     config, start = setting.config, students.start
     space = searched_space(config, students, progress)
     known = kept_guidance(study) or guidance(setting, students, space, progress)
-    warm = known.warm[: config.search.warm_start] if known else ()
-    first = [*anchors(start.shape, space, start.name).values(), *warm]
+    first = [*anchors(start.shape, space, start.name).values(), *warm_start(setting, known)]
     invite(study, setting, known)
     out_of_time = out_of(config.search.hours)
+
+    def pack(record: Record) -> None:
+        for name, best in zip(setting.everywhere, so_far, strict=True):
+            best(record.on(name))
+
     return try_candidates(
-        study, setting, students, space, progress, known, anchors=first, out_of_time=out_of_time, on_record=so_far
+        study, setting, students, space, progress, known, anchors=first, out_of_time=out_of_time, on_record=pack
     )
-
-
-def make_all(
-    setting: Setting, students: Students, workspace: Workspace, chosen: Sequence[CompressionPlan]
-) -> list[Made]:
-    """Return the teacher, the alternatives and the finalists, in this order."""
-    config, teacher, search = setting.config, setting.teacher, setting.config.search
-    aware = QuantizationAwareStep(
-        search.quantization_aware_steps, search.quantization_aware_learning_rate, seed=search.seed
-    )
-
-    def one(name: str, plan: CompressionPlan, *, finalist: bool) -> Made:
-        return make(
-            name,
-            refined(plan, search.refine_steps, aware if finalist else None),
-            config=config,
-            students=students,
-            workspace=workspace,
-            target=setting.target,
-            container=setting.container,
-            finalist=finalist,
-        )
-
-    stem = workspace.students / TEACHER
-    tokens = config.task.max_tokens
-    artifact = export(teacher.model, stem, config.device.engine, tokens, setting.target, setting.container)
-    validation = teacher.task.evaluate(predict_with(teacher.model), "validation").value
-    made = [Made(TEACHER, CompressionPlan(), teacher.model, teacher.task, validation, artifact, finalist=False)]
-    if config.search.baselines:
-        start = students.start
-        simple = alternatives(start.shape, space_of(config, start.shape), start.name)
-        made += [one(name, plan, finalist=False) for name, plan in simple.items()]
-    return made + [one(f"candidate {index + 1}", plan, finalist=True) for index, plan in enumerate(chosen)]

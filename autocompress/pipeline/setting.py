@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product, starmap
+from typing import TypeAlias
 
 from autocompress.compiler.build import Container
 from autocompress.compression.hidden import width
@@ -33,6 +34,9 @@ from autocompress.predictors.sampling import Variety
 from autocompress.shape import ModelShape, WeightGrid
 from autocompress.training.device import best_device
 
+Kept: TypeAlias = Callable[[RunConfig], FittedPredictor | None]
+"""Returns the predictor that a run began with on the device of a run file, where it was a fitted one."""
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -46,6 +50,7 @@ class Setting:
         predictor: What says what a shape costs there.
         feasibility: What the space holds for the budget.
         measurable: Whether artifacts can be measured on the device: it is this machine, or a board that answers.
+        fleet: The same run as each further device sees it.
     """
 
     config: RunConfig
@@ -55,6 +60,17 @@ class Setting:
     predictor: Predictor
     feasibility: Feasibility
     measurable: bool
+    fleet: tuple[Setting, ...] = ()
+
+    @property
+    def everywhere(self) -> dict[str, Setting]:
+        """The run as each of its devices sees it, by the device's name; the first is this one."""
+        return {each.config.device_name: each for each in (self, *self.fleet)}
+
+    @property
+    def feasible(self) -> bool:
+        """Whether some device can take something of the space."""
+        return any(each.feasibility.feasible for each in (self, *self.fleet))
 
     @property
     def on_this_machine(self) -> bool:
@@ -94,30 +110,39 @@ class Setting:
 
 
 def check(config: RunConfig, progress: Progress = quiet) -> Feasibility:
-    """Say what is reachable on the device for the budget; nothing is trained or searched.
+    """Say what is reachable on the device for the budget, of a fleet on the first; nothing is trained or searched.
 
     Raises:
         DeviceError: The device is a board that was added and has to be calibrated, and it cannot be reached.
     """
-    profile = load_profile(config.device.profile)
+    return next(iter(check_fleet(config, progress).values()))
+
+
+def check_fleet(config: RunConfig, progress: Progress = quiet) -> dict[str, Feasibility]:
+    """Say what is reachable on each device of a run, by the device's name; see ``check``."""
+    seen = config.everywhere
+    profiles = {name: load_profile(each.device.profile) for name, each in seen.items()}
     inputs = fetch_inputs(config, progress)
-    return _assess(config, inputs, _predictor(config, profile, inputs, progress))
+    return {
+        name: _assess(each, inputs, _predictor(each, profiles[name], inputs, progress)) for name, each in seen.items()
+    }
 
 
 def prepare(
     config: RunConfig,
     progress: Progress = quiet,
-    kept: FittedPredictor | None = None,
+    kept: Kept | None = None,
     *,
     resume: bool = False,
     joining: bool = False,
 ) -> Setting:
-    """Load the teacher, calibrate the device, and say what is reachable; nothing is searched.
+    """Load the teacher, calibrate each device, and say what is reachable; nothing is searched.
 
     Args:
         config: The run file.
         progress: Told of every stage.
-        kept: The predictor that the run began with, if it did: the device's own may have learnt since.
+        kept: Returns the predictor that the run began with on the device of a run file, if it did: the device's own may
+            have learnt since.
         resume: Whether a calibration of the board that was interrupted goes on.
         joining: Whether a search that was begun elsewhere is helped: nothing is fitted, calibrated or measured then.
 
@@ -125,21 +150,31 @@ def prepare(
         DeviceError: The device is a board that was added, and it cannot be reached.
         SourceError: The teacher was fitted elsewhere, and it is not here.
     """
-    profile = load_profile(config.device.profile)  # First: a typo should not cost a fine-tuning.
-    measurable = not joining and answers(profile)
-    _check_container(config, measured_as_library=measurable and (profile.name == HOST or config.device.engine == TVM))
+    seen = config.everywhere.values()
+    profiles = [load_profile(each.device.profile) for each in seen]  # First: a typo should not cost a fine-tuning.
+    measurable = [not joining and answers(profile) for profile in profiles]
+    for each, profile, measured in zip(seen, profiles, measurable, strict=True):
+        _check_container(each, measured_as_library=measured and (profile.name == HOST or each.device.engine == TVM))
     best_device(config.search.training_device)  # Nor should it cost a download.
     inputs = fetch_inputs(config, progress)
     teacher = load_teacher(config, progress, inputs, fit=not joining)
     start = load_start(config, inputs, teacher)
-    predictor: Predictor
-    if kept is not None and covers(kept, _whole(config, inputs), config.task.max_tokens, _variety(config, inputs)):
-        predictor = kept
-    elif joining:
-        predictor = roofline(profile, config.device.engine, config.device.threads)
-    else:
-        predictor = _predictor(config, profile, inputs, progress, resume=resume)
-    return Setting(config, profile, teacher, start, predictor, _assess(config, inputs, predictor), measurable)
+
+    def seen_by(config: RunConfig, profile: DeviceProfile, measurable: bool) -> Setting:
+        predictor: Predictor
+        known = None if kept is None else kept(config)
+        if known is not None and covers(
+            known, _whole(config, inputs), config.task.max_tokens, _variety(config, inputs)
+        ):
+            predictor = known
+        elif joining:
+            predictor = roofline(profile, config.device.engine, config.device.threads)
+        else:
+            predictor = _predictor(config, profile, inputs, progress, resume=resume)
+        return Setting(config, profile, teacher, start, predictor, _assess(config, inputs, predictor), measurable)
+
+    first, *others = map(seen_by, seen, profiles, measurable)
+    return replace(first, fleet=tuple(others))
 
 
 def _check_container(config: RunConfig, *, measured_as_library: bool) -> None:

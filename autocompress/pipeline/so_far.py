@@ -22,10 +22,10 @@ class SoFar:
     """Packs each candidate that is the best so far, as it was scored: not refined, not measured, not proven.
 
     Args:
-        setting: What the run knows.
+        setting: As the device sees it for which is packed.
         students: Makes the candidate again where another process scored it.
-        workspace: Of the run.
-        known: Candidates that have a result already.
+        workspace: Of the device.
+        known: Candidates that have a result already, as the device sees them.
     """
 
     def __init__(self, setting: Setting, students: Students, workspace: Workspace, known: Sequence[Record]) -> None:
@@ -34,22 +34,22 @@ class SoFar:
         for record in known:
             if record.number == packed:
                 self._best = _merit(record)
-        for record in finalists(known, 1):
+        for record in finalists([record for record in known if record.inside], 1):
             self(record)
 
     def __call__(self, record: Record) -> None:
-        """Pack a candidate if none before was as good.
+        """Pack a candidate if it fits the device and none before was as good.
 
         Raises:
             StorageError: The disk is full or cannot be written.
         """
-        if record.score is None or _merit(record) <= self._best:
+        if record.score is None or not record.inside or _merit(record) <= self._best:
             return
         self._best = _merit(record)
         setting, plan = self._setting, read_plan(record.plan)
         student, config = self._students.make(plan), setting.config
         engine, tokens = config.device.engine, config.task.max_tokens
-        stem = self._workspace.students / "so_far"
+        stem = self._workspace.artifacts / "so_far"
         artifact = export(student, stem, engine, tokens, setting.target, setting.container)
         shape = adapter_of(student).shape(student)
         scored = {"value": record.score, "standard_error": record.standard_error, "split": "validation"}

@@ -39,8 +39,9 @@ class Status:
         finished: Whether it has a result.
         stages: In the order they began.
         best: The best scored candidate.
-        package: Where that is packed, while the run has no winner.
-        front: Those that are better than all faster ones, the fastest first.
+        package: Where that is packed, while a run of one device has no winner.
+        fronts: By the names of the devices, those that fit and are better than all that are faster there, the fastest
+            first; of one device under no name.
         counts: Candidates by state.
         failures: Those that failed by the kind of reason.
         at_work: Candidates in work by machine.
@@ -51,7 +52,7 @@ class Status:
     stages: Sequence[Stage]
     best: Record | None
     package: Path | None
-    front: Sequence[Record]
+    fronts: Mapping[str, Sequence[Record]]
     counts: Mapping[str, int]
     failures: Mapping[str, int]
     at_work: Mapping[str, int]
@@ -69,18 +70,25 @@ def read_status(folder: Path) -> Status:
     ledger = _ledger(workspace)
     found = [record_of(place, trial) for place, trial in ledger.results()] if ledger else []
     workers = [worker for trial in (ledger.open_trials() if ledger else ()) if (worker := worker_of(trial))]
-    best = finalists(found, 1)
+    best, fronts = finalists(found, 1), _fronts(found)
     return Status(
         alive=bool(events) and not workspace.result.is_file() and _exists(int(events[-1]["pid"])),
         finished=workspace.result.is_file(),
         stages=_stages(events),
         best=best[0] if best else None,
-        package=workspace.so_far if workspace.so_far.is_dir() else None,
-        front=front(found),
+        package=workspace.so_far if "" in fronts and workspace.so_far.is_dir() else None,
+        fronts=fronts,
         counts=Counter(record.state for record in found),
         failures=Counter(record.reason.split(":")[0] for record in found if record.state == "failed"),
         at_work=Counter(worker.host for worker in workers if not worker.gone()),
     )
+
+
+def _fronts(found: Sequence[Record]) -> dict[str, list[Record]]:
+    devices = next((record.costs for record in found if record.costs), ())
+    if not devices:
+        return {"": front(found)}
+    return {name: front([seen for record in found if (seen := record.on(name)).inside]) for name in devices}
 
 
 def read_events(workspace: Workspace) -> list[dict[str, Any]]:

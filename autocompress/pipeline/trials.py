@@ -15,6 +15,7 @@ from autocompress.compression.methods import reshape_plan
 from autocompress.config import RunConfig
 from autocompress.evaluation.task import predict_with
 from autocompress.pipeline.candidates import Students, choices, space_of
+from autocompress.pipeline.feasibility import fitting
 from autocompress.pipeline.finalists import refined
 from autocompress.pipeline.guidance import Guidance, proposer_of
 from autocompress.pipeline.layer_orders import layer_orders
@@ -22,7 +23,7 @@ from autocompress.pipeline.progress import Progress
 from autocompress.pipeline.setting import Setting
 from autocompress.pipeline.teacher import digest
 from autocompress.plan import CompressionPlan
-from autocompress.search.objective import Objective, Scored
+from autocompress.search.objective import Deployment, Objective, Scored
 from autocompress.search.records import Record, records
 from autocompress.search.study import search
 
@@ -55,7 +56,7 @@ def try_candidates(
         on_record: Told of each candidate too, after ``progress``.
     """
     config, start = setting.config, students.start
-    trials = config.search.trials if setting.feasibility.feasible else 0
+    trials = config.search.trials if setting.feasible else 0
     told = _Told(records(study))
 
     def tell(record: Record) -> None:
@@ -67,19 +68,22 @@ def try_candidates(
         progress(STAGE, min(trials, told.scored), trials, f"waits for {in_work} in work elsewhere")
 
     ended: list[str] = []
-    fitting = f"{setting.feasibility.inside} of {setting.feasibility.candidates} shapes fit"
-    progress(STAGE, min(trials, told.scored), trials, fitting)
+    reach = {name: each.feasibility for name, each in setting.everywhere.items()}
+    progress(STAGE, min(trials, told.scored), trials, f"{fitting(reach)} fit")
     drawing = Drawing(start.shape, space)
+    devices = {name: _deployment(each) for name, each in setting.everywhere.items()}
+    first = next(iter(devices.values()))
     found = search(
         study,
         Objective(
             choices=choices(space),
             draw=lambda params: drawing(params).plan,
             reshape=lambda plan: reshape_plan(start.shape, plan),
-            predict=lambda shape: setting.predictor.predict(shape, config.task.max_tokens),
+            predict=first.predict,
             score=lambda plan: _score(plan, students, config),
-            limits=setting.feasibility.limits,
+            limits=first.limits,
             rungs=[partial(_score_after, steps, students, config) for steps in config.search.rungs],
+            fleet=devices if setting.fleet else {},
         ),
         trials=trials,
         seed=config.search.seed,
@@ -95,6 +99,11 @@ def try_candidates(
     stopped = f", {counts['stopped']} stopped early" if config.search.rungs else ""
     progress(STAGE, trials, trials, f"{len(found)} candidates, {counts['scored']} scored{stopped}{''.join(ended)}")
     return found
+
+
+def _deployment(setting: Setting) -> Deployment:
+    tokens = setting.config.task.max_tokens
+    return Deployment(lambda shape: setting.predictor.predict(shape, tokens), setting.feasibility.limits)
 
 
 def searched_space(config: RunConfig, students: Students, progress: Progress) -> Space:
@@ -145,7 +154,6 @@ def _score_after(steps: int, students: Students, config: RunConfig, plan: Compre
 def fingerprint_of(setting: Setting) -> str:
     """Digest everything that decides the sequence of candidates."""
     config = setting.config
-    limits = {name: round(limit, 6) for name, limit in setting.feasibility.limits.items()}
     chosen = {"seed", "sampler", "parallel", "warm_start", "space"}
     trained = {"rungs", "distill_steps", "batch_size", "learning_rate", "score_limit", "variants"}
     return digest(
@@ -154,6 +162,11 @@ def fingerprint_of(setting: Setting) -> str:
         config.search.model_dump(mode="json", include=chosen | trained),
         config.device.model_dump(mode="json"),
         config.task.model_dump(mode="json", include={"max_tokens", "text"}),
-        setting.feasibility.source,
-        limits,
+        *_reach_of(setting),
+        *(part for seen in setting.fleet for part in (seen.config.device.model_dump(mode="json"), *_reach_of(seen))),
     )
+
+
+def _reach_of(setting: Setting) -> tuple[str, Mapping[str, float]]:
+    limits = {name: round(limit, 6) for name, limit in setting.feasibility.limits.items()}
+    return setting.feasibility.source, limits

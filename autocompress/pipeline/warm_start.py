@@ -7,10 +7,11 @@ single scores pick bad sets of layers to leave out: which layers stay is left to
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
+from typing import TypeAlias
 
 import numpy as np
 
@@ -21,10 +22,11 @@ from autocompress.cost import Figures
 from autocompress.pipeline.candidates import OF_LAYERS, choices
 from autocompress.pipeline.sensitivities import Sensitivities
 from autocompress.plan import CompressionPlan
-from autocompress.predictors.predictor import Predictor
 from autocompress.search.knapsack import Floats, solve
 from autocompress.search.objective import Params
 from autocompress.shape import ModelShape
+
+Held: TypeAlias = Callable[[Sequence[ModelShape]], Mapping[str, Floats]]
 
 COMMON = ("depth", "hidden_keep", "tokens_keep")
 """Choices that multiply the costs of others."""
@@ -64,15 +66,13 @@ class WarmStart:
         shape: Of what students are made of.
         space: With what drawing needs.
         sensitivities: Of its choices.
-        predictor: Says what a shape costs.
-        tokens: Of a document.
+        held: Says what of shapes is held against limits, by the names of these: (shapes,) each.
     """
 
     shape: ModelShape
     space: Space
     sensitivities: Sensitivities
-    predictor: Predictor
-    tokens: int
+    held: Held
 
     def ladder(self, limits: Figures) -> list[Solved]:
         """Return the best choices for each share of ``limits`` that any are inside of, without equal plans."""
@@ -135,7 +135,7 @@ class WarmStart:
     def _costs(self, params: Sequence[Params], limits: Figures) -> Floats:
         """Return what a budget is held against (candidates x limits), in the limits' units."""
         shapes = [self._drawing(each).shape for each in params]
-        held = self.predictor.predict_many(shapes, self.tokens).held()
+        held = self.held(shapes)
         return np.array([held[name] for name in limits]).reshape(len(limits), len(params)).T
 
     def _plan(self, params: Params) -> CompressionPlan:

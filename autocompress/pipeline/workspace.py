@@ -7,7 +7,7 @@ import os
 import platform
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from autocompress.errors import ConfigError, StorageError
 from autocompress.pipeline.progress import Progress
 from autocompress.predictors.predictor import FittedPredictor, Predictor
 from autocompress.predictors.store import find, load, save
+from autocompress.report.fleet import FleetReport
 from autocompress.report.values import RunReport
 
 PACKAGES = ("autocompress", "torch", "transformers", "optuna", "onnx", "onnxruntime", "apache-tvm", "numpy")
@@ -30,14 +31,24 @@ class Workspace:
 
     Attributes:
         folder: ``runs_folder/name``.
+        device: Name of the further device of a fleet of which the artifacts, packages and reports are asked for; empty
+            for the first.
     """
 
     folder: Path
+    device: str = ""
 
     @classmethod
     def of(cls, config: RunConfig) -> Workspace:
         """Return the workspace of a run; nothing is created."""
         return cls(Path(config.runs_folder) / config.name)
+
+    def on(self, device: str) -> Workspace:
+        """Return the paths of a further device of the fleet; what belongs to no device stays where it is."""
+        return replace(self, device=device)
+
+    def _own(self, name: str, suffix: str = "") -> Path:
+        return self.folder / f"{name}{'-' if self.device else ''}{self.device}{suffix}"
 
     @property
     def config(self) -> Path:
@@ -60,29 +71,44 @@ class Workspace:
         return self.folder / "students"
 
     @property
+    def artifacts(self) -> Path:
+        """What is built of students for the device."""
+        return self.students / self.device
+
+    @property
     def result(self) -> Path:
         """The report's values, as JSON."""
-        return self.folder / "result.json"
+        return self._own("result", ".json")
 
     @property
     def page(self) -> Path:
         """The report, as HTML."""
-        return self.folder / "report.html"
+        return self._own("report", ".html")
 
     @property
     def best(self) -> Path:
         """The package of the winner."""
-        return self.folder / "best"
+        return self._own("best")
 
     @property
     def so_far(self) -> Path:
         """The package of the best candidate so far, while the run has no winner."""
-        return self.folder / "best-so-far"
+        return self._own("best-so-far")
 
     @property
     def closest(self) -> Path:
         """The package of the best attempt, where nothing fits."""
-        return self.folder / "closest"
+        return self._own("closest")
+
+    @property
+    def shared(self) -> Path:
+        """The package of the best model for a whole fleet, where the device has a better one of its own."""
+        return self._own("shared")
+
+    @property
+    def fleet(self) -> Path:
+        """What the devices of a fleet are given, as JSON."""
+        return self.folder / "fleet.json"
 
     @property
     def learnt(self) -> Path:
@@ -114,6 +140,16 @@ class Workspace:
                 next_step=f"See how far it is with autocompress status {self.folder}, or finish it with --resume.",
             ) from None
 
+    def fleet_report(self) -> FleetReport | None:
+        """Return what the devices of a finished run's fleet are given; ``None`` where it has one device.
+
+        Raises:
+            StorageError: It is damaged.
+        """
+        if not self.fleet.is_file():
+            return None
+        return FleetReport.from_dict(json.loads(self.fleet.read_text(encoding="utf-8")))
+
     def storage(self, config: RunConfig) -> str:
         """Return where the study is kept."""
         return config.search.storage or f"journal:{self.folder / 'study.log'}"
@@ -125,7 +161,7 @@ class Workspace:
             StorageError: The disk is full or the folder cannot be written.
         """
         try:
-            self.students.mkdir(parents=True, exist_ok=True)
+            self.artifacts.mkdir(parents=True, exist_ok=True)
             free = shutil.disk_usage(self.folder).free
             if free < FREE_BYTES:
                 raise OSError(28, f"only {free / 2**20:.0f} MiB are free")

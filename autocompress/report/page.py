@@ -8,11 +8,12 @@ from pathlib import Path
 from plotly.offline import get_plotlyjs
 
 from autocompress.report import tables
+from autocompress.report.fleet import FleetReport
 from autocompress.report.markup import Html, Row, join, table, tag
-from autocompress.report.plots import Figure, pareto, reliability, timeline
+from autocompress.report.plots import Figure, fronts, pareto, reliability, timeline
 from autocompress.report.units import ratio
 from autocompress.report.values import Pair, PredictorHealth, RunReport
-from autocompress.report.verdict import UNCALIBRATED, WORDS, how, sentence, where
+from autocompress.report.verdict import UNCALIBRATED, WORDS, how, sentence, shared_line, where
 
 _HERE = Path(__file__).parent
 _POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
@@ -21,10 +22,10 @@ _SHOWN = 12
 """Candidates that are listed without being asked for."""
 
 
-def render(report: RunReport) -> str:
-    """Return the page as HTML text."""
+def render(report: RunReport, fleet: FleetReport | None = None) -> str:
+    """Return the page of a device as HTML text, with what its fleet is given where it is of one."""
     header = tag("header", tag("h1", report.title), tag("p", f"{where(report)}, {report.created}"))
-    body = tag("main", header, *_sections(report))
+    body = tag("main", header, *(_fleet(fleet) if fleet else ()), *_sections(report))
     scripts = (tag("script", Html(get_plotlyjs())), tag("script", Html((_HERE / "page.js").read_text("utf-8"))))
     head = join(
         [
@@ -62,6 +63,23 @@ def _plain(text: str) -> Html:
 
 def _note(text: str) -> Html:
     return tag("p", text, class_="note")
+
+
+def _fleet(fleet: FleetReport) -> list[Html]:
+    pages = join([join([tag("a", row.device, href=row.page), f" ({row.where})"]) for row in fleet.own], "; ")
+    drawn = any(row.front for row in fleet.own)
+    plot = (
+        _plot("fronts", fronts(fleet), "Score over predicted latency of the front of each device") if drawn else Html()
+    )
+    shared = tables.fleet(fleet.shared, "The best model for all devices") if fleet.shared else Html()
+    parts = [
+        tables.fleet(fleet.own, "The best model of each device"),
+        tag("p", tag("b", shared_line(fleet))),
+        shared,
+        plot,
+        tag("p", "Every candidate was scored once, for all devices. Reports: ", pages, ".", class_="note"),
+    ]
+    return [_section("Fleet", *parts)]
 
 
 def _verdict(report: RunReport) -> list[Html]:

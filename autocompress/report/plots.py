@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 import plotly.graph_objects as go
 
+from autocompress.report.fleet import FleetReport
 from autocompress.report.units import figure, interval, percent
 from autocompress.report.values import BaselineRow, CandidateRow, Moment, Pair, RunReport
 
@@ -53,6 +54,29 @@ def pareto(report: RunReport) -> Figure:
         plot.add_trace(_rug(unscored))
         plot.update_layout(yaxis2={"overlaying": "y", "range": [-0.03, 1], "visible": False, "fixedrange": True})
     _bounds(plot, report)
+    return plot
+
+
+def fronts(fleet: FleetReport) -> Figure:
+    """Plot the front of each device: score on validation documents over predicted latency there."""
+    plot = _figure("predicted median latency (ms)", "validation score (%)", height=380)
+    for row in fleet.own:
+        plot.add_trace(
+            go.Scatter(
+                name=row.device,
+                mode="lines+markers",
+                x=[point.latency_p50_ms for point in row.front],
+                y=[100 * point.score for point in row.front],
+                line={"shape": "hv"},
+                marker={"size": 9, "symbol": "circle-open"},
+                hoverinfo="text",
+                hovertext=[
+                    _lines(f"#{point.number}", point.plan_summary, figure(LATENCY, point.latency_p50_ms))
+                    for point in row.front
+                ],
+            )
+        )
+    plot.update_layout(showlegend=True, xaxis_type="log")
     return plot
 
 

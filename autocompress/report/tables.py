@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from autocompress.report.fleet import FleetRow
 from autocompress.report.markup import Html, Row, join, table, tag
 from autocompress.report.units import ABSENT, TITLES, figure, give_or_take, interval, percent, points, ratio
 from autocompress.report.values import (
@@ -15,7 +16,7 @@ from autocompress.report.values import (
     ParityRow,
     PredictorHealth,
 )
-from autocompress.report.verdict import goal_line, limit_cells, outcome
+from autocompress.report.verdict import FLEET_HEADER, fleet_cells, goal_line, limit_cells, outcome
 
 
 def limits(rows: Sequence[LimitRow], how: str = "measured") -> Html:
@@ -85,6 +86,11 @@ def candidates(rows: Sequence[CandidateRow]) -> Html:
 
     header = ("trial", "stage", "plan", "score", "latency, predicted", "measured", "memory", "size")
     return table(header, map(row, rows), words=3, caption="Candidates, best score first")
+
+
+def fleet(rows: Sequence[FleetRow], caption: str) -> Html:
+    """Return each device with a model: a row a limit."""
+    return table(FLEET_HEADER, map(Row, fleet_cells(rows)), words=7, caption=caption)
 
 
 def predictor(health: PredictorHealth) -> Html:

@@ -304,10 +304,11 @@ class RunReport:
         Raises:
             StorageError: A field is missing or unknown.
         """
-        return _read(cls, data)
+        return read_value(cls, data)
 
 
-def _read(kind: type[R], data: Any) -> R:
+def read_value(kind: type[R], data: Any) -> R:
+    """Rebuild a dataclass of values from what ``asdict`` gave, also after a trip through JSON."""
     # Reports of earlier versions lack what has a default.
     known = fields(kind)  # type: ignore[arg-type]
     names = {f.name for f in known}
@@ -328,4 +329,4 @@ def _value(hint: Any, value: Any) -> Any:
         return None if value is None else _value(get_args(hint)[0], value)
     if get_origin(hint) is tuple:
         return tuple(_value(get_args(hint)[0], item) for item in value)
-    return _read(hint, value) if is_dataclass(hint) and isinstance(hint, type) else value
+    return read_value(hint, value) if is_dataclass(hint) and isinstance(hint, type) else value

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from autocompress.report.units import ABSENT, TITLES, figure, interval, percent, points, ratio
+from autocompress.report.fleet import FleetReport, FleetRow
+from autocompress.report.units import ABSENT, TITLES, figure, give_or_take, interval, percent, points, ratio
 from autocompress.report.values import GoalRow, LimitRow, RunReport
 
 UNCALIBRATED = "estimated, not calibrated"
@@ -15,6 +16,7 @@ SENTENCES = {
     "infeasible": "No candidate fits the budget; the closest attempt is kept.",
     "estimated": "Every limit should be met, but the device was not there to measure on.",
 }
+FLEET_HEADER = ("device", "model", "verdict", "score", "package", "limit", "", "measured", "budget", "predicted")
 EMULATED = "Every limit is met on an emulated device, whose times are no real device's; measure on one."
 
 
@@ -59,6 +61,35 @@ def limit_cells(row: LimitRow) -> tuple[str, str, str, str, str]:
     budget = "no limit" if row.budget is None else f"≤ {figure(row.name, row.budget)}"
     measured = "not measured" if row.measured is None else figure(row.name, row.measured)
     return TITLES[row.name], outcome(row.passed), measured, budget, interval(row.name, row.predicted)
+
+
+def fleet_text(fleet: FleetReport) -> str:
+    """Return a line a device and limit with the device's own best model, then the same of what fits all."""
+    lines = ["", "Best model of each device:", *_aligned([FLEET_HEADER, *fleet_cells(fleet.own)]), ""]
+    lines.append(shared_line(fleet))
+    if fleet.shared:
+        lines += _aligned([FLEET_HEADER, *fleet_cells(fleet.shared)])
+    return "\n".join(lines + [f"{row.device}: {row.blocked}" for row in fleet.own if row.blocked])
+
+
+def shared_line(fleet: FleetReport) -> str:
+    """Say which model fits all devices."""
+    if not fleet.shared:
+        return "No model that was made fits every device."
+    return f"Best model for all {len(fleet.shared)} devices: {fleet.shared[0].model}."
+
+
+def fleet_cells(rows: Sequence[FleetRow]) -> list[tuple[str, ...]]:
+    """Return a row a device and limit; what is said of the device stands in its first."""
+    cells = []
+    for row in rows:
+        score = ABSENT if row.goal is None else give_or_take(row.goal.student, row.goal.standard_error)
+        first: tuple[str, ...] = (row.device, row.model, WORDS[row.verdict], score, row.package)
+        for limit in row.limits:
+            if limit.budget is not None:
+                cells.append((*first, *limit_cells(limit)))
+                first = ("",) * len(first)
+    return cells
 
 
 def goal_line(goal: GoalRow) -> str:

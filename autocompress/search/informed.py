@@ -8,7 +8,7 @@ others for what lifts the front of score and latency most, so that a front comes
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TypeAlias
 
@@ -38,6 +38,7 @@ class Informed:
         nats: What choices cost alone.
         foresee: Says what candidates cost.
         warm: Candidates that are looked at for every place: what was foreseen to be best (``pipeline.warm_start``).
+        others: Say the same of further devices, and of all together: each two places look for one of them in turn.
         most: See ``Proposer``.
         attempts: See ``Proposer``.
     """
@@ -45,19 +46,29 @@ class Informed:
     nats: Nats
     foresee: Callable[[Sequence[Params]], Foreseen]
     warm: Sequence[Params] = ()
+    others: Sequence[Callable[[Sequence[Params]], Foreseen]] = ()
     most: int = 300
     attempts: int = 200
 
     def propose(self, choices: Choices, known: Known, seed: Sequence[int]) -> Iterator[Params]:
         """Yield candidates inside the budget, those of the largest expected improvement first."""
         rng = np.random.default_rng(seed)
-        pool = _Pool(choices, self.foresee)
-        pool.add(_by_chance(choices, rng))
-        pool.add([{name: each[name] for name in choices} for each in self.warm])
-        pool.add([result.params for result in known.results])
-        if not pool.inside:
+        looked_at: list[Sequence[Params]] = [
+            _by_chance(choices, rng),
+            [{name: each[name] for name in choices} for each in self.warm],
+            [result.params for result in known.results],
+        ]
+        devices = (self.foresee, *self.others)
+        turn = seed[-1] // 2 % len(devices)
+        for foresee in (*devices[turn:], *devices[:turn]):  # The next in turn where nothing fits one.
+            pool = _Pool(choices, foresee)
+            for candidates in looked_at:
+                pool.add(candidates)
+            if pool.inside:
+                break
+        else:
             return
-        scores = _Scores(self, choices, known)
+        scores = _Scores(self, choices, known, foresee)
         gain = scores.of_the_best if seed[-1] % 2 else scores.of_the_front  # The last number is the place.
         for _ in range(ROUNDS):
             order = np.argsort(-gain(pool), kind="stable").tolist()
@@ -72,8 +83,10 @@ class _Scores:
     Source: Ginsbourger et al. 2010, section 3.2.
     """
 
-    def __init__(self, proposer: Informed, choices: Choices, known: Known) -> None:
-        self._nats, self._foresee = proposer.nats, proposer.foresee
+    def __init__(
+        self, proposer: Informed, choices: Choices, known: Known, foresee: Callable[[Sequence[Params]], Foreseen]
+    ) -> None:
+        self._nats, self._foresee = proposer.nats, foresee
         self._choices, self._results = choices, list(known.results)
         self._surrogate = self._fitted()
         if known.pending and self._results:
@@ -81,6 +94,8 @@ class _Scores:
             waited = zip(known.pending, thought, self._foresee(known.pending)[1].tolist(), strict=True)
             self._results += [Result(params, mean, latency_ms) for params, mean, latency_ms in waited]
             self._surrogate = self._fitted()
+        if proposer.others:
+            self._results = self._as_one_device_sees_them()
 
     def of_the_best(self, pool: _Pool) -> Floats:
         """Return the expected improvement over the best score; without any, the mean (candidates,)."""
@@ -108,6 +123,12 @@ class _Scores:
     def _seen(self) -> Floats:
         """Return the scores as the surrogate sees them (results,): the highest of many noisy ones is luck."""
         return self._surrogate.at(self._places([result.params for result in self._results])).mean
+
+    def _as_one_device_sees_them(self) -> list[Result]:
+        """Return the results that fit the device, with its latencies; all have taught the surrogate."""
+        fits, latencies = self._foresee([result.params for result in self._results]) if self._results else ((), ())
+        each = zip(self._results, fits, latencies, strict=True)
+        return [replace(result, latency_ms=float(latency_ms)) for result, inside, latency_ms in each if inside]
 
     def _fitted(self) -> Surrogate:
         scores, noise = ([getattr(each, name) for each in self._results] for name in ("score", "standard_error"))

@@ -15,7 +15,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from autocompress.search.attempts import Attempt, begin, retire
-from autocompress.search.objective import Scored
+from autocompress.search.objective import Scored, mean_latency
 from autocompress.search.workers import Watch, Worker
 
 LOST_LIMIT = 3
@@ -171,5 +171,7 @@ def rungs_of(trial: FrozenTrial) -> tuple[Scored, ...]:
 
 
 def latency_of(trial: FrozenTrial) -> float:
-    """Return the median latency that was foreseen of a candidate, in milliseconds."""
-    return float(trial.user_attrs["candidate"]["cost"]["latency_p50_ms"]["value"])
+    """Return the median latency that was foreseen of a candidate, in milliseconds; of a fleet the ``mean_latency``."""
+    candidate = trial.user_attrs["candidate"]
+    costs = candidate.get("costs", {}).values() or [candidate["cost"]]
+    return mean_latency([cost["latency_p50_ms"]["value"] for cost in costs])

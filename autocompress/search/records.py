@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from autocompress.search.objective import Scored
+from autocompress.search.objective import Scored, limits_of, mean_latency
 from autocompress.search.places import Ledger, rungs_of
 
 State: TypeAlias = Literal["scored", "stopped", "over budget", "failed"]
@@ -35,6 +35,7 @@ class Record:
         rungs: Its scores on the rungs below the top that it reached.
         seconds: Time spent on scoring.
         reason: Why it failed.
+        costs: Of a fleet, the predicted cost on each device; ``cost`` is that on the first.
     """
 
     number: int
@@ -50,6 +51,7 @@ class Record:
     rungs: Sequence[Scored] = ()
     seconds: float = 0.0
     reason: str = ""
+    costs: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
 
     @property
     def key(self) -> str:
@@ -68,8 +70,19 @@ class Record:
 
     @property
     def latency_ms(self) -> float:
-        """Predicted median latency."""
-        return float(self.cost["latency_p50_ms"]["value"])
+        """Predicted median latency; of a fleet the ``mean_latency``."""
+        return mean_latency([cost["latency_p50_ms"]["value"] for cost in self.costs.values() or [self.cost]])
+
+    @property
+    def inside(self) -> bool:
+        """Whether every limit of every device is met."""
+        return all(share <= 0 for share in self.violations.values())
+
+    def on(self, device: str) -> Record:
+        """Return the candidate as one device of a fleet sees it, with its own cost and limits alone; else as it is."""
+        if not self.costs:
+            return self
+        return replace(self, cost=self.costs[device], violations=limits_of(device, self.violations), costs={})
 
 
 def plan_key(plan: Sequence[Mapping[str, object]]) -> str:
@@ -105,6 +118,7 @@ def record_of(place: int, trial: FrozenTrial) -> Record:
         rungs=rungs,
         seconds=attributes.get("seconds", 0.0),
         reason=attributes.get("reason", ""),
+        costs=candidate.get("costs", {}),
     )
 
 

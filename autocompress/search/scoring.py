@@ -46,7 +46,7 @@ def score(
         attempt.finish(TrialState.PRUNED)
     else:
         attempt.note(standard_error=top.standard_error)
-        attempt.finish(TrialState.COMPLETE, (top.value, candidate.cost.latency_p50_ms.value))
+        attempt.finish(TrialState.COMPLETE, (top.value, candidate.latency_ms))
 
 
 def fail(attempt: Attempt, reason: str, rungs: Sequence[Scored] = ()) -> None:
@@ -74,7 +74,7 @@ def _climb(
     """Add scores on rungs to ``rungs``, and return that of the top, or ``None`` where the candidate is stopped."""
     for rung, score in enumerate(objective.rungs):
         rungs.append(_finite(score(candidate.plan)))
-        if not climbs(Rung(rungs[-1], candidate.cost.latency_p50_ms.value), reached(rung)):
+        if not climbs(Rung(rungs[-1], candidate.latency_ms), reached(rung)):
             return None
     return _finite(objective.score(candidate.plan))
 

@@ -119,6 +119,7 @@ def _work(
 ) -> bool:
     """Bring a result to ``place``, and return whether it was left to this worker."""
     params, candidate = found
+    costs = {name: cost.to_dict() for name, cost in candidate.costs.items()}
     about = {
         "params": params,
         "distributions": distributions({name: objective.choices[name] for name in params}),
@@ -127,6 +128,7 @@ def _work(
             "plan": candidate.plan.to_json(),
             "cost": candidate.cost.to_dict(),
             "label": candidate.shape.describe(),
+            **({"costs": costs} if costs else {}),
         },
     }
     attempt = ledger.take(place, worker, **about)

@@ -1,5 +1,6 @@
 from dataclasses import replace
 from itertools import product
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,8 +13,10 @@ from autocompress.compression.quantization_aware import QuantizationAwareStep
 from autocompress.cost import Artifact, Budget, Cost, Estimate, Limit, Measurement
 from autocompress.errors import ConfigError
 from autocompress.pipeline.candidates import alternatives, anchors, choices, every_plan
-from autocompress.pipeline.feasibility import assess
+from autocompress.pipeline.deliver import Finished, Measured
+from autocompress.pipeline.feasibility import assess, fitting
 from autocompress.pipeline.finalists import Made, refined
+from autocompress.pipeline.fleet import fits_all
 from autocompress.pipeline.outcome import choose, exceeded
 from autocompress.plan import Chosen, CompressionPlan
 from autocompress.predictors.cost_table import CostTable
@@ -163,6 +166,17 @@ def test_energy_is_limited_where_the_device_tells_it_and_refused_where_not():
         assess(TEACHER, SPACE, budget, ByFormula(), 16)
 
 
+def test_of_several_devices_it_is_told_what_each_can_take_and_what_all_can():
+    fast, small = Budget(latency_p50_ms=Limit(0.3, relative=True)), Budget(size_bytes=Limit(0.5, relative=True))
+    found = {name: assess(TEACHER, SPACE, budget, ByFormula(), 16) for name, budget in (("a", fast), ("b", small))}
+    both = Budget(latency_p50_ms=fast.latency_p50_ms, size_bytes=small.size_bytes)
+    together = assess(TEACHER, SPACE, both, ByFormula(), 16)
+    a, b = found["a"].inside, found["b"].inside
+    assert 0 < together.inside < min(a, b)
+    assert fitting(found) == f"Of {together.candidates} shapes {a} for a, {b} for b, {together.inside} for all"
+    assert fitting({"a": found["a"]}) == f"{a} of {together.candidates} shapes"
+
+
 def made(name: str, validation: float) -> Made:
     return Made(name, CompressionPlan(), torch.nn.Identity(), None, validation, Artifact(None, "onnxruntime", 8), True)
 
@@ -178,3 +192,22 @@ def test_the_best_score_inside_every_measured_limit_is_delivered():
     assert choose(finalists, figures, {"latency_p50_ms": 0.5}).name == "a"  # the one that exceeds it least
     assert choose(finalists, {}, {"latency_p50_ms": 0.5}).name == "c"  # nothing was measured
     assert exceeded(figures["c"], {"latency_p50_ms": 2.5, "size_bytes": 10}) == ("latency_p50_ms",)
+
+
+def finished(measured_ms: dict[str, float], limit_ms: float, *names: str, feasible: bool = True) -> Finished:
+    """A device for which finalists were made, of which some were measured there."""
+    scores = {"a": 0.9, "b": 0.95, "c": 0.99}
+    figures = {name: measured(latency) for name, latency in measured_ms.items()}
+    setting = SimpleNamespace(feasibility=SimpleNamespace(feasible=feasible))
+    made_here = [made(name, scores[name]) for name in names]
+    return Finished(setting, None, made_here, Measured(figures, {"latency_p50_ms": limit_ms}), ())
+
+
+def test_the_best_for_all_is_inside_every_limit_of_every_device_as_measured_where_it_was():
+    slow = finished({"a": 1.0, "b": 2.0, "c": 3.0}, 2.5, "a", "b", "c")
+    absent, lacks_b = finished({}, 0.1, "a", "b", "c"), finished({"a": 7.0, "c": 8.0}, 9.0, "a", "c")
+    assert fits_all([slow, absent]) == "b"
+    assert fits_all([absent, lacks_b]) == "c"
+    assert fits_all([slow, lacks_b]) == "a"
+    assert fits_all([slow, finished({"a": 5.0}, 1.0, "a")]) is None
+    assert fits_all([slow, finished({}, 1.0, "a", feasible=False)]) is None  # There it is the nearest, and fits not.

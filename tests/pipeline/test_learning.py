@@ -130,9 +130,9 @@ def test_what_a_run_has_learnt_is_added_to_what_the_device_knows(world, home, tm
     some = samples(40)
     known = replace(fitted(some[:30]), **device, provenance=provenance)
     save(replace(fitted(some[20:]), **device, provenance=provenance), run / "learnt")
-    assert len(adopt(run).samples) == 20
+    assert len(adopt(run)[0].samples) == 20
     save(known, home / "latency_models")
-    assert {sample.shape for sample in adopt(run).samples} == {sample.shape for sample in some}
+    assert {sample.shape for sample in adopt(run)[0].samples} == {sample.shape for sample in some}
     assert len(best_known(profile, config.device.engine, config.device.threads).samples) == 40
 
 

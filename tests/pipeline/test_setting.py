@@ -11,7 +11,9 @@ from autocompress.config import load_config
 from autocompress.errors import ConfigError, DeviceError
 from autocompress.pipeline import bench, calibration, setting
 from autocompress.pipeline.bench import Bench
-from autocompress.pipeline.setting import check, prepare
+from autocompress.pipeline.candidates import space_of
+from autocompress.pipeline.setting import check, check_fleet, prepare
+from autocompress.pipeline.trials import fingerprint_of
 from autocompress.shape import WeightGrid
 from tests.boards.agents import free_port
 from tests.cli.world import write_model
@@ -149,3 +151,43 @@ def test_a_library_that_is_to_be_measured_is_linked(world, there, untrained, boa
 
 def test_a_library_that_is_only_packed_for_a_board_may_be_a_bundle(world, there):
     assert prepare(load_config(world.run_file, [*BOARD, "export.container=tar"])).container == "tar"
+
+
+PI, PI_5 = "raspberry-pi-4", "raspberry-pi-5"
+FLEET = (*BOARD, f"fleet=[{{profile: {PI_5}, budget: {{size: 0.5x}}}}, {{profile: {PI}, threads: 4}}]")
+
+
+def test_each_device_of_a_fleet_has_its_predictor_and_limits_and_all_have_one_space_and_teacher(world, home):
+    names = [f"{PI}-onnxruntime-1t", PI_5, f"{PI}-onnxruntime-4t"]
+    config = load_config(world.run_file, [*FLEET, "search.space.align=auto", "search.space.ffn_bits=[3,8]"])
+    foreseen, prepared = check_fleet(config), prepare(config)
+    assert list(foreseen) == list(prepared.everywhere) == names
+    first, *others = prepared.everywhere.values()
+    assert first is prepared and prepared.feasible
+    for name, seen in prepared.everywhere.items():
+        assert seen.feasibility == foreseen[name] and not seen.measurable
+        assert seen.teacher is prepared.teacher and seen.start is prepared.start
+        assert seen.feasibility.candidates == first.feasibility.candidates
+        assert space_of(seen.config, seen.start.shape) == space_of(config, prepared.start.shape)
+    assert [seen.profile.name for seen in others] == [PI_5, PI]
+    assert first.feasibility.limits["size_bytes"] == pytest.approx(1.6 * others[0].feasibility.limits["size_bytes"])
+    assert others[1].feasibility.limits == pytest.approx(first.feasibility.limits)
+    sources = {
+        seen.predictor.predict(prepared.start.shape, 12).latency_p50_ms.value for seen in prepared.everywhere.values()
+    }
+    assert len(sources) == 3  # Another board, and another number of threads.
+
+
+def test_every_device_of_a_fleet_decides_the_sequence_of_candidates_and_one_alone_is_digested_as_ever(world, home):
+    def print_of(*overrides: str) -> str:
+        return fingerprint_of(prepare(load_config(world.run_file, [*BOARD, *overrides])))
+
+    alone = print_of()
+    others = [f"fleet=[{{profile: {PI_5}{more}}}]" for more in ("", ", threads: 4", ", budget: {size: 0.5x}")]
+    assert len({alone, *map(print_of, others)}) == 4
+    assert alone == print_of("fleet=[]")
+
+
+def test_a_wrong_device_of_a_fleet_costs_no_fine_tuning(world, untrained):
+    with pytest.raises(ConfigError, match="raspberry-pi-6"):
+        prepare(load_config(world.run_file, [*BOARD, "fleet=[{profile: raspberry-pi-6}]"]))

@@ -97,7 +97,7 @@ def test_the_front_failures_by_reason_and_who_is_at_work_are_told(workspace):
         assert status.at_work == {worker.host: 1}
     assert read_status(workspace.folder).at_work == {}
     assert status.failures == {"RuntimeError": sum(record.state == "failed" for record in found)} != {}
-    assert status.front == front(found) and status.front[-1].score == status.best.score
+    assert status.fronts == {"": front(found)} and status.fronts[""][-1].score == status.best.score
 
 
 def test_looking_at_a_run_makes_no_file(workspace):

@@ -34,7 +34,7 @@ def sensitivities(space: Space) -> Sensitivities:
 
 
 def warm(space: Space) -> WarmStart:
-    return WarmStart(TEACHER, space, sensitivities(space), ByFormula(), 16)
+    return WarmStart(TEACHER, space, sensitivities(space), lambda shapes: ByFormula().predict_many(shapes, 16).held())
 
 
 def held(plan) -> float:

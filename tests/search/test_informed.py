@@ -80,3 +80,42 @@ def test_what_is_in_work_is_not_tried_at_its_side():
 
 def test_a_budget_that_nothing_meets_yields_nothing():
     assert not list(islice(informed(0.1).propose(CHOICES, Known([], []), (0, 0)), 1))
+
+
+def for_two(first_ms: float, other_ms: float) -> Informed:
+    """Two devices: one on which depth costs, one on which width does."""
+
+    def deep(candidates):
+        latencies = np.array([10.0 * each["depth"] for each in candidates])
+        return latencies <= first_ms, latencies
+
+    def wide(candidates):
+        latencies = np.array([10.0 * each["ffn"] for each in candidates])
+        return latencies <= other_ms, latencies
+
+    return Informed(NATS, deep, others=(wide,))
+
+
+def test_each_two_places_look_for_one_device_in_turn_and_only_for_what_fits_it():
+    known = Known([result(each) for each in EVERY[::7]], EVERY[3:5])
+    for place in range(8):
+        found = list(islice(for_two(20.0, 10.0).propose(CHOICES, known, (0, place)), 6))
+        assert (
+            {each["depth"] for each in found} == {2} if place // 2 % 2 == 0 else {each["ffn"] for each in found} == {1}
+        )
+
+
+def test_a_device_that_nothing_fits_leaves_its_places_to_the_next():
+    for place in range(4):
+        found = list(islice(for_two(1.0, 20.0).propose(CHOICES, Known([], []), (0, place)), 6))
+        assert found and all(each["ffn"] <= 2 for each in found)
+    assert list(for_two(1.0, 1.0).propose(CHOICES, Known([], []), (0, 0))) == []
+
+
+def test_what_another_device_can_take_is_no_record_to_beat():
+    """The best known is deep; on the device that takes two layers alone, improvement is over the best of these."""
+    known = Known([result({"depth": 6, "ffn": 4, "bits": 32, "recipe": "b"}), result(EVERY[0])], [])
+    (first, *_) = for_two(20.0, 40.0).propose(CHOICES, known, (0, 1))
+    alone = Known([result(EVERY[0])], [])
+    (same, *_) = for_two(20.0, 40.0).propose(CHOICES, alone, (0, 1))
+    assert first["depth"] == same["depth"] == 2 and first["ffn"] == same["ffn"] == 4

@@ -199,7 +199,8 @@ def trials_part(quick: bool) -> dict[str, Any]:
     for name, row in found.items():
         tenths = zip(row["processor_ms"], row["resident_bytes"][1:], strict=True)
         table = [
-            [f"{name}, {trials * at // TENTHS}", f"{ms:.1f}", f"{held / 2**20:.0f}"] for at, (ms, held) in enumerate(tenths, 1)
+            [f"{name}, {trials * at // TENTHS}", f"{ms:.1f}", f"{held / 2**20:.0f}"]
+            for at, (ms, held) in enumerate(tenths, 1)
         ]
         print_table(["candidates", "processor ms each", "resident MiB"], table)
     return {"trials": trials, **found}
@@ -225,7 +226,14 @@ def overhead_part(quick: bool) -> dict[str, Any]:
         for seconds in EVALUATIONS_S[1:]:
             row[f"share_of_{seconds:g}_s"] = row["wall_s"] / (row["wall_s"] + seconds)
         shares = [row["share_of_wall"], *(row[f"share_of_{seconds:g}_s"] for seconds in EVALUATIONS_S[1:])]
-        table.append([name, f"{1e3 * row['wall_s']:.0f}", f"{1e3 * row['processor_s']:.0f}", *(f"{100 * share:.2f} %" for share in shares)])
+        table.append(
+            [
+                name,
+                f"{1e3 * row['wall_s']:.0f}",
+                f"{1e3 * row['processor_s']:.0f}",
+                *(f"{100 * share:.2f} %" for share in shares),
+            ]
+        )
         rows[name] = {key: round(value, 5) for key, value in row.items()}
     header = ["beside evaluations", "wall ms", "processor ms", *(f"of {seconds:g} s" for seconds in EVALUATIONS_S)]
     print_table(header, table)
@@ -239,7 +247,9 @@ def main() -> None:
     """Run the parts one after the other."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="400 trials, 15 kills, 6 candidates beside evaluations")
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="only these; nothing is kept then")
+    parser.add_argument(
+        "--parts", nargs="+", choices=PARTS, default=list(PARTS), help="only these; nothing is kept then"
+    )
     arguments = parser.parse_args()
     figures = {name: PARTS[name](arguments.quick) for name in arguments.parts}
     whole = set(arguments.parts) == set(PARTS)

@@ -153,4 +153,3 @@ def _nats(offered: Choices) -> Nats:
         return {value: 0.1 * sqrt(log(most / size)) for value, size in sizes.items()}
 
     return {name: costs(values) for name, values in offered.items()}
-

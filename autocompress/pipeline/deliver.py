@@ -96,8 +96,7 @@ def deliver(
     """
     outcome, artifacts = prove(setting, made, measured, progress)
     report = summarize(setting, outcome, found)
-    folder = workspace.best if report.verdict in ("pass", "estimated") else workspace.closest
-    pack(folder, setting, outcome, artifacts, report)
+    pack(workspace.package(report.verdict), setting, outcome, artifacts, report)
     write_text(workspace.result, json.dumps(report.to_dict(), indent=1) + "\n")
     write_text(workspace.page, render(report))
     return report

@@ -11,12 +11,14 @@ from autocompress.compression.methods import read_plan
 from autocompress.compression.quantization_aware import QuantizationAwareStep
 from autocompress.config import RunConfig
 from autocompress.evaluation.task import predict_with
+from autocompress.pipeline.attaching import attach_results
 from autocompress.pipeline.bench import resumable
 from autocompress.pipeline.candidates import Students, alternatives, anchors, space_of
 from autocompress.pipeline.deliver import Measured, deliver, measure_all
 from autocompress.pipeline.finalists import TEACHER, Made, export, make, refined
 from autocompress.pipeline.guidance import guidance
 from autocompress.pipeline.joining import invite, kept_guidance
+from autocompress.pipeline.launching import Launch, alone
 from autocompress.pipeline.learning import learn, next_best
 from autocompress.pipeline.progress import Progress, quiet
 from autocompress.pipeline.setting import Setting, prepare
@@ -30,13 +32,14 @@ from autocompress.search.storage import bind, close, open_study, storage_errors
 
 
 @resumable()
-def search(config: RunConfig, *, resume: bool = False, progress: Progress = quiet) -> RunReport:
+def search(config: RunConfig, *, resume: bool = False, progress: Progress = quiet, launch: Launch = alone) -> RunReport:
     """Run the main job and return its report; the run's folder holds everything else.
 
     Args:
         config: The run file.
         resume: Go on with a run that was interrupted.
         progress: Told of every stage.
+        launch: Places workers while candidates are tried.
 
     Raises:
         AutoCompressError: See ``errors``; an infeasible budget is no error but a verdict.
@@ -66,10 +69,13 @@ def search(config: RunConfig, *, resume: bool = False, progress: Progress = quie
         workspace.keep(setting.predictor)
         students = setting.students(progress)
         with storage_errors(storage):
-            found = _candidates(study, setting, students, progress)
+            found = _candidates(study, setting, students, progress, launch)
             lease.check()
         made, measured = _finish(setting, students, workspace, found, progress)
-        return deliver(setting, made, measured, found, workspace, progress)
+        report = deliver(setting, made, measured, found, workspace, progress)
+        with storage_errors(storage):
+            attach_results(study, workspace, made, found, report)
+        return report
 
 
 def _wait(progress: Progress, host: str) -> None:
@@ -98,7 +104,7 @@ def _finish(
     return made, measured
 
 
-def _candidates(study: Any, setting: Setting, students: Students, progress: Progress) -> list[Record]:
+def _candidates(study: Any, setting: Setting, students: Students, progress: Progress, launch: Launch) -> list[Record]:
     config, start = setting.config, students.start
     space = searched_space(config, students, progress)
     known = kept_guidance(study) or guidance(setting, students, space, progress)
@@ -106,7 +112,8 @@ def _candidates(study: Any, setting: Setting, students: Students, progress: Prog
     first = [*anchors(start.shape, space, start.name).values(), *warm]
     invite(study, setting, known)
     out_of_time = out_of(config.search.hours)
-    return try_candidates(study, setting, students, space, progress, known, anchors=first, out_of_time=out_of_time)
+    with launch(config.name, Workspace.of(config).storage(config), progress):
+        return try_candidates(study, setting, students, space, progress, known, anchors=first, out_of_time=out_of_time)
 
 
 def make_all(

@@ -31,7 +31,7 @@ class Reading:
         return self._trials[number]
 
     def refresh(self, unfinished: Iterable[int]) -> list[FrozenTrial]:
-        """Read ``unfinished`` trials again (those that are finished do not change), and return what is new, in order."""
+        """Return what is new, in order; read ``unfinished`` trials again, as only those change."""
         known = len(self._trials)
         if known and isinstance(self._storage, JournalStorage):
             again, new = ((number, self._trial(number)) for number in unfinished), list(self._from(known))

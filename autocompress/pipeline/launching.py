@@ -19,8 +19,8 @@ from autocompress.search.address import is_file, without_password
 Launch: TypeAlias = Callable[[str, str, Progress], AbstractContextManager[None]]
 """Of the name of a run, its storage, and what is told of it; entered when the study has what a worker needs."""
 HOME = "AUTOCOMPRESS_HOME"
-ENDING_S = 60.0
-"""Seconds that workers get to see that nothing is left."""
+ENDING_S = 5.0
+"""Seconds that workers get to see that nothing is left; a search ends when nobody has a candidate in hand."""
 
 
 @contextmanager
@@ -49,17 +49,16 @@ def on_ray(workers: int) -> Launch:
             here = str(Path.cwd()), os.environ.get(HOME)
             tasks = [place.remote(name, _absolute(storage), *here) for _ in range(workers)]
             progress(STAGE, 0, 1, f"{workers} workers are placed on Ray")
+            ended: list[Any] = []
             try:
                 yield
-                _, late = ray.wait(tasks, num_returns=workers, timeout=ENDING_S)
-            except BaseException:
-                late = tasks
-                raise
+                ended, _ = ray.wait(tasks, num_returns=workers, timeout=ENDING_S)
             finally:
-                for task in late:
-                    ray.cancel(task, force=True)
-            for reason in {str(error) for task in tasks if (error := _error(ray, task))}:
-                progress(STAGE, 1, 1, f"a worker on Ray did not end well: {reason}")
+                for task in tasks:
+                    if task not in ended:
+                        ray.cancel(task, force=True)
+            for reason in {str(error) for task in ended if (error := _error(ray, task))}:
+                progress(STAGE, 1, 1, f"a worker on Ray did not end well: {reason.splitlines()[-1]}")
         finally:
             ray.shutdown()
 
@@ -105,7 +104,7 @@ def _join(name: str, storage: str, folder: str, home: str | None) -> int:
 
 def _error(ray: ModuleType, task: Any) -> Exception | None:
     try:
-        ray.get(task, timeout=0)
+        ray.get(task)
     except Exception as error:  # Whatever ended a worker is its own; the search has all that it needs.
         return error
     return None

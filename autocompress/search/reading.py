@@ -26,6 +26,7 @@ class Reading:
         self._study = study
         self._storage: Any = study._storage
         self._trials: list[FrozenTrial] = []
+        self._offered: dict[tuple[tuple[str, Any], ...], dict[str, Any]] = {}
 
     def __getitem__(self, number: int) -> FrozenTrial:
         return self._trials[number]
@@ -42,8 +43,16 @@ class Reading:
             new = [trial for number, trial in enumerate(islice(listed, known, None), known) if trial.number == number]
         for number, trial in again:
             self._trials[number] = trial
+        for trial in new:
+            self._share_distributions(trial)
         self._trials += new
         return new
+
+    def _share_distributions(self, trial: FrozenTrial) -> None:
+        """Hold equal distributions once: Optuna reads them anew for each trial, of which they are a large part."""
+        offered = trial.distributions
+        key = tuple((name, getattr(each, "choices", each)) for name, each in offered.items())
+        trial.distributions = self._offered.setdefault(key, offered)
 
     def _from(self, number: int) -> Iterator[FrozenTrial]:
         for each in count(number):

@@ -1,4 +1,4 @@
-"""How does a long search wear? ``python -m benchmarks.endurance [--quick] [--parts trials kills overhead]``.
+"""How does a long search wear? ``python -m benchmarks.endurance [--quick] [--records FILE]``.
 
 ``trials``: 10,000 candidates in one study on a journal, with a score that costs nothing: processor time per candidate
 and resident memory, a tenth of the study at a time. ``kills``: four worker processes of one search, of which a random
@@ -17,6 +17,8 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +28,9 @@ from autocompress.plan import CompressionPlan
 from autocompress.search.records import Record, records
 from autocompress.search.storage import close, open_study
 from autocompress.search.study import search
+from benchmarks.kept import add_options, kept_of
 from benchmarks.record import finish, print_table
-from benchmarks.synthetic import Synthetic, formula, minilm
+from benchmarks.synthetic import formula, minilm
 
 SEED, TENTHS = 0, 10
 SAMPLERS = ("random", "tpe")
@@ -69,6 +72,7 @@ def wear(sampler: str, trials: int, folder: Path) -> dict[str, Any]:
     search(study, made.objective, trials=trials, seed=SEED, proposer=proposer, parallel=PARALLEL, on_record=on_record)
     taken_ms = [1e3 * (after - before) * TENTHS / trials for before, after in zip(busy_s, busy_s[1:], strict=False)]
     return {
+        "candidates": trials,
         "processor_ms": [round(each, 2) for each in taken_ms],
         "resident_bytes": resident,
         # In the first tenth models of the results grow to their size.
@@ -192,18 +196,16 @@ def outside(*, per_layer: bool, sampler: str, trials: int, seconds: float, folde
     }
 
 
-def trials_part(quick: bool) -> dict[str, Any]:
-    """Print and return how studies wear, by sampler."""
+def trials_part(sampler: str, quick: bool) -> dict[str, Any]:
+    """Print and return how a study wears."""
     trials = 400 if quick else 10_000
-    found = {name: in_process(lambda folder, name=name: wear(name, trials, folder)) for name in SAMPLERS}
-    for name, row in found.items():
-        tenths = zip(row["processor_ms"], row["resident_bytes"][1:], strict=True)
-        table = [
-            [f"{name}, {trials * at // TENTHS}", f"{ms:.1f}", f"{held / 2**20:.0f}"]
-            for at, (ms, held) in enumerate(tenths, 1)
-        ]
-        print_table(["candidates", "processor ms each", "resident MiB"], table)
-    return {"trials": trials, **found}
+    found: dict[str, Any] = in_process(lambda folder: wear(sampler, trials, folder))
+    tenths = zip(found["processor_ms"], found["resident_bytes"][1:], strict=True)
+    table = [
+        [f"{trials * at // TENTHS}", f"{ms:.1f}", f"{held / 2**20:.0f}"] for at, (ms, held) in enumerate(tenths, 1)
+    ]
+    print_table([f"candidates, {sampler}", "processor ms each", "resident MiB"], table)
+    return found
 
 
 def kills_part(quick: bool) -> dict[str, Any]:
@@ -240,20 +242,32 @@ def overhead_part(quick: bool) -> dict[str, Any]:
     return rows
 
 
-PARTS = {"trials": trials_part, "kills": kills_part, "overhead": overhead_part}
+PARTS: dict[str, Callable[[bool], dict[str, Any]]] = {
+    **{f"trials, {name}": partial(trials_part, name) for name in SAMPLERS},
+    "kills": kills_part,
+    "overhead": overhead_part,
+}
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one part found."""
+
+    name: str
+    found: dict[str, Any]
 
 
 def main() -> None:
     """Run the parts one after the other."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="400 trials, 15 kills, 6 candidates beside evaluations")
-    parser.add_argument(
-        "--parts", nargs="+", choices=PARTS, default=list(PARTS), help="only these; nothing is kept then"
-    )
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="only these, for --records")
+    add_options(parser)
     arguments = parser.parse_args()
-    figures = {name: PARTS[name](arguments.quick) for name in arguments.parts}
-    whole = set(arguments.parts) == set(PARTS)
-    finish("endurance", figures, quick=arguments.quick or not whole, details=figures)
+    kept = kept_of(arguments, lambda line: Part(**line), lambda part: part.name)
+    kept.made(arguments.parts, lambda name: Part(name, PARTS[name](arguments.quick)))
+    figures = {part.name: part.found for part in kept.found(PARTS)}
+    finish("endurance", figures, quick=arguments.quick or len(figures) < len(PARTS), details=figures)
 
 
 if __name__ == "__main__":

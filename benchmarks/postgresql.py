@@ -44,7 +44,9 @@ class Server:
         durable: Whether what is committed is on the disk.
     """
 
-    def __init__(self, programs: Path, folder: Path, user: str | None, *, connections: int = 100, durable: bool = False) -> None:
+    def __init__(
+        self, programs: Path, folder: Path, user: str | None, *, connections: int = 100, durable: bool = False
+    ) -> None:
         self._programs, self._folder, self._user, self._port = programs, folder, user, free_port()
         self._connections, self._options = connections, () if durable else ("-F",)
         self.url = f"postgresql://searcher:{PASSWORD}@127.0.0.1:{self._port}/postgres"

@@ -116,7 +116,9 @@ def bear(server: Server, load: Load) -> Borne:
         ledger.refresh()
         results, trials, wall_s = (now - then for now, then in zip(_counted(ledger), (done, tried, since), strict=True))
     close(study)
-    each_ms = [1e3 * sum(busy - was.get(pid, 0.0) for pid, busy in now.items()) for was, now in zip(before, after, strict=True)]
+    each_ms = [
+        1e3 * sum(busy - was.get(pid, 0.0) for pid, busy in now.items()) for was, now in zip(before, after, strict=True)
+    ]
     workers_ms, database_ms, proxy_ms = (ms / max(1, results) for ms in each_ms)
     rate = results / wall_s
     return Borne(
@@ -227,7 +229,18 @@ def main() -> None:
     with running(folder, connections=CONNECTIONS, durable=True) as server:
         rows = [bear(server, Load(way, count, window_s=window_s)) for way in WAYS for count in counts]
     print_table(
-        ["", "workers", "at work", "results/s", "of ideal", "ms: workers", "database", "proxy", "connections", "attempts"],
+        [
+            "",
+            "workers",
+            "at work",
+            "results/s",
+            "of ideal",
+            "ms: workers",
+            "database",
+            "proxy",
+            "connections",
+            "attempts",
+        ],
         [
             [
                 row.way,

@@ -24,8 +24,8 @@ def test_two_workers_on_ray_help_a_search_and_end_with_it(tmp_path):
     search = world.start("search", "first.yaml", "name=placed", *SMALL, "--launch", "ray", "--workers", "2")
     stop_at_work(world, "placed", search)
     deadline = time.monotonic() + 200
-    while not who_scored(journal(world, "placed"), "placed"):
-        assert time.monotonic() < deadline
+    while not who_scored(journal(world, "placed"), "placed") - {search.pid}:
+        assert search.poll() is None and time.monotonic() < deadline
         time.sleep(0.5)
     search.send_signal(signal.SIGCONT)
     out, err = search.communicate(timeout=200)
@@ -33,7 +33,6 @@ def test_two_workers_on_ray_help_a_search_and_end_with_it(tmp_path):
     assert choices(journal(world, "placed"), "placed") == choices(journal(world, "alone"), "alone")
     assert "2 workers are placed on Ray" in (tmp_path / "runs/placed/events.jsonl").read_text()
     assert "did not end well" not in (tmp_path / "runs/placed/events.jsonl").read_text()
-    assert who_scored(journal(world, "placed"), "placed") - {search.pid}
 
 
 class Ray:

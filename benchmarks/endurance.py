@@ -38,7 +38,7 @@ PARALLEL = 4
 """Candidates in work at once, as by default; so many workers are there while some are killed."""
 EVALUATION_S = 0.05
 """Of a candidate while workers are killed: as short as writing it down, so that kills fall into both."""
-MOST_BETWEEN_KILLS_S = 0.5
+MOST_BETWEEN_KILLS_S = 1.5
 EVALUATIONS_S = (1.0, 10.0, 60.0)
 """The first is tried out. Candidates of a real run take 10 to 60 s."""
 FORK = multiprocessing.get_context("fork")

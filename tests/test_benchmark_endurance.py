@@ -42,7 +42,7 @@ def test_a_study_is_told_of_by_tenths(tmp_path):
 
 def test_what_is_beside_evaluations_leaves_them_out(tmp_path):
     found = outside(per_layer=False, sampler="random", trials=3, seconds=0.2, folder=tmp_path)
-    assert 0 < found["wall_s"] and found["share_of_wall"] == pytest.approx(
+    assert found["wall_s"] > 0 and found["share_of_wall"] == pytest.approx(
         found["wall_s"] / (found["wall_s"] + 0.2), rel=0.05
     )
 

@@ -3,6 +3,7 @@
 import signal
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -38,13 +39,9 @@ def test_two_workers_on_ray_help_a_search_and_end_with_it(tmp_path):
 class Ray:
     """A cluster of two machines, as far as is asked about it before anything is placed."""
 
-    class util:
-        @staticmethod
-        def get_node_ip_address() -> str:
-            return "10.0.0.1"
-
     def __init__(self) -> None:
         self.connected = False
+        self.util = SimpleNamespace(get_node_ip_address=lambda: "10.0.0.1")
 
     def init(self, **how: object) -> None:
         self.connected = True

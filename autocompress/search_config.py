@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from itertools import pairwise
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from autocompress.devices.quantities import Bytes, Hours
-from autocompress.devices.validation import Section
+from autocompress.devices.validation import MisfitError, Section
 from autocompress.search_space import Count, Space
 
 Sampler = Literal["informed", "tpe", "gp", "nsga2", "random"]
 """Ours (``search.informed``), and names in ``search.proposing.SAMPLERS``."""
+
+
+Steps = Annotated[int, Field(ge=0)]
 
 
 class Search(Section):
@@ -41,6 +45,10 @@ class Search(Section):
     )
     space: Space = Field(default_factory=Space, description="What to choose from.")
     distill_steps: int = Field(default=100, ge=0, description="Training steps of each candidate.")
+    rungs: tuple[Steps, ...] = Field(
+        default=(),
+        description="Fewer steps, such as [0, 30], after which only the best third of the candidates goes on.",
+    )
     variants: Count = Field(
         default=20, description="Of each training document, for recipes that learn from documents with words replaced."
     )
@@ -62,3 +70,13 @@ class Search(Section):
     batch_size: Count = Field(default=32, description="Documents a training step.")
     learning_rate: float = Field(default=1e-4, gt=0, description="Peak, after a warm-up.")
     score_limit: Count = Field(default=512, description="Validation documents that a candidate is scored on.")
+
+    @model_validator(mode="after")
+    def _climbs(self) -> Self:
+        steps = [*self.rungs, self.distill_steps]
+        if any(low >= high for low, high in pairwise(steps)):
+            raise MisfitError(
+                f"search.rungs are {list(self.rungs)} and search.distill_steps is {self.distill_steps}",
+                "Write training steps that rise from rung to rung and stay below distill_steps, or leave rungs out.",
+            )
+        return self

@@ -48,7 +48,8 @@ def _parts(run_folder: Path, status: Status) -> list[str | Table]:
     ]
     if status.best is not None:
         best = status.best
-        found.append(f"Best so far: {best.score:.4f} at {best.latency_ms:.2f} ms predicted ({best.label})")
+        packed = f", packed in {status.package}" if status.package else ""
+        found.append(f"Best so far: {best.score:.4f} at {best.latency_ms:.2f} ms predicted ({best.label}){packed}")
     if len(status.front) > 1:
         rows = [
             [f"{record.score:.4f}", f"{record.latency_ms:.2f} ms", f"#{record.number}", record.label]

@@ -22,12 +22,13 @@ from autocompress.pipeline.launching import Launch, alone
 from autocompress.pipeline.learning import learn, next_best
 from autocompress.pipeline.progress import Progress, quiet
 from autocompress.pipeline.setting import Setting, prepare
+from autocompress.pipeline.so_far import SoFar
 from autocompress.pipeline.trials import STAGE, fingerprint_of, out_of, searched_space, try_candidates
 from autocompress.pipeline.workspace import Workspace
 from autocompress.plan import CompressionPlan
 from autocompress.report.values import RunReport
 from autocompress.search.lease import Lease, only_search, refuse_second
-from autocompress.search.records import Record, finalists
+from autocompress.search.records import Record, finalists, records
 from autocompress.search.storage import bind, close, open_study, storage_errors
 
 
@@ -69,10 +70,12 @@ def search(config: RunConfig, *, resume: bool = False, progress: Progress = quie
         workspace.keep(setting.predictor)
         students = setting.students(progress)
         with storage_errors(storage):
-            found = _candidates(study, setting, students, progress, launch)
+            so_far = SoFar(setting, students, workspace, records(study))
+            found = _candidates(study, setting, students, so_far, progress, launch)
             lease.check()
         made, measured = _finish(setting, students, workspace, found, progress)
         report = deliver(setting, made, measured, found, workspace, progress)
+        so_far.discard()
         with storage_errors(storage):
             attach_results(study, workspace, made, found, report)
         return report
@@ -104,7 +107,9 @@ def _finish(
     return made, measured
 
 
-def _candidates(study: Any, setting: Setting, students: Students, progress: Progress, launch: Launch) -> list[Record]:
+def _candidates(
+    study: Any, setting: Setting, students: Students, so_far: SoFar, progress: Progress, launch: Launch
+) -> list[Record]:
     config, start = setting.config, students.start
     space = searched_space(config, students, progress)
     known = kept_guidance(study) or guidance(setting, students, space, progress)
@@ -113,7 +118,9 @@ def _candidates(study: Any, setting: Setting, students: Students, progress: Prog
     invite(study, setting, known)
     out_of_time = out_of(config.search.hours)
     with launch(config.name, Workspace.of(config).storage(config), progress):
-        return try_candidates(study, setting, students, space, progress, known, anchors=first, out_of_time=out_of_time)
+        return try_candidates(
+            study, setting, students, space, progress, known, anchors=first, out_of_time=out_of_time, on_record=so_far
+        )
 
 
 def make_all(

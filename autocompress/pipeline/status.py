@@ -39,6 +39,7 @@ class Status:
         finished: Whether it has a result.
         stages: In the order they began.
         best: The best scored candidate.
+        package: Where that is packed, while the run has no winner.
         front: Those that are better than all faster ones, the fastest first.
         counts: Candidates by state.
         failures: Those that failed by the kind of reason.
@@ -49,6 +50,7 @@ class Status:
     finished: bool
     stages: Sequence[Stage]
     best: Record | None
+    package: Path | None
     front: Sequence[Record]
     counts: Mapping[str, int]
     failures: Mapping[str, int]
@@ -73,6 +75,7 @@ def read_status(folder: Path) -> Status:
         finished=workspace.result.is_file(),
         stages=_stages(events),
         best=best[0] if best else None,
+        package=workspace.so_far if workspace.so_far.is_dir() else None,
         front=front(found),
         counts=Counter(record.state for record in found),
         failures=Counter(record.reason.split(":")[0] for record in found if record.state == "failed"),

@@ -155,8 +155,8 @@ def _candidates(setting: Setting, outcome: Outcome, found: Sequence[Record]) -> 
                 stage=_stage(record, made, outcome),
                 label=names.get(_params_key(record.params, several), ""),
                 plan_summary=record.label,
-                score=record.score,
-                standard_error=record.standard_error,
+                score=None if record.highest is None else record.highest.value,
+                standard_error=0.0 if record.highest is None else record.highest.standard_error,
                 latency_p50_ms=_estimate(record, "latency_p50_ms"),
                 measured_p50_ms=None if measurement is None else measurement.latency_p50_ms,
                 peak_memory_bytes=_estimate(record, "peak_memory_bytes").value,
@@ -170,6 +170,8 @@ def _candidates(setting: Setting, outcome: Outcome, found: Sequence[Record]) -> 
 def _stage(record: Record, made: Made | None, outcome: Outcome) -> Stage:
     if record.state == "over budget":
         return "infeasible"
+    if record.state == "stopped":
+        return "stopped"
     if made is None:
         return "scored"
     return "exported" if made is outcome.winner else "refined"

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from math import inf
 from typing import Any
 
 from autocompress.compression.drawing import Drawing
@@ -12,6 +15,7 @@ from autocompress.compression.methods import reshape_plan
 from autocompress.config import RunConfig
 from autocompress.evaluation.task import predict_with
 from autocompress.pipeline.candidates import Students, choices, space_of
+from autocompress.pipeline.finalists import refined
 from autocompress.pipeline.guidance import Guidance, proposer_of
 from autocompress.pipeline.layer_orders import layer_orders
 from autocompress.pipeline.progress import Progress
@@ -35,6 +39,7 @@ def try_candidates(
     *,
     anchors: Sequence[Mapping[str, object]] | None,
     out_of_time: Callable[[], bool],
+    on_record: Callable[[Record], None] = lambda record: None,
 ) -> list[Record]:
     """Try candidates until the run has enough of them, and return all of them.
 
@@ -47,14 +52,16 @@ def try_candidates(
         known: What the search knew before its first candidate.
         anchors: Choices to try first; ``None``: those that the study keeps.
         out_of_time: Asked before each candidate.
+        on_record: Told of each candidate too, after ``progress``.
     """
     config, start = setting.config, students.start
     trials = config.search.trials if setting.feasibility.feasible else 0
     told = _Told(records(study))
 
-    def on_record(record: Record) -> None:
+    def tell(record: Record) -> None:
         told.add(record)
         progress(STAGE, min(trials, told.scored), trials, told.note(record))
+        on_record(record)
 
     def on_wait(in_work: int) -> None:
         progress(STAGE, min(trials, told.scored), trials, f"waits for {in_work} in work elsewhere")
@@ -72,6 +79,7 @@ def try_candidates(
             predict=lambda shape: setting.predictor.predict(shape, config.task.max_tokens),
             score=lambda plan: _score(plan, students, config),
             limits=setting.feasibility.limits,
+            rungs=[partial(_score_after, steps, students, config) for steps in config.search.rungs],
         ),
         trials=trials,
         seed=config.search.seed,
@@ -79,12 +87,13 @@ def try_candidates(
         parallel=config.search.parallel,
         anchors=anchors,
         out_of_time=out_of_time,
-        on_record=on_record,
+        on_record=tell,
         on_wait=on_wait,
         on_exhausted=lambda: ended.append("; nothing new inside the budget is left to try"),
     )
-    scored = sum(record.score is not None for record in found)
-    progress(STAGE, trials, trials, f"{len(found)} candidates, {scored} scored{''.join(ended)}")
+    counts = Counter(record.state for record in found)
+    stopped = f", {counts['stopped']} stopped early" if config.search.rungs else ""
+    progress(STAGE, trials, trials, f"{len(found)} candidates, {counts['scored']} scored{stopped}{''.join(ended)}")
     return found
 
 
@@ -104,19 +113,22 @@ class _Told:
     """What progress says of candidates: how many are scored, and the best."""
 
     def __init__(self, known: Sequence[Record]) -> None:
-        scores = [record.score for record in known if record.score is not None]
-        self.scored, self._best = len(scores), max(scores, default=None)
+        self.scored, self._best = 0, -inf
+        for record in known:
+            self.add(record)
 
     def add(self, record: Record) -> None:
         """Count a candidate."""
+        self.scored += record.highest is not None and record.state != "failed"
         if record.score is not None:
-            self.scored += 1
-            self._best = record.score if self._best is None else max(self._best, record.score)
+            self._best = max(self._best, record.score)
 
     def note(self, record: Record) -> str:
         """Return a line on a candidate."""
-        this = f"{record.score:.3f}" if record.score is not None else record.reason or record.state
-        best = "" if self._best is None else f", best {self._best:.3f}"
+        this = record.reason or record.state
+        if record.highest is not None and not record.reason:
+            this = f"{record.highest.value:.3f}" + (f", stopped on rung {len(record.rungs)}" * (record.score is None))
+        best = "" if self._best == -inf else f", best {self._best:.3f}"
         return f"#{record.number} {this} ({record.label}){best}"
 
 
@@ -126,12 +138,16 @@ def _score(plan: CompressionPlan, students: Students, config: RunConfig) -> Scor
     return Scored(score.value, score.standard_error)
 
 
+def _score_after(steps: int, students: Students, config: RunConfig, plan: CompressionPlan) -> Scored:
+    return _score(refined(plan, steps), students, config)
+
+
 def fingerprint_of(setting: Setting) -> str:
     """Digest everything that decides the sequence of candidates."""
     config = setting.config
     limits = {name: round(limit, 6) for name, limit in setting.feasibility.limits.items()}
     chosen = {"seed", "sampler", "parallel", "warm_start", "space"}
-    trained = {"distill_steps", "batch_size", "learning_rate", "score_limit", "variants"}
+    trained = {"rungs", "distill_steps", "batch_size", "learning_rate", "score_limit", "variants"}
     return digest(
         setting.start.fingerprint,
         config.model.model_dump(mode="json", include={"student"}),

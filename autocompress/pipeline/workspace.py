@@ -75,6 +75,11 @@ class Workspace:
         return self.folder / "best"
 
     @property
+    def so_far(self) -> Path:
+        """The package of the best candidate so far, while the run has no winner."""
+        return self.folder / "best-so-far"
+
+    @property
     def closest(self) -> Path:
         """The package of the best attempt, where nothing fits."""
         return self.folder / "closest"

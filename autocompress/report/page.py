@@ -159,12 +159,17 @@ def _health(health: PredictorHealth) -> list[Html]:
 def _candidates(report: RunReport) -> list[Html]:
     if not report.candidates:
         return [_plain("Nothing was tried.")]
-    rows = sorted(report.candidates, key=lambda one: (one.score is None, -(one.score or 0.0), one.number))
+    rows = sorted(
+        report.candidates,
+        key=lambda one: (one.score is None, one.stage == "stopped", -(one.score or 0.0), one.number),
+    )
     best, rest = rows[:_SHOWN], rows[_SHOWN:]
     more = tag("details", tag("summary", f"{len(rest)} more"), tables.candidates(rest)) if rest else Html()
     unscored = sum(one.score is None for one in rows)
     obvious = f", {unscored} obvious ones of them predicted over budget and never scored" if unscored else ""
-    note = f"{len(rows)} tried{obvious}. Memory and size: predicted."
+    stopped = sum(one.stage == "stopped" for one in rows)
+    early = f", {stopped} stopped early and scored after less training" if stopped else ""
+    note = f"{len(rows)} tried{obvious}{early}. Memory and size: predicted."
     return [tables.candidates(best), more, _note(note)]
 
 

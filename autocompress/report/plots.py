@@ -21,6 +21,7 @@ LATENCY = "latency_p50_ms"
 WAITED = 0.05
 """Share of its time from which a sample is marked as one that waited for a processor."""
 GREEN, GREY, RED, BLUE, ORANGE = "#1a9b6c", "#8a8f98", "#d4493f", "#3b82d6", "#d98a1c"
+PALE = "#b9c9de"
 
 
 def pareto(report: RunReport) -> Figure:
@@ -30,10 +31,12 @@ def pareto(report: RunReport) -> Figure:
     """
     plot = _figure("median latency (ms)", "score (%)", height=460)
     unscored = [row for row in report.candidates if row.score is None]
-    scored = [row for row in report.candidates if row.score is not None]
+    some = [row for row in report.candidates if row.score is not None]
+    scored, stopped = ([row for row in some if (row.stage == "stopped") is early] for early in (False, True))
     for name, rows, colour in (
         ("candidate within budget", [row for row in scored if row.feasible], BLUE),
         ("candidate over budget", [row for row in scored if not row.feasible], GREY),
+        ("stopped early, after less training", stopped, PALE),
     ):
         if rows:
             plot.add_trace(_candidates(name, rows, colour))

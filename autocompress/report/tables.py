@@ -65,7 +65,7 @@ def baselines(rows: Sequence[BaselineRow], teacher: BaselineRow | None) -> Html:
 
 
 def candidates(rows: Sequence[CandidateRow]) -> Html:
-    """Return the candidates in the order given; the exported one stands out, those over budget stand back."""
+    """Return the candidates as given; the exported one stands out, those over budget or stopped early stand back."""
 
     def row(candidate: CandidateRow) -> Row:
         over = ", ".join(TITLES.get(name, name) for name in candidate.violated)
@@ -80,7 +80,8 @@ def candidates(rows: Sequence[CandidateRow]) -> Html:
             figure("peak_memory_bytes", candidate.peak_memory_bytes),
             figure("size_bytes", candidate.size_bytes),
         )
-        return Row(cells, "chosen" if candidate.stage == "exported" else "dim" if over else "")
+        back = over or candidate.stage == "stopped"
+        return Row(cells, "chosen" if candidate.stage == "exported" else "dim" if back else "")
 
     header = ("trial", "stage", "plan", "score", "latency, predicted", "measured", "memory", "size")
     return table(header, map(row, rows), words=3, caption="Candidates, best score first")

@@ -17,7 +17,7 @@ from autocompress.errors import StorageError
 R = TypeVar("R")
 AGREEMENT = "agreement with the teacher"
 """The metric of a run whose objective is fidelity."""
-Stage: TypeAlias = Literal["infeasible", "scored", "refined", "exported"]
+Stage: TypeAlias = Literal["infeasible", "stopped", "scored", "refined", "exported"]
 Verdict: TypeAlias = Literal["pass", "fail", "infeasible", "estimated"]
 
 
@@ -80,7 +80,8 @@ class CandidateRow:
 
     Attributes:
         number: Its trial number.
-        stage: How far it got; an ``infeasible`` one was predicted over budget and never scored.
+        stage: How far it got; an ``infeasible`` one was predicted over budget and never scored, a ``stopped`` one was
+            scored after less training than others, and was not among the best.
         label: Why it was tried, e.g. ``int8 teacher`` for an enqueued one; empty where the sampler drew it.
         plan_summary: What it does to the teacher, in one line.
         score: Its score (0 to 1); ``None`` where it was never scored.

@@ -40,6 +40,7 @@ class Objective:
         predict: Foresees what a shape costs.
         score: Makes the student and returns how good it is; the one slow function.
         limits: Absolute limit of each limited figure, in the figure's unit.
+        rungs: Cheaper ways to score, the cheapest first; see ``ladder``.
     """
 
     choices: Choices
@@ -48,6 +49,7 @@ class Objective:
     predict: Callable[[ModelShape], Cost]
     score: Callable[[CompressionPlan], Scored]
     limits: Figures
+    rungs: Sequence[Callable[[CompressionPlan], Scored]] = ()
 
 
 @dataclass(frozen=True)

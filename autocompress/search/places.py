@@ -15,11 +15,14 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from autocompress.search.attempts import Attempt, begin, retire
+from autocompress.search.objective import Scored
 from autocompress.search.reading import Reading
 from autocompress.search.workers import Watch, Worker
 
 LOST_LIMIT = 3
 """Workers that may be lost at one place before it counts as a candidate that failed."""
+RUNGS = "rungs"
+"""What trials call their scores on the rungs below the top: [score, standard error] each."""
 _NONE = -1
 
 
@@ -97,8 +100,9 @@ class Ledger:
         return place < 0 or (place < len(self._decided) and self._decided[place] != _NONE)
 
     def scored(self, place: int) -> bool:
-        """Whether the result of a place is a score."""
-        return self.trial(place).state is TrialState.COMPLETE
+        """Whether the result of a place is a score, on whatever rung."""
+        trial = self.trial(place)
+        return trial.state is TrialState.COMPLETE or (trial.state is TrialState.PRUNED and bool(rungs_of(trial)))
 
     def trial(self, place: int) -> FrozenTrial:
         """Return the trial that brought the result of ``place``."""
@@ -155,3 +159,13 @@ class Ledger:
             raise
         attempt.give_back()
         return None
+
+
+def rungs_of(trial: FrozenTrial) -> tuple[Scored, ...]:
+    """Return the scores of a trial on the rungs below the top that it reached."""
+    return tuple(Scored(*rung) for rung in trial.user_attrs.get(RUNGS, ()))
+
+
+def latency_of(trial: FrozenTrial) -> float:
+    """Return the median latency that was foreseen of a candidate, in milliseconds."""
+    return float(trial.user_attrs["candidate"]["cost"]["latency_p50_ms"]["value"])

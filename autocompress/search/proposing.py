@@ -39,12 +39,14 @@ class Result:
         score: The metric, 0 to 1.
         latency_ms: Foreseen, median.
         standard_error: Of the score.
+        rung: Where it was stopped, and scored; ``None`` at the top.
     """
 
     params: Params
     score: float
     latency_ms: float
     standard_error: float = 0.0
+    rung: int | None = None
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,10 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from autocompress.search.objective import Scored
-from autocompress.search.places import Ledger
+from autocompress.search.places import Ledger, rungs_of
 
-State: TypeAlias = Literal["scored", "over budget", "failed"]
+State: TypeAlias = Literal["scored", "stopped", "over budget", "failed"]
+"""``stopped``: scored on a rung below the top, and not among the best third there."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,9 @@ class Record:
         cost: The predicted cost, as JSON values (``Cost.to_dict``).
         label: The shape in one line.
         violations: By what share each limit is exceeded (<= 0: inside).
-        score: The metric on validation data, 0 to 1; ``None`` if it was not scored.
+        score: The metric on validation data, 0 to 1; ``None`` if it was not scored at the top of the ladder.
         standard_error: Of the score; 0 where it is not known, as in runs of older versions.
+        rungs: Its scores on the rungs below the top that it reached.
         seconds: Time spent on scoring.
         reason: Why it failed.
     """
@@ -45,6 +47,7 @@ class Record:
     violations: Mapping[str, float]
     score: float | None = None
     standard_error: float = 0.0
+    rungs: Sequence[Scored] = ()
     seconds: float = 0.0
     reason: str = ""
 
@@ -57,6 +60,11 @@ class Record:
     def scored(self) -> Scored | None:
         """How good the student was, if it was scored."""
         return None if self.score is None else Scored(self.score, self.standard_error)
+
+    @property
+    def highest(self) -> Scored | None:
+        """How good the student was on the highest rung that it reached, if any."""
+        return self.scored or (self.rungs[-1] if self.rungs else None)
 
     @property
     def latency_ms(self) -> float:
@@ -78,8 +86,10 @@ def records(study: optuna.Study) -> list[Record]:
 
 def record_of(place: int, trial: FrozenTrial) -> Record:
     """Return what a trial says of the candidate at ``place``."""
-    states: dict[TrialState, State] = {TrialState.COMPLETE: "scored", TrialState.PRUNED: "over budget"}
     attributes = trial.user_attrs
+    rungs = rungs_of(trial)
+    states: dict[TrialState, State] = {TrialState.COMPLETE: "scored"}
+    states[TrialState.PRUNED] = "stopped" if rungs else "over budget"
     candidate = attributes["candidate"]
     return Record(
         number=place,
@@ -93,6 +103,7 @@ def record_of(place: int, trial: FrozenTrial) -> Record:
         violations={name: share for name, share in trial.constraints.items() if not name.isdigit()},
         score=trial.values[0] if trial.state == TrialState.COMPLETE else None,
         standard_error=attributes.get("standard_error", 0.0),
+        rungs=rungs,
         seconds=attributes.get("seconds", 0.0),
         reason=attributes.get("reason", ""),
     )

@@ -16,10 +16,11 @@ from math import prod
 import numpy as np
 
 from autocompress.search.history import History
+from autocompress.search.ladder import Lines
 from autocompress.search.objective import Candidate, Objective, Params, foresee
 from autocompress.search.places import Ledger
 from autocompress.search.proposing import Known, Proposer, Result, derived
-from autocompress.search.records import plan_key
+from autocompress.search.records import plan_key, record_of
 
 DRAWS = 4000
 """Choices that chance tries where no proposal is new and inside the budget; then there is nothing left."""
@@ -58,6 +59,7 @@ class CandidateSequence:
         self._choices = {name: values for name, values in objective.choices.items() if len(values) > 1}
         self._anchors = self._distinct(rules.anchors)
         self._history = History(rules.proposer.most)
+        self._lines = Lines()
         self._taken: set[bytes] = set()
         self._pending: dict[int, Params] = {}
         self._next = 0
@@ -96,13 +98,18 @@ class CandidateSequence:
         if place < 0:
             return
         del self._pending[place]
-        if self._ledger.scored(place):
-            trial = self._ledger.trial(place)
-            score, latency_ms = trial.values
-            self._history.add(Result(trial.params, score, latency_ms, trial.user_attrs.get("standard_error", 0.0)))
+        if not self._ledger.scored(place):
+            return
+        record = record_of(place, self._ledger.trial(place))
+        highest, rungs = record.highest, [scored.value for scored in record.rungs]
+        assert highest is not None
+        rung = len(rungs) - 1 if record.score is None else None
+        self._history.add(Result(record.params, highest.value, record.latency_ms, highest.standard_error, rung))
+        if record.score is not None:
+            self._lines.add(rungs, record.score)
 
     def _propose(self, place: int) -> tuple[Params, bytes] | None:
-        known = Known(self._history.results(), list(self._pending.values()))
+        known = Known(self._lines.lifted(self._history.results()), list(self._pending.values()))
         rules = self._rules
         proposals: Iterator[Params] = iter(())
         if self._choices:

@@ -8,19 +8,20 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import count
 
 import numpy as np
 import optuna
 from optuna.trial import TrialState
 
-from autocompress.errors import AutoCompressError, DeviceError, StorageError
 from autocompress.search import notes
-from autocompress.search.attempts import Attempt, TakenOverError
+from autocompress.search.attempts import TakenOverError
 from autocompress.search.objective import Candidate, Objective, Params
 from autocompress.search.places import LOST_LIMIT, Ledger
 from autocompress.search.proposing import SAMPLERS, Proposer, distributions
 from autocompress.search.records import Record, record_of, records
+from autocompress.search.scoring import fail, reached, score
 from autocompress.search.sequence import CandidateSequence, Rules
 from autocompress.search.workers import Watch, Worker, working
 
@@ -85,7 +86,7 @@ def search(
                 beaten = False
                 continue
             if place is not None and found is not None and not (stopped := out_of_time()):
-                beaten, waits = not _work(ledger, place, found, objective, worker), count()
+                beaten, waits = not _work(ledger, place, found, objective, worker, parallel=parallel), count()
             elif in_work := ledger.in_work():
                 turn = next(waits)
                 if turn % TELL_EVERY == 0:
@@ -107,7 +108,15 @@ def _anchors(study: optuna.Study, given: Sequence[Params] | None) -> list[Params
     return list(kept)
 
 
-def _work(ledger: Ledger, place: int, found: tuple[Params, Candidate], objective: Objective, worker: Worker) -> bool:
+def _work(
+    ledger: Ledger,
+    place: int,
+    found: tuple[Params, Candidate],
+    objective: Objective,
+    worker: Worker,
+    *,
+    parallel: int,
+) -> bool:
     """Bring a result to ``place``, and return whether it was left to this worker."""
     params, candidate = found
     about = {
@@ -126,11 +135,11 @@ def _work(ledger: Ledger, place: int, found: tuple[Params, Candidate], objective
     try:
         lost = ledger.lost(place)
         if lost >= LOST_LIMIT:
-            _fail(attempt, f"its worker was lost {lost} times")
+            fail(attempt, f"its worker was lost {lost} times")
         elif not candidate.inside:
             attempt.finish(TrialState.PRUNED)
         else:
-            _score(attempt, candidate, objective)
+            score(attempt, candidate, objective, partial(reached, ledger, place - parallel))
     except TakenOverError:
         pass
     except BaseException:
@@ -140,25 +149,3 @@ def _work(ledger: Ledger, place: int, found: tuple[Params, Candidate], objective
     if attempt.was_away:
         ledger.listen_anew()
     return True
-
-
-def _score(attempt: Attempt, candidate: Candidate, objective: Objective) -> None:
-    started = time.perf_counter()
-    try:
-        with attempt.beating():
-            score = objective.score(candidate.plan)
-        if not np.isfinite(score.value):
-            raise FloatingPointError(f"the score is {score.value}")
-    except (StorageError, DeviceError):  # A full disk or a lost board ends this worker, and is no candidate's fault.
-        raise
-    except (AutoCompressError, RuntimeError, MemoryError, ArithmeticError, ValueError) as error:
-        # A candidate that cannot be trained is a result, with its reason; the search goes on.
-        _fail(attempt, f"{type(error).__name__}: {error}")
-        return
-    attempt.note(seconds=time.perf_counter() - started, standard_error=score.standard_error)
-    attempt.finish(TrialState.COMPLETE, (score.value, candidate.cost.latency_p50_ms.value))
-
-
-def _fail(attempt: Attempt, reason: str) -> None:
-    attempt.note(reason=reason)
-    attempt.finish(TrialState.FAIL)

@@ -17,8 +17,11 @@ from autocompress.pipeline import bench, setting, workspace
 from autocompress.pipeline.bench import Bench
 from autocompress.pipeline.run import search
 from autocompress.pipeline.setting import check
+from autocompress.pipeline.status import read_status
 from autocompress.profiling.runner import LocalRunner
 from autocompress.report.verdict import verdict_text
+from autocompress.runtime.session import Session
+from autocompress.search import scoring
 from autocompress.search.records import records
 from autocompress.search.storage import open_study
 from autocompress.training.loop import TrainingDivergedError
@@ -82,9 +85,48 @@ def test_the_stages_follow_each_other_from_their_first_step_to_their_last(world)
     assert [(event["stage"], event["done"], event["total"]) for event in written] == events
 
 
+def test_whatever_ends_a_search_leaves_the_best_so_far_as_a_package(world):
+    def interrupt(stage, done, total, note):
+        if stage == "search" and done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(world, "broken", told=interrupt)
+    folder = world.folder / "runs/broken"
+    (first,) = [record for record in found(folder, "broken") if record.score is not None][:1]
+    manifest = json.loads((folder / "best-so-far/manifest.json").read_text())
+    assert manifest["candidate"] == first.number and manifest["verdict"] == "so far"
+    assert manifest["score"]["value"] == first.score
+    assert Session(folder / "best-so-far").classify(["a cat was seen"])[0].label in ("animal", "plant")
+    assert read_status(folder).package == folder / "best-so-far"
+    assert run(world, "broken", resume=True).verdict == "pass"
+    assert (folder / "best").is_dir() and not (folder / "best-so-far").exists()
+
+
+def test_only_candidates_that_are_scored_in_full_become_finalists(world, monkeypatch):
+    notes = []
+    monkeypatch.setattr(scoring, "climbs", lambda candidate, others: len(others) % 2 == 1)
+    ladder = ("search.trials=6", "search.rungs=[0]", "search.finalists=6", "search.parallel=1")
+    report = run(world, "ladder", *ladder, told=lambda stage, done, total, note: notes.append(note))
+    kept = found(world.folder / "runs/ladder", "ladder")
+    stopped = {record.number for record in kept if record.state == "stopped"}
+    assert stopped and len(stopped) + sum(record.state == "scored" for record in kept) == 6
+    assert {row.number for row in report.candidates if row.stage == "stopped"} == stopped
+    assert not stopped & {row.number for row in report.candidates if row.stage in ("refined", "exported")}
+    assert any(f"{len(stopped)} stopped early" in note for note in notes)
+    assert any("stopped on rung 1" in note for note in notes)
+
+
 @pytest.mark.parametrize(
     "change",
-    ["search.seed=5", "budget={size: 0.8x}", "search.space.heads_keep=[1.0]", "task.max_tokens=10", "device.threads=2"],
+    [
+        "search.seed=5",
+        "search.rungs=[1]",
+        "budget={size: 0.8x}",
+        "search.space.heads_keep=[1.0]",
+        "task.max_tokens=10",
+        "device.threads=2",
+    ],
 )
 def test_another_configuration_is_not_mixed_in_and_changes_no_file(world, finished, change):
     before = snapshot(finished)

@@ -37,7 +37,13 @@ def candidates(random_source: random.Random) -> tuple[CandidateRow, ...]:
         over = (*over, "size_bytes") if size > 60 else over
         return CandidateRow(
             number=number,
-            stage="infeasible" if over else "refined" if number % 9 == 0 else "scored",
+            stage="infeasible"
+            if over
+            else "refined"
+            if number % 9 == 0
+            else "stopped"
+            if number % 5 == 0
+            else "scored",
             label="",
             plan_summary=f"{depth} layers x 384, {heads} heads, ffn {ffn}, bits {bits}/{bits}/{bits}",
             score=None if over else 0.935 - 0.16 * (1 - work) ** 2 - random_source.uniform(0, 0.02),

@@ -29,8 +29,13 @@ def test_candidates_over_budget_stand_apart_and_the_unscored_have_no_score(repor
     )
 
 
+def test_candidates_that_were_stopped_early_stand_apart(report: RunReport) -> None:
+    stopped = [row.latency_p50_ms.value for row in report.candidates if row.stage == "stopped"]
+    assert stopped and list(traces(pareto(report))["stopped early, after less training"].x) == stopped
+
+
 def test_only_measured_candidates_are_filled(report: RunReport) -> None:
-    rows = [row for row in report.candidates if row.score is not None and row.feasible]
+    rows = [row for row in report.candidates if row.score is not None and row.feasible and row.stage != "stopped"]
     symbols = traces(pareto(report))["candidate within budget"].marker.symbol
     assert list(symbols) == ["circle-open" if row.measured_p50_ms is None else "circle" for row in rows]
 

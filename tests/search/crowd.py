@@ -12,7 +12,7 @@ from pathlib import Path
 from autocompress.search.places import Ledger
 from autocompress.search.records import Record, records
 from autocompress.search.storage import close, open_study
-from tests.search.synthetic import ANCHORS, objective, search
+from tests.search.synthetic import ANCHORS, glance, objective, search
 
 ROOT = Path(__file__).parents[2]
 
@@ -81,7 +81,7 @@ class Crowd:
 def alone(storage: str, *, trials: int, parallel: int) -> list[Record]:
     """Return what one process finds in a study of its own."""
     study = open_study(storage, "run", resume=False)
-    return search(study, objective(), trials=trials, seed=7, parallel=parallel, anchors=ANCHORS)
+    return search(study, objective(rungs=(glance,)), trials=trials, seed=7, parallel=parallel, anchors=ANCHORS)
 
 
 def same(found: list[Record], others: list[Record]) -> bool:

@@ -1,6 +1,7 @@
 """What stands at a place does not depend on who asks, when, and what happened to others."""
 
 from collections.abc import Callable
+from functools import partial
 
 import optuna
 import pytest
@@ -13,10 +14,12 @@ from autocompress.search.objective import Scored
 from autocompress.search.places import Ledger
 from autocompress.search.proposing import SAMPLERS
 from autocompress.search.records import records
+from autocompress.search.scoring import reached
+from autocompress.search.scoring import score as score_on_ladder
 from autocompress.search.sequence import CandidateSequence, Rules
 from autocompress.search.study import search
 from autocompress.search.workers import Watch, working
-from tests.search.synthetic import ANCHORS, CHOICES, draw, objective, predict, reshape, score
+from tests.search.synthetic import ANCHORS, CHOICES, draw, glance, objective, predict, reshape, score
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 TRIALS = 16
@@ -45,8 +48,8 @@ def fragile(plan) -> Scored:
 
 def alone(sampler: str, parallel: int) -> list[dict]:
     how = {"proposer": SAMPLERS[sampler], "parallel": parallel, "anchors": ANCHORS}
-    found = search(new_study(), objective(score=fragile), trials=TRIALS, seed=5, **how)
-    assert {record.state for record in found} == {"scored", "failed", "over budget"}
+    found = search(new_study(), objective(score=fragile, rungs=(glance,)), trials=TRIALS, seed=5, **how)
+    assert {record.state for record in found} == {"scored", "stopped", "failed", "over budget"}
     return [dict(record.params) for record in found]
 
 
@@ -54,7 +57,7 @@ class Played:
     """A worker that is played: what it does when is up to the test."""
 
     def __init__(self, study: optuna.Study, sampler: str, parallel: int) -> None:
-        self.parallel, self.objective = parallel, objective(score=fragile)
+        self.parallel, self.objective = parallel, objective(score=fragile, rungs=(glance,))
         self.ledger = Ledger(study, Watch())
         rules = Rules(5, parallel, SAMPLERS[sampler], ANCHORS)
         self.sequence = CandidateSequence(self.objective, rules, self.ledger)
@@ -66,22 +69,18 @@ class Played:
         self.ledger.refresh()
         if self.held is not None:
             attempt, candidate = self.held
-            try:
-                score = self.objective.score(candidate.plan)
-            except RuntimeError:
-                attempt.note(reason="failed")
-                attempt.finish(TrialState.FAIL)
+            if candidate.inside:
+                score_on_ladder(attempt, candidate, self.objective, partial(reached, self.ledger, self.last))
             else:
-                values = (score.value, candidate.cost.latency_p50_ms.value)
-                attempt.finish(*((TrialState.COMPLETE, values) if candidate.inside else (TrialState.PRUNED,)))
+                attempt.finish(TrialState.PRUNED)
             self.held = None
         elif free := list(self.ledger.free(TRIALS, self.parallel)):
             place = choose(free)
             params, candidate = self.sequence.at(place)
-            about = {"plan": candidate.plan.to_json(), "cost": {"latency_p50_ms": {"value": 1.0}}, "label": ""}
+            about = {"plan": candidate.plan.to_json(), "cost": candidate.cost.to_dict(), "label": ""}
             spaces = {name: optuna.distributions.CategoricalDistribution(CHOICES[name]) for name in params}
             attempt = self.ledger.take(place, self.worker, params=params, distributions=spaces, candidate=about)
-            self.held = attempt and (attempt, candidate)
+            self.held, self.last = attempt and (attempt, candidate), place - self.parallel
 
     def die(self) -> None:
         """End without a word."""

@@ -67,6 +67,7 @@ def on_ray(workers: int) -> Launch:
 
 def _connect(ray: ModuleType) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_worker_niceness", "0")  # Else they get what the search leaves over, which is nothing.
     quiet = {"logging_level": "error", "log_to_driver": False}
     try:
         ray.init(address="auto", **quiet)

@@ -5,11 +5,12 @@ import sys
 import time
 from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from autocompress.errors import ConfigError, MissingDependencyError
 from autocompress.pipeline.launching import on_ray
-from tests.cli.test_worker import SMALL, choices, journal, stop_at_work, who_scored
+from tests.cli.test_worker import SMALL, choices, journal, who_scored
 from tests.cli.world import World
 
 pytestmark = pytest.mark.slow
@@ -20,11 +21,15 @@ def test_two_workers_on_ray_help_a_search_and_end_with_it(tmp_path):
     """What is found is what one process finds; the workers of the cluster scored some of it."""
     pytest.importorskip("ray")
     world = World(tmp_path)
-    alone = world.run("search", "first.yaml", "name=alone", *SMALL)
+    many = (*SMALL, "search.trials=40")
+    alone = world.run("search", "first.yaml", "name=alone", *many)
     assert alone.returncode == 0, alone.stderr
-    search = world.start("search", "first.yaml", "name=placed", *SMALL, "--launch", "ray", "--workers", "2")
-    stop_at_work(world, "placed", search)
+    search = world.start("search", "first.yaml", "name=placed", *many, "--launch", "ray", "--workers", "2")
     deadline = time.monotonic() + 200
+    while not any("ray::_join" in process.info["name"] for process in psutil.process_iter(["name"])):
+        assert search.poll() is None and time.monotonic() < deadline
+        time.sleep(0.1)
+    search.send_signal(signal.SIGSTOP)  # Not before: the process that places a task hands it over itself.
     while not who_scored(journal(world, "placed"), "placed") - {search.pid}:
         assert search.poll() is None and time.monotonic() < deadline
         time.sleep(0.5)

@@ -44,6 +44,7 @@ OWNERS: dict[str, set[str]] = {
     "onnxruntime": {"engines"},
     "tvm": {"compiler", "engines", "boards"},
     "optuna": {"search"},
+    "ray": {"pipeline"},
     "pydantic": {"devices", "search_space", "search_config", "device_config", "config"},
     "yaml": {"devices", "config"},
     "plotly": {"report"},

@@ -146,9 +146,9 @@ def deliver(finished: Finished, progress: Progress, ask: Examiner, shared: Made 
     setting, workspace = finished.setting, finished.workspace
     outcome, artifacts = prove(setting, finished.made, finished.measured, progress, ask, shared)
     report = summarize(setting, outcome, finished.found)
-    folder = workspace.best if report.verdict in ("pass", "estimated") else workspace.closest
-    pack(workspace.shared if shared else folder, setting, outcome, artifacts, report)
-    return Delivered(outcome.winner, report, workspace.shared if shared else folder)
+    folder = workspace.shared if shared else workspace.package(report.verdict)
+    pack(folder, setting, outcome, artifacts, report)
+    return Delivered(outcome.winner, report, folder)
 
 
 def _artifacts(setting: Setting, winner: Made) -> tuple[dict[str, Artifact], dict[str, str]]:

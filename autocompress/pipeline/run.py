@@ -9,6 +9,7 @@ from typing import Any
 
 from autocompress.compression.methods import read_plan
 from autocompress.config import RunConfig
+from autocompress.pipeline.attaching import attach_results
 from autocompress.pipeline.bench import resumable
 from autocompress.pipeline.candidates import Students, anchors
 from autocompress.pipeline.deliver import Finished, Measured, measure_all
@@ -16,6 +17,7 @@ from autocompress.pipeline.finalists import Made
 from autocompress.pipeline.fleet import deliver_all
 from autocompress.pipeline.guidance import guidance, warm_start
 from autocompress.pipeline.joining import invite, kept_guidance
+from autocompress.pipeline.launching import Launch, alone
 from autocompress.pipeline.learning import learn, next_best
 from autocompress.pipeline.progress import Progress, quiet
 from autocompress.pipeline.setting import Setting, prepare
@@ -30,13 +32,14 @@ from autocompress.search.storage import bind, close, open_study, storage_errors
 
 
 @resumable()
-def search(config: RunConfig, *, resume: bool = False, progress: Progress = quiet) -> RunReport:
+def search(config: RunConfig, *, resume: bool = False, progress: Progress = quiet, launch: Launch = alone) -> RunReport:
     """Run the main job and return its report, of a fleet that of the first device; the folder holds everything else.
 
     Args:
         config: The run file.
         resume: Go on with a run that was interrupted.
         progress: Told of every stage.
+        launch: Places workers while candidates are tried.
 
     Raises:
         AutoCompressError: See ``errors``; an infeasible budget is no error but a verdict.
@@ -71,11 +74,14 @@ def search(config: RunConfig, *, resume: bool = False, progress: Progress = quie
                 SoFar(seen, students, place, [record.on(name) for record in tried])
                 for name, (seen, place) in places.items()
             ]
-            found = _candidates(study, setting, students, so_far, progress)
+            found = _candidates(study, setting, students, so_far, progress, launch)
             lease.check()
-        report = deliver_all(_finish(places, students, found, progress), progress)
+        finished = _finish(places, students, found, progress)
+        report = deliver_all(finished, progress)
         for pack in so_far:
             pack.discard()
+        with storage_errors(storage):
+            attach_results(study, workspace.attached, list(finished.values()))
         return report
 
 
@@ -135,7 +141,12 @@ def _finish_on(
 
 
 def _candidates(
-    study: Any, setting: Setting, students: Students, so_far: Sequence[SoFar], progress: Progress
+    study: Any,
+    setting: Setting,
+    students: Students,
+    so_far: Sequence[SoFar],
+    progress: Progress,
+    launch: Launch,
 ) -> list[Record]:
     config, start = setting.config, students.start
     space = searched_space(config, students, progress)
@@ -148,6 +159,7 @@ def _candidates(
         for name, best in zip(setting.everywhere, so_far, strict=True):
             best(record.on(name))
 
-    return try_candidates(
-        study, setting, students, space, progress, known, anchors=first, out_of_time=out_of_time, on_record=pack
-    )
+    with launch(config.name, Workspace.of(config).storage(config), progress):
+        return try_candidates(
+            study, setting, students, space, progress, known, anchors=first, out_of_time=out_of_time, on_record=pack
+        )

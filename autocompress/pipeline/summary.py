@@ -140,10 +140,10 @@ def _candidates(setting: Setting, outcome: Outcome, found: Sequence[Record]) -> 
     space = space_of(setting.config, start.shape)
     several = {name for name, values in choices(space).items() if len(values) > 1}
     names = {_params_key(params, several): name for name, params in anchors(start.shape, space, start.name).items()}
-    finalists = {_plan_key(item.plan.to_json()): item for item in outcome.made if item.finalist}
+    finalists = {plan_identity(item.plan.to_json()): item for item in outcome.made if item.finalist}
     rows, seen = [], set()
     for record in found:
-        key = _plan_key(record.plan)
+        key = plan_identity(record.plan)
         if record.state == "failed" or key in seen:
             continue
         seen.add(key)
@@ -185,7 +185,7 @@ def _params_key(params: Mapping[str, object], several: Set[str]) -> str:
     return str(sorted((name, value) for name, value in params.items() if name in several))
 
 
-def _plan_key(plan: Sequence[Mapping[str, object]]) -> str:
+def plan_identity(plan: Sequence[Mapping[str, object]]) -> str:
     """Identify a plan whatever its training, which differs between trial and finalist."""
     kept = [step for step in plan if step["method"] != QuantizationAwareStep.method]
     return plan_key([{key: value for key, value in step.items() if key != "steps"} for step in kept])

@@ -18,7 +18,7 @@ from autocompress.pipeline.progress import Progress
 from autocompress.predictors.predictor import FittedPredictor, Predictor
 from autocompress.predictors.store import find, load, save
 from autocompress.report.fleet import FleetReport
-from autocompress.report.values import RunReport
+from autocompress.report.values import RunReport, Verdict
 
 PACKAGES = ("autocompress", "torch", "transformers", "optuna", "onnx", "onnxruntime", "apache-tvm", "numpy")
 FREE_BYTES = 512 * 2**20
@@ -109,6 +109,15 @@ class Workspace:
     def fleet(self) -> Path:
         """What the devices of a fleet are given, as JSON."""
         return self.folder / "fleet.json"
+
+    @property
+    def attached(self) -> Path:
+        """What Optuna's dashboard shows beside the study: links, by its own names."""
+        return self.folder / "artifacts"
+
+    def package(self, verdict: Verdict) -> Path:
+        """Return where the winner's package is."""
+        return self.best if verdict in ("pass", "estimated") else self.closest
 
     @property
     def learnt(self) -> Path:

@@ -23,6 +23,8 @@ from autocompress.search.workers import Worker
 
 PATIENCE_S, RETRY_S = 300.0, 2.0
 """Seconds that a server may be away, and between two attempts to reach it."""
+UNNAMED = "constraints"
+"""Where Optuna kept constraints before they had names, and where its dashboard still looks for them."""
 
 
 class TakenOverError(Exception):
@@ -128,6 +130,7 @@ def begin(
         distributions=dict(distributions or {}),
         user_attrs={"place": place, "worker": worker.to_attribute(), **attributes},
         constraints=dict(constraints or {}),
+        system_attrs={UNNAMED: list((constraints or {}).values())},
     )
     storage: Any = study._storage
     trial_id = storage.create_new_trial(study._study_id, template)

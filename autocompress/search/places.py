@@ -16,6 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from autocompress.search.attempts import Attempt, begin, retire
 from autocompress.search.objective import Scored, mean_latency
+from autocompress.search.reading import Reading
 from autocompress.search.workers import Watch, Worker
 
 LOST_LIMIT = 3
@@ -35,8 +36,7 @@ class Ledger:
 
     def __init__(self, study: optuna.Study, watch: Watch | None = None) -> None:
         self.study, self._watch = study, watch
-        self._trials: list[FrozenTrial] = []
-        self._seen = 0
+        self._trials = Reading(study)
         self._decided: list[int] = []
         self._open: dict[int, int] = {}
         self._lost: dict[int, int] = {}
@@ -53,11 +53,7 @@ class Ledger:
 
     def _read(self) -> bool:
         """Return whether a trial was closed, of which it has to be read what became of it."""
-        self._trials = self.study.get_trials(deepcopy=False)
-        for trial in self._trials[self._seen :]:
-            if trial.number != self._seen:  # A later one was seen first; this one is read next time.
-                break
-            self._seen += 1
+        for trial in self._trials.refresh(self._open):
             if (place := trial.user_attrs.get("place")) is not None:
                 self._open[trial.number] = place
                 self._decided.extend([_NONE] * (place + 1 - len(self._decided)))

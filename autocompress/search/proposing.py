@@ -6,8 +6,9 @@ A proposer is a pure function: the same knowledge and seed give the same proposa
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Protocol
 
 import numpy as np
@@ -25,6 +26,8 @@ STARTUP = 8
 """Results before a sampler models them."""
 POPULATION = 32
 """Parents that NSGA-II chooses among all results."""
+LATE_ATTEMPTS = 8
+"""Proposals for one place of a sampler that no longer sees all results: many were tried before, and it cannot know."""
 
 
 @dataclass(frozen=True)
@@ -95,30 +98,50 @@ class OptunaProposer:
     attempts: int = 24
 
     def propose(self, choices: Choices, known: Known, seed: Sequence[int]) -> Iterator[Params]:
-        """Yield what the sampler says, again and again; TPE and GP keep away from what they said before."""
-        study, space = _study(choices, known), distributions(choices)
+        """Yield what the sampler says, again and again; TPE and GP keep away from what they said before.
+
+        It ends after ``LATE_ATTEMPTS`` where there are more results than the sampler sees.
+        """
+        space = {name: _Constant(distribution.choices) for name, distribution in distributions(choices).items()}
+        study = _study(space, known)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             study.sampler = self.make(derived(*seed))
-        while True:
+        late = 0 < self.most <= len(known.results)
+        for _ in range(LATE_ATTEMPTS) if late else count():
             yield study.ask(dict(space)).params
 
 
-def _study(choices: Choices, known: Known) -> optuna.Study:
+class _Constant(CategoricalDistribution):
+    """One that is not copied, and is equal to itself without a look at its choices.
+
+    Optuna copies and compares the distributions of all trials of a study, which takes several times as long as
+    everything else that it does to propose.
+    """
+
+    def __deepcopy__(self, memo: object) -> _Constant:
+        return self
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or super().__eq__(other)
+
+    __hash__ = CategoricalDistribution.__hash__
+
+
+def _study(space: Mapping[str, BaseDistribution], known: Known) -> optuna.Study:
     study = optuna.create_study(directions=DIRECTIONS, sampler=RandomSampler(seed=0))
-    space = distributions(choices)
     # To NSGA-II all results are one generation, of which the next chooses its parents.
     generation = {NSGAIISampler._get_generation_key(): 0}
     for result in known.results:
         values = [result.score, result.latency_ms]
         chosen = dict(result.params)
-        study.add_trial(create_trial(values=values, params=chosen, distributions=space, system_attrs=generation))
+        study.add_trial(create_trial(values=values, params=chosen, distributions=dict(space), system_attrs=generation))
     for chosen in map(dict, known.pending):  # TPE and GP keep away from these, too.
-        study.add_trial(create_trial(state=TrialState.RUNNING, params=chosen, distributions=space))
+        study.add_trial(create_trial(state=TrialState.RUNNING, params=chosen, distributions=dict(space)))
     return study
 
 
-def distributions(choices: Choices) -> dict[str, BaseDistribution]:
+def distributions(choices: Choices) -> dict[str, CategoricalDistribution]:
     """Return the choices as Optuna writes them."""
     return {name: CategoricalDistribution(tuple(values)) for name, values in choices.items()}
 

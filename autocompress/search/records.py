@@ -112,7 +112,8 @@ def record_of(place: int, trial: FrozenTrial) -> Record:
         plan=candidate["plan"],
         cost=candidate["cost"],
         label=candidate["label"],
-        violations=dict(trial.constraints),
+        # Optuna counts those without a name, which the dashboard looks for.
+        violations={name: share for name, share in trial.constraints.items() if not name.isdigit()},
         score=trial.values[0] if trial.state == TrialState.COMPLETE else None,
         standard_error=attributes.get("standard_error", 0.0),
         rungs=rungs,

@@ -66,6 +66,12 @@ def finish(
     print(json.dumps(line), flush=True)
 
 
+def kept(name: str, figure: str, *, folder: Path = RESULTS) -> object:
+    """Return a figure of a benchmark's newest full run; ``None`` where there is none."""
+    newest = max(folder.glob(f"{name}-*.json"), default=None)
+    return None if newest is None else json.loads(newest.read_text(encoding="utf-8"))["figures"][figure]
+
+
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print columns under their names; every column but the first is right-aligned."""
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]

@@ -45,6 +45,8 @@ WITHIN = 0.005
 """Of the best accuracy, as a share of 1."""
 MOST = 150
 """Evaluations after which a search is given up; chance is counted to the end."""
+GLANCE = 0.25
+"""What it costs to cut, repair, round and score a candidate, as a share of what it costs to train it too."""
 WARM = 2
 """Candidates of the knapsack that ours tries first, as a search does by default."""
 COUNTS = (1, 2, 5, 10, 20, 50, 100)
@@ -63,12 +65,14 @@ class Replay:
         space: That was scored.
         sensitivities: Of its choices.
         rows: By shape: accuracy, its standard error, latency and what a budget is held against, both in milliseconds.
+        untrained: By shape, the score before training; of none in tables that were made before this was asked.
     """
 
     shape: ModelShape
     space: Space
     sensitivities: Sensitivities
     rows: Mapping[ModelShape, tuple[float, float, float, float]]
+    untrained: Mapping[ModelShape, Scored]
 
     @classmethod
     def load(cls, path: Path = TABLE) -> Replay:
@@ -78,12 +82,16 @@ class Replay:
         space = space_of(config_of(Path()), shape)
         names = table["parameters"]
         nats = {name: dict(zip(names[name], costs, strict=True)) for name, costs in table["nats"].items()}
-        drawing, base, rows = Drawing(shape, space), largest(space), {}
+        drawing, base = Drawing(shape, space), largest(space)
+        rows, untrained = {}, {}
         for row in table["rows"]:
             params = {name: values[code] for (name, values), code in zip(names.items(), row[: len(names)], strict=True)}
-            accuracy, error, latency_ms, held_ms, _ = row[len(names) :]
-            rows[drawing({**base, **params}).shape] = accuracy, error, latency_ms, held_ms
-        return cls(shape, space, Sensitivities(base, nats), rows)
+            accuracy, error, latency_ms, held_ms, _, *before = row[len(names) :]
+            drawn = drawing({**base, **params}).shape
+            rows[drawn] = accuracy, error, latency_ms, held_ms
+            if before:
+                untrained[drawn] = Scored(*before)
+        return cls(shape, space, Sensitivities(base, nats), rows, untrained)
 
     def limit_ms(self, share: float) -> float:
         """Return the budget that such a share of the candidates is inside of."""
@@ -104,8 +112,8 @@ class Replay:
         """Not known."""
         return None
 
-    def objective(self, limit_ms: float) -> Objective:
-        """Return what a search asks of candidates."""
+    def objective(self, limit_ms: float, *, rungs: bool = False) -> Objective:
+        """Return what a search asks of candidates, of which with ``rungs`` only the best are trained."""
         drawing = Drawing(self.shape, self.space)
 
         def score(plan: CompressionPlan) -> Scored:
@@ -119,6 +127,7 @@ class Replay:
             predict=lambda shape: self.predict(shape, 0),
             score=score,
             limits={"latency_p50_ms": limit_ms},
+            rungs=[lambda plan: self.untrained[reshape_plan(self.shape, plan)]] if rungs else (),
         )
 
     def informed(self, limit_ms: float) -> Informed:
@@ -175,6 +184,48 @@ def evaluations(replay: Replay, limit_ms: float, proposer: Proposer | None, seed
     else:
         scores = [score for _, score in scores_of(replay, limit_ms, proposer, seed, most=MOST, enough=enough)]
     return next((at for at, score in enumerate(scores, 1) if score >= enough), MOST + 1)
+
+
+def training(replay: Replay, limit_ms: float, proposer: Proposer, seed: int, *, rungs: bool) -> float:
+    """Return what it costs until a score is ``WITHIN`` the best, in trained candidates; at most about ``MOST``."""
+    enough = max(accuracy for accuracy, _, _, held_ms in replay.rows.values() if held_ms <= limit_ms) - WITHIN
+    spent, reached = 0.0, False
+
+    def on_record(record: Record) -> None:
+        nonlocal spent, reached
+        spent += GLANCE * len(record.rungs) + (record.score is not None)
+        reached = reached or (record.score or 0.0) >= enough
+
+    search(
+        optuna.create_study(directions=DIRECTIONS),
+        replay.objective(limit_ms, rungs=rungs),
+        trials=len(replay.rows),
+        seed=seed,
+        proposer=proposer,
+        parallel=1,
+        anchors=replay.warm(limit_ms) if isinstance(proposer, Informed) else (),
+        out_of_time=lambda: reached or spent >= MOST,
+        on_record=on_record,
+    )
+    return spent
+
+
+def ladders(replay: Replay, seeds: int, budgets: Sequence[float]) -> list[dict[str, Any]]:
+    """Print and return what each way to search costs where every candidate is trained, and where the best are."""
+    rows = []
+    for share in budgets:
+        limit_ms, found = replay.limit_ms(share), dict[str, float]()
+        ways = {"random": SAMPLERS["random"], "tpe": SAMPLERS["tpe"], "informed": replay.informed(limit_ms)}
+        for name, way in ways.items():
+            each, climbing = (
+                [training(replay, limit_ms, way, seed, rungs=rungs) for seed in range(seeds)] for rungs in (False, True)
+            )
+            found |= {name: median(each), f"{name}, rungs": median(climbing)}
+        rows.append({"share": share, **found})
+    names = [name for name in rows[0] if name != "share"]
+    table = [[f"{100 * row['share']:g} %", *(f"{row[name]:g}" for name in names)] for row in rows]
+    print_table(["training until within half a point", *names], table)
+    return rows
 
 
 def hypervolumes(tried: Iterable[Tried], worst: Tried) -> list[float]:
@@ -235,12 +286,14 @@ def main() -> None:
     rows = efficiency(replay, 3 if quick else 50, BUDGETS[1:3] if quick else BUDGETS)
     areas = fronts(replay, 2 if quick else 10, 30 if quick else 100)
     totals = {name: sum(row[name] for row in rows) for name in WAYS}
+    climbing = ladders(replay, 2 if quick else 20, BUDGETS[1:2] if quick else BUDGETS) if replay.untrained else []
     figures: dict[str, object] = {
         "evaluations_vs_random": round(totals["random"] / totals["informed"], 2),
         "evaluations_vs_tpe": round(totals["tpe"] / totals["informed"], 2),
         "evaluations": [{key: value for key, value in row.items() if key != "counts"} for row in rows],
         "hypervolume": {name: [found[at - 1] for at in COUNTS if at <= len(found)] for name, found in areas.items()},
         "above_nsga2": float(np.mean(np.array(areas["informed"]) > np.array(areas["nsga2"]))),
+        "training": climbing,
         "latency_vs_best_sequential": kept("joint", "latency_vs_best_sequential"),
     }
     headline = ("evaluations_vs_random", "evaluations_vs_tpe", "latency_vs_best_sequential")

@@ -2,8 +2,9 @@
 
 What ``benchmarks.search`` replays, so that hundreds of searches take minutes: BERT of 2 layers x 128, a pinned wheel,
 on the 77 classes of Banking77, where each layer has heads, neurons and bits of its own. Every candidate is real: cut,
-repaired, distilled for 100 steps as a search does, rounded, and asked about validation documents; its latency is that
-of a predictor fitted on this machine. About half an hour of a core; ``--records`` goes on where it stopped.
+repaired, distilled for 100 steps as a search does, rounded, and asked about validation documents, also before it is
+trained; its latency is that of a predictor fitted on this machine. About an hour of a core; ``--records`` goes on where
+it stopped.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from autocompress.compression.methods import reshape_plan
 from autocompress.config import RunConfig, load_config
 from autocompress.evaluation.task import predict_with
 from autocompress.pipeline.candidates import OF_LAYERS, choices, every_plan, space_of
+from autocompress.pipeline.finalists import refined
 from autocompress.pipeline.sensitivities import largest, measure
 from autocompress.pipeline.setting import prepare
 from autocompress.plan import CompressionPlan
@@ -69,6 +71,7 @@ class Row:
         key: Its plan, as text.
         params: Its choices; those of layers that are left out are the largest.
         accuracy, standard_error: On validation documents, 0 to 1.
+        untrained, untrained_error: The same before training.
         latency_ms, held_ms: Predicted median, and the end of its interval that a budget is held against.
         size_bytes: Predicted.
     """
@@ -77,6 +80,8 @@ class Row:
     params: Mapping[str, Any]
     accuracy: float
     standard_error: float
+    untrained: float
+    untrained_error: float
     latency_ms: float
     held_ms: float
     size_bytes: float
@@ -103,10 +108,14 @@ def main() -> None:
     def scored(key: str) -> Row:
         params, plan = plans[key]
         cost = setting.predictor.predict(reshape_plan(shape, plan), config.task.max_tokens)
-        score = students.task(plan).evaluate(predict_with(students.make(plan)), limit=config.search.score_limit)
         latency = cost.latency_p50_ms
-        quality = score.value, score.standard_error
-        return Row(key, params, *quality, latency.value, cost.held()["latency_p50_ms"], cost.size_bytes.value)
+        scores = [
+            students.task(plan).evaluate(predict_with(students.make(each)), limit=config.search.score_limit)
+            for each in (plan, refined(plan, 0))
+        ]
+        (accuracy, error), (untrained, untrained_error) = ((score.value, score.standard_error) for score in scores)
+        costs = latency.value, cost.held()["latency_p50_ms"], cost.size_bytes.value
+        return Row(key, params, accuracy, error, untrained, untrained_error, *costs)
 
     rows = kept.made(wanted, scored)
     sensitivities = measure(students, space, seed=config.search.seed)
@@ -136,7 +145,8 @@ def told(params: Mapping[str, Any], plan: CompressionPlan, space: Space) -> dict
 def _short(params: Mapping[str, Any], row: Row, options: Mapping[str, tuple[object, ...]]) -> list[float]:
     """Return the numbers of a row: which choice of each parameter that has several, then what came of it."""
     codes = [values.index(params[name]) for name, values in options.items() if len(values) > 1]
-    figures = row.accuracy, row.standard_error, row.latency_ms, row.held_ms, row.size_bytes
+    costs = row.latency_ms, row.held_ms, row.size_bytes
+    figures = row.accuracy, row.standard_error, *costs, row.untrained, row.untrained_error
     return [*codes, *(float(f"{figure:.6g}") for figure in figures)]
 
 

@@ -16,6 +16,7 @@ from onnx import helper, numpy_helper
 
 from autocompress.compiler.graph import Array, bf16_bits, round_bf16
 from autocompress.compiler.machine import Machine
+from autocompress.compiler.onnx_graph import SIGN
 from autocompress.compiler.packing import column_sums, dot_panels, grouped_panels, half_panels, panels, row_panels
 from autocompress.compiler.relax_graph import kernel_options
 from autocompress.compiler.schedules.gemm_f16 import gemm_f16
@@ -183,9 +184,11 @@ def onnxruntime_f32(product: Product) -> Contender:
 
 
 def onnxruntime_i8(product: Product) -> Contender:
-    """Return ONNX Runtime's ``MatMulInteger``, which leaves its sums as int32."""
+    """Return ONNX Runtime's ``MatMulInteger``, which leaves its sums as int32; weights as uint8, as we write them."""
     x, weight = product.integers(8)
-    return _session("MatMulInteger", x, {"w": weight}, product)
+    unsigned = (weight.astype(np.int16) + SIGN).astype(np.uint8)
+    zeros = {"zero": np.array(0, np.uint8), "sign": np.array(SIGN, np.uint8)}
+    return _session("MatMulInteger", x, {"w": unsigned, **zeros}, product)
 
 
 def _session(op: str, x: Array, constants: dict[str, Array], product: Product) -> Contender:

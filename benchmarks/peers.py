@@ -25,6 +25,7 @@ from autocompress.compression import quantization
 from autocompress.compression.method import Context
 from autocompress.compression.recipes.teacher import TeacherOutputs
 from autocompress.cost import Artifact
+from autocompress.devices.load import load_profile
 from autocompress.engines import Ids
 from autocompress.models.load import adapter_of
 from autocompress.shape import WEIGHT_GROUP, Bits, by_block
@@ -170,7 +171,7 @@ def round_dynamic(subject: Subject) -> Artifact:
     from onnxruntime.quantization import quantize_dynamic
 
     path = subject.folder / "dynamic.onnx"
-    quantize_dynamic(str(subject.exported), str(path), per_channel=True)
+    quantize_dynamic(str(subject.exported), str(path), per_channel=True, reduce_range=_saturates())
     return Artifact(path, "onnxruntime", subject.tokens)
 
 
@@ -206,8 +207,15 @@ def round_static(subject: Subject, *, operators: tuple[str, ...] | None, ranges:
         per_channel=True,
         activation_type=QuantType.QUInt8,
         weight_type=QuantType.QInt8,
+        reduce_range=_saturates(),
     )
     return Artifact(path, "onnxruntime", subject.tokens)
+
+
+def _saturates() -> bool:
+    """Whether products of uint8 and int8 saturate here: ONNX Runtime's manual then asks for weights of 7 bits."""
+    host = load_profile("host")
+    return host.architecture == "x86_64" and not {"avx_vnni", "avx512_vnni"} & set(host.isa)
 
 
 def round_blocks(subject: Subject, *, symmetric: bool = True) -> Artifact:

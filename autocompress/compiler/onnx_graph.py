@@ -16,6 +16,8 @@ from autocompress.shape import WEIGHT_GROUP, Activations, Bits, EmbeddingBits, M
 
 OPSET = 21
 CONTRIB = "com.microsoft"
+SIGN = 128
+"""What is added to int8 levels that are stored as uint8."""
 
 
 class OnnxGraph:
@@ -123,10 +125,19 @@ class OnnxGraph:
 
     def _product_int8(self, x: str, name: str) -> str:
         quantized, scale, zero = self._node("DynamicQuantizeLinear", [x], outputs=3)
-        weight_zero = self._constant("zero_i8", np.array(0, np.int8))
-        (sums,) = self._node("MatMulInteger", [quantized, self._weight(f"{name}.weight"), zero, weight_zero])
+        weight, weight_zero = self._unsigned(f"{name}.weight")
+        (sums,) = self._node("MatMulInteger", [quantized, weight, zero, weight_zero])
         (scale,) = self._node("Mul", [scale, self._weight(f"{name}.scale")])
         return self._node("Mul", [self._float(sums), scale])[0]
+
+    def _unsigned(self, weight: str) -> tuple[str, str]:
+        """Return a weight of int8 levels as uint8, and the level that stands for 0.
+
+        Where x86 has no VNNI, ONNX Runtime 1.32 adds pairs of products of uint8 and int8 up in int16, which saturates;
+        uint8 and uint8 it widens first, which is exact everywhere.
+        """
+        levels = self.weights[weight].astype(np.int16) + SIGN
+        return self._constant(weight, levels.astype(np.uint8)), self._constant("sign", np.array(SIGN, np.uint8))
 
     def _static_int8(self, x: str, name: str, reads: Activations) -> str:
         """Return products with activations whose range is fixed, and the bias.
@@ -140,8 +151,9 @@ class OnnxGraph:
             (x,) = self._node("Mul", [x, self._weight(f"{name}.inverse")])
         unit = self._number(1.0) if reads == "smoothed" else step
         (levels,) = self._node("QuantizeLinear", [x, unit, zero])
-        weight, scale, bias = (self._weight(f"{name}.{part}") for part in ("weight", "scale", "bias"))
-        inputs = [levels, weight, step, scale, zero, self._constant("zero_i8", np.array(0, np.int8)), bias]
+        weight, weight_zero = self._unsigned(f"{name}.weight")
+        scale, bias = (self._weight(f"{name}.{part}") for part in ("scale", "bias"))
+        inputs = [levels, weight, step, scale, zero, weight_zero, bias]
         return self._node("MatMulIntegerToFloat", inputs, domain=CONTRIB)[0]
 
     def _product_groups(self, x: str, name: str, bits: Bits, grid: WeightGrid) -> str:

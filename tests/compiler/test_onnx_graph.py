@@ -121,7 +121,7 @@ def alone(graph, inputs):
 
 
 def test_every_linear_map_of_a_width_is_stored_at_it(tmp_path):
-    stored = {32: onnx.TensorProto.FLOAT, 16: onnx.TensorProto.BFLOAT16, 8: onnx.TensorProto.INT8}
+    stored = {32: onnx.TensorProto.FLOAT, 16: onnx.TensorProto.BFLOAT16, 8: onnx.TensorProto.UINT8}
     for bits in BITS:
         model = onnx.load(write_onnx(at(bits), random_weights(at(bits)), tmp_path / f"{bits}.onnx"))
         tensors = {tensor.name: tensor for tensor in model.graph.initializer}

@@ -97,9 +97,11 @@ class Load:
 
 def bear(server: Server, load: Load) -> Borne:
     """Let workers work on a new study, and tell of it."""
-    database = with_driver(server.url)
+    database = optuna.storages.RDBStorage(with_driver(server.url))
     if "run" in optuna.get_all_study_names(database):
         optuna.delete_study(study_name="run", storage=database)
+    database.remove_session()
+    database.engine.dispose()
     study = open_study(server.url, "run", resume=False)
     _search(study, seconds=0.0, trials=1, parallel=load.workers)
     ledger = Ledger(study)

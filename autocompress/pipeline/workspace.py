@@ -7,9 +7,11 @@ import os
 import platform
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any, TypeVar
 
 from autocompress.config import RunConfig, dump_config
 from autocompress.devices.paths import write_text
@@ -20,6 +22,7 @@ from autocompress.predictors.store import find, load, save
 from autocompress.report.fleet import FleetReport
 from autocompress.report.values import RunReport, Verdict
 
+T = TypeVar("T")
 PACKAGES = ("autocompress", "torch", "transformers", "optuna", "onnx", "onnxruntime", "apache-tvm", "numpy")
 FREE_BYTES = 512 * 2**20
 """Room that a run needs for its study, students and packages."""
@@ -140,14 +143,7 @@ class Workspace:
         Raises:
             StorageError: The run is not finished, or its result is damaged.
         """
-        try:
-            return RunReport.from_dict(json.loads(self.result.read_text(encoding="utf-8")))
-        except (OSError, ValueError) as error:
-            raise StorageError(
-                f"{self.result} cannot be read ({type(error).__name__}).",
-                right="A finished run has one.",
-                next_step=f"See how far it is with autocompress status {self.folder}, or finish it with --resume.",
-            ) from None
+        return self._read(self.result, RunReport.from_dict)
 
     def fleet_report(self) -> FleetReport | None:
         """Return what the devices of a finished run's fleet are given; ``None`` where it has one device.
@@ -157,7 +153,17 @@ class Workspace:
         """
         if not self.fleet.is_file():
             return None
-        return FleetReport.from_dict(json.loads(self.fleet.read_text(encoding="utf-8")))
+        return self._read(self.fleet, FleetReport.from_dict)
+
+    def _read(self, path: Path, values: Callable[[Any], T]) -> T:
+        try:
+            return values(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError) as error:
+            raise StorageError(
+                f"{path} cannot be read ({type(error).__name__}).",
+                right="A finished run has one.",
+                next_step=f"See how far it is with autocompress status {self.folder}, or finish it with --resume.",
+            ) from None
 
     def storage(self, config: RunConfig) -> str:
         """Return where the study is kept."""

@@ -22,3 +22,11 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match=f"{tmp_path}/file/run"):
         Workspace(tmp_path / "file" / "run").create()
+
+
+def test_a_damaged_report_of_a_fleet_is_an_error_that_names_it(tmp_path):
+    workspace = Workspace(tmp_path)
+    assert workspace.fleet_report() is None
+    workspace.fleet.write_text("{")
+    with pytest.raises(StorageError, match=r"fleet\.json cannot be read"):
+        workspace.fleet_report()

@@ -35,7 +35,12 @@ class Patience:
 
     connect_s: float = 30.0
     call_s: float = 30.0
-    pauses_s: tuple[float, ...] = (0.5, 2.0, 5.0)
+    pauses_s: tuple[float, ...] = (0.5, 2.0, 5.0, 10.0)
+
+    @property
+    def tries(self) -> int:
+        """How often it is tried."""
+        return 1 + len(self.pauses_s)
 
 
 def _nothing() -> None:
@@ -101,9 +106,9 @@ class Connection:
 
     def unreachable(self, step: str, reason: str) -> DeviceError:
         """Return the error that says so."""
-        tries = 1 + len(self.patience.pauses_s)
+        times = f"tried {self.patience.tries} times"
         return DeviceError(
-            f"The board {self.name} ({self}) did not answer while {step} ({reason}; tried {tries} times).",
+            f"The board {self.name} ({self}) did not answer while {step} ({reason}; {times}).",
             right="Its agent runs, and this machine reaches it.",
             next_step=f"Run on the board: autocompress device serve. Then here: autocompress device probe {self.name}",
         )

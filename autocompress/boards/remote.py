@@ -44,7 +44,7 @@ class RemoteRunner:
     ) -> Measurement | Failure:
         """See ``Runner.run``. What a full disk, a crash or a hang of the worker makes of it is a ``Failure``.
 
-        So is a link that breaks at every try although the board answers in between: the artifact may be why.
+        So are sessions that break one after the other although the board answers in between: the artifact may be why.
 
         Raises:
             DeviceError: The board cannot be reached.

@@ -35,8 +35,9 @@ class Uploads:
     def ask(self, function: str, path: Path, request: str, *, timeout_s: float, step: str) -> dict[str, Any]:
         """Return what a function of the agent answers that takes the name of a file, a request and a time limit.
 
-        ``failure`` in the answer says why it could not be done. That is also what comes of a link that breaks at every
-        try although the board answers in between: the file may be why.
+        ``failure`` in the answer says why it could not be done. That is also what comes of as many sessions as there
+        are tries, all broken although the board answers in between: the file may be why. A board that is only slow to
+        start again gives no session, and is tried anew.
 
         Args:
             function: Of ``service.functions``, without the prefix.
@@ -53,15 +54,23 @@ class Uploads:
         call = Call(PREFIX + function, (name, request, timeout_s))
         calls = 2 + -(-path.stat().st_size // PART_BYTES)
         lasts_s = timeout_s + GRACE_S + calls * self.connection.patience.call_s
+        tries, sessions = self.connection.patience.tries, 0
 
         def once() -> dict[str, Any]:
+            nonlocal sessions
             with self.connection.session(lasts_s=lasts_s) as link:
+                sessions += 1
                 return self._send(link, path, name) or link.call(call, timeout_s=timeout_s + GRACE_S)
 
-        try:
-            return self.connection.attempt(step, once)
-        except DeviceError as error:
-            return self._blame(error)
+        for _ in range(tries):
+            try:
+                return self.connection.attempt(step, once)
+            except DeviceError as error:
+                lost = error
+            self._see(lost)
+            if sessions >= tries:
+                return {"failure": f"crash: {lost.wrong}"}
+        raise lost
 
     def clear(self) -> None:
         """Remove from the board what was sent; a board that is gone keeps it until its agent starts anew."""
@@ -89,14 +98,13 @@ class Uploads:
             answer = link.call(part, timeout_s=call_s)
         return answer if "failure" in answer else None
 
-    def _blame(self, error: DeviceError) -> dict[str, Any]:
-        """Return a failure of the file if the board still answers.
+    def _see(self, lost: DeviceError) -> None:
+        """Return if the board still answers.
 
         Raises:
-            DeviceError: It does not.
+            DeviceError: It does not: ``lost``.
         """
         try:
             self.connection.ask("ping", step="looking whether it is there at all")  # It may just be starting again.
         except DeviceError:
-            raise error from None
-        return {"failure": f"crash: {error.wrong}"}
+            raise lost from None

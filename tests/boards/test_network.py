@@ -177,7 +177,7 @@ def test_a_link_that_stays_cut_is_an_error_within_the_patience(machines, hosts, 
     in_the_middle_of_an_upload(board, large)
     getattr(machines[0], cut)()
     # Twice: for the measurement, and for the question whether the board is there at all.
-    tries = 2 * (1 + len(HURRIED.pauses_s))
+    tries = 2 * HURRIED.tries
     error = measuring.result(timeout_s=10 + tries * (HURRIED.connect_s + HURRIED.call_s + max(HURRIED.pauses_s)))
     assert isinstance(error, DeviceError)
     assert f"far ({board.place}) did not answer while measuring model.onnx" in error.wrong

@@ -22,6 +22,13 @@ WeightGroup: TypeAlias = Literal[32, 64, 128]
 EmbeddingBits: TypeAlias = Literal[4, 8, 16, 32]
 """Width of the stored token table, whose rows are looked up and scaled to f32: eight levels are too few for rows."""
 
+Order: TypeAlias = Literal["post", "pre"]
+"""Where a layer's two norms stand: ``post``, after the sum with the residual stream, as in the original Transformer and
+BERT; ``pre``, before attention and feed-forward, so that the stream is summed only, and one more norm ends it."""
+Head: TypeAlias = Literal["dense", "first", "first_and_mean"]
+"""What writes logits: a ``dense`` layer over the first token and a classifier; a classifier over the ``first`` token
+alone; or one over the ``first`` token beside the mean of the patches."""
+
 TokenShare: TypeAlias = float | Literal["all"]
 """Share of the longest document's tokens that reaches the last layer (``ModelShape.with_schedule``); ``all`` leaves
 every token in every layer."""
@@ -162,13 +169,51 @@ class LayerShape:
 
 
 @dataclass(frozen=True)
+class Pixels:
+    """An image as a model reads it: cut into square patches, each a token, behind learned ones.
+
+    Attributes:
+        channels: Of each pixel.
+        height, width: In pixels; what is left of them beside whole patches is not read.
+        patch: Edge of a patch, in pixels.
+        learned: Tokens before the patches: the class token, those of distillation, registers.
+    """
+
+    channels: int
+    height: int
+    width: int
+    patch: int
+    learned: int = 1
+
+    @property
+    def rows(self) -> int:
+        """Patches one above the other."""
+        return self.height // self.patch
+
+    @property
+    def columns(self) -> int:
+        """Patches side by side."""
+        return self.width // self.patch
+
+    @property
+    def patches(self) -> int:
+        """Patches of an image."""
+        return self.rows * self.columns
+
+    @property
+    def values(self) -> int:
+        """Numbers of a patch."""
+        return self.channels * self.patch**2
+
+
+@dataclass(frozen=True)
 class ModelShape:
     """An encoder with a classification head.
 
     Attributes:
         family: Key of the adapter that reads such a model (``models.ADAPTERS``).
-        vocabulary: Rows of the token embedding.
-        positions: Rows of the position embedding, i.e. the longest sequence in tokens.
+        vocabulary: Rows of the token embedding; 0 where a model reads ``pixels``.
+        positions: Rows of the position embedding, i.e. the longest sequence in tokens; of an image, all that it has.
         embedding: Width of the embeddings; projected to ``hidden`` where the two differ.
         hidden: Width of the residual stream.
         layers: The layers, first to last (may be empty only in tests).
@@ -179,8 +224,11 @@ class ModelShape:
         norm_epsilon: Added to the variance in every layer norm.
         embedding_rank: Width of the token table's rows where a linear map expands them to ``embedding``; 0: the table
             is that wide itself.
-        head_bits: Bits of the head's two linears. They read one token, at 8 bits as ``dynamic`` activations; fewer
-            bits are in the usual groups.
+        head_bits: Bits of the head's linears. They read one token, at 8 bits as ``dynamic`` activations; fewer bits are
+            in the usual groups.
+        order: Of norms and sums, the same in all layers.
+        head: What it is made of.
+        pixels: The image that is read; ``None``: token ids are.
     """
 
     family: str
@@ -196,11 +244,22 @@ class ModelShape:
     norm_epsilon: float = 1e-12
     embedding_rank: int = 0
     head_bits: Bits = 32
+    order: Order = "post"
+    head: Head = "dense"
+    pixels: Pixels | None = None
 
     @property
     def token_width(self) -> int:
         """Channels of a row of the token table."""
         return self.embedding_rank or self.embedding
+
+    @property
+    def head_maps(self) -> dict[str, tuple[int, int]]:
+        """Name -> (inputs, outputs) of the head's linears, in the order in which they run."""
+        if self.head == "dense":
+            return {"head.dense": (self.hidden, self.hidden), "head.classifier": (self.hidden, self.classes)}
+        read = 2 * self.hidden if self.head == "first_and_mean" else self.hidden
+        return {"head.classifier": (read, self.classes)}
 
     def tokens_reaching(self, tokens: int) -> tuple[int, ...]:
         """Return how many of ``tokens`` tokens reach each layer's attention and, last, what comes after all layers."""
@@ -240,9 +299,10 @@ class ModelShape:
     def from_dict(cls, data: dict[str, object]) -> ModelShape:
         """Read what ``to_dict`` wrote."""
         values = dict(data)
-        layers = values.pop("layers")
+        layers, pixels = values.pop("layers"), values.pop("pixels", None)
         assert isinstance(layers, list | tuple)
-        return cls(layers=tuple(LayerShape(**layer) for layer in layers), **values)  # type: ignore[arg-type]
+        image = Pixels(**pixels) if isinstance(pixels, dict) else None
+        return cls(layers=tuple(LayerShape(**layer) for layer in layers), pixels=image, **values)  # type: ignore[arg-type]
 
     def describe(self) -> str:
         """Say the shape in one line, for tables and logs."""
@@ -266,4 +326,7 @@ class ModelShape:
         groups = [int(layer.weight_group) for layer in self.layers]
         grid = f", groups of {span(groups)}" if max(groups) > WEIGHT_GROUP else ""
         zeros = ", zero points" if any(layer.zero_points for layer in self.layers) else ""
-        return f"{widths}, vocabulary {self.vocabulary}{rank}{head}{tokens}{fixed}{grid}{zeros}"
+        reads = f"vocabulary {self.vocabulary}"
+        if self.pixels is not None:
+            reads = f"{self.pixels.height} x {self.pixels.width} pixels in patches of {self.pixels.patch}"
+        return f"{widths}, {reads}{rank}{head}{tokens}{fixed}{grid}{zeros}"

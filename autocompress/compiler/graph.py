@@ -1,4 +1,4 @@
-"""The encoder, written down once: each engine's graph builder is handed the same sequence of operations.
+"""The encoders, written down once: each engine's graph builder is handed the same sequence of operations.
 
 So the kernels that a profiled shape runs are the kernels that the deployed model runs.
 """
@@ -20,6 +20,7 @@ from autocompress.shape import (
     EmbeddingBits,
     LayerShape,
     ModelShape,
+    Pixels,
     WeightGrid,
     usual_grid,
 )
@@ -60,8 +61,17 @@ class Graph(Protocol[V]):
     def positions(self, x: V, name: str) -> V:
         """Return ``x`` plus the first rows of ``{name}.position``, one a token."""
 
+    def patches(self, pixels: Pixels) -> V:
+        """Return (batch x patches x values), patches row by row, their values by channel and then row by row."""
+
+    def behind_learned(self, x: V, name: str, learned: int) -> V:
+        """Return ``x`` behind so many learned tokens, plus ``{name}.position``, whose first rows these tokens are."""
+
     def norm(self, x: V, name: str, epsilon: float) -> V:
         """Normalize over channels, times ``{name}.weight`` plus ``{name}.bias``."""
+
+    def sum_and_norm(self, x: V, y: V, name: str, epsilon: float) -> tuple[V, V]:
+        """Return ``x + y``, and ``norm`` of that."""
 
     def linear(
         self,
@@ -108,40 +118,93 @@ class Graph(Protocol[V]):
     def first_token(self, x: V) -> V:
         """Return (batch x channels), the channels of the first token."""
 
+    def first_and_mean(self, x: V, learned: int) -> V:
+        """Return (batch x 2 channels), the first token beside the mean of those behind the learned ones."""
+
 
 def emit(graph: Graph[V], shape: ModelShape) -> V:
     """Write an encoder classifier of ``shape`` into ``graph`` and return its logits (batch x classes).
 
     Where a last layer passes on one token, that is the first, which the head reads: nothing is lost.
     """
+    x = _read(graph, shape)
+    x = _post_norm_layers(graph, shape, x) if shape.order == "post" else _pre_norm_layers(graph, shape, x)
+    bits, grid = shape.head_bits, usual_grid(shape.head_bits)
+    if shape.head == "dense":
+        x = graph.linear(x, "head.dense", bits, shape.head_activation, grid=grid)
+    return graph.linear(x, "head.classifier", bits, grid=grid)
+
+
+def _read(graph: Graph[V], shape: ModelShape) -> V:
+    """Write what comes before the layers."""
+    if shape.pixels is not None:
+        x = graph.linear(graph.patches(shape.pixels), "embeddings.patch", 32)
+        return graph.behind_learned(x, "embeddings", shape.pixels.learned)
     x = graph.lookup("embeddings", shape.embedding_bits)
     if shape.embedding_rank:
         x = graph.linear(x, "embeddings.expand", 32)
     x = graph.norm(graph.positions(x, "embeddings"), "embeddings.norm", shape.norm_epsilon)
-    if shape.embedding != shape.hidden:
-        x = graph.linear(x, "embeddings.project", 32)
+    return x if shape.embedding == shape.hidden else graph.linear(x, "embeddings.project", 32)
+
+
+def _post_norm_layers(graph: Graph[V], shape: ModelShape, x: V) -> V:
+    """Write the layers, and return what the head reads."""
     first_alone = False
     for index, layer in enumerate(shape.layers):
-        name = f"layers.{index}"
-        inward, outward, widening, narrowing = (_storing(layer, bits) for bits in layer.bits)
-        qkv = graph.linear(x, f"{name}.qkv", layer.attention_in_bits, **inward)
-        first_alone = layer.most_tokens == 1 and index == len(shape.layers) - 1
-        if layer.most_tokens and not first_alone:
-            mixed, received = graph.attention_received(qkv, layer.heads, layer.head_width)
-            places = graph.most_significant(received, layer.most_tokens)
-            mixed, x = graph.take(mixed, places), graph.take(x, places)
+        name, first_alone = f"layers.{index}", _first_alone(shape, index)
+        x, mixed = _attention(graph, layer, name, x, x, first_alone=first_alone)
+        x = graph.norm(graph.add(x, mixed), f"{name}.attention_norm", shape.norm_epsilon)
+        x = graph.norm(graph.add(x, _ffn(graph, shape, index, x)), f"{name}.ffn_norm", shape.norm_epsilon)
+    return x if first_alone else graph.first_token(x)
+
+
+def _pre_norm_layers(graph: Graph[V], shape: ModelShape, x: V) -> V:
+    """Write the layers and the last norm, and return what the head reads."""
+    epsilon, last = shape.norm_epsilon, len(shape.layers) - 1
+    read = graph.norm(x, "layers.0.attention_norm" if shape.layers else "norm", epsilon)
+    for index, layer in enumerate(shape.layers):
+        name, first_alone = f"layers.{index}", _first_alone(shape, index)
+        x, mixed = _attention(graph, layer, name, x, read, first_alone=first_alone)
+        x, read = graph.sum_and_norm(x, mixed, f"{name}.ffn_norm", epsilon)
+        inner = _ffn(graph, shape, index, read)
+        if index < last:
+            x, read = graph.sum_and_norm(x, inner, f"layers.{index + 1}.attention_norm", epsilon)
+        elif shape.head == "first_and_mean":
+            read = graph.norm(graph.add(x, inner), "norm", epsilon)
         else:
-            mixed = graph.attention(qkv, layer.heads, layer.head_width)
-        if first_alone:
-            mixed, x = graph.first_token(mixed), graph.first_token(x)
-        x = graph.add(x, graph.linear(mixed, f"{name}.output", layer.attention_out_bits, **outward))
-        x = graph.norm(x, f"{name}.attention_norm", shape.norm_epsilon)
-        inner = graph.linear(x, f"{name}.ffn_in", layer.ffn_in_bits, shape.activation, **widening)
-        x = graph.add(x, graph.linear(inner, f"{name}.ffn_out", layer.ffn_out_bits, **narrowing))
-        x = graph.norm(x, f"{name}.ffn_norm", shape.norm_epsilon)
-    first, bits, grid = x if first_alone else graph.first_token(x), shape.head_bits, usual_grid(shape.head_bits)
-    pooled = graph.linear(first, "head.dense", bits, shape.head_activation, grid=grid)
-    return graph.linear(pooled, "head.classifier", bits, grid=grid)
+            if not first_alone:
+                x, inner = graph.first_token(x), graph.first_token(inner)
+            return graph.norm(graph.add(x, inner), "norm", epsilon)
+    if shape.head == "first_and_mean":
+        assert shape.pixels is not None
+        return graph.first_and_mean(read, shape.pixels.learned)
+    return graph.first_token(read)
+
+
+def _first_alone(shape: ModelShape, index: int) -> bool:
+    return shape.layers[index].most_tokens == 1 and index == len(shape.layers) - 1
+
+
+def _attention(graph: Graph[V], layer: LayerShape, name: str, x: V, read: V, *, first_alone: bool) -> tuple[V, V]:
+    """Write the attention of a layer over ``read``; return ``x`` and what is to be added to it, of the tokens left."""
+    inward, outward = (_storing(layer, bits) for bits in layer.bits[:2])
+    qkv = graph.linear(read, f"{name}.qkv", layer.attention_in_bits, **inward)
+    if layer.most_tokens and not first_alone:
+        mixed, received = graph.attention_received(qkv, layer.heads, layer.head_width)
+        places = graph.most_significant(received, layer.most_tokens)
+        mixed, x = graph.take(mixed, places), graph.take(x, places)
+    else:
+        mixed = graph.attention(qkv, layer.heads, layer.head_width)
+    if first_alone:
+        mixed, x = graph.first_token(mixed), graph.first_token(x)
+    return x, graph.linear(mixed, f"{name}.output", layer.attention_out_bits, **outward)
+
+
+def _ffn(graph: Graph[V], shape: ModelShape, index: int, x: V) -> V:
+    name, layer = f"layers.{index}", shape.layers[index]
+    widening, narrowing = (_storing(layer, bits) for bits in layer.bits[2:])
+    inner = graph.linear(x, f"{name}.ffn_in", layer.ffn_in_bits, shape.activation, **widening)
+    return graph.linear(inner, f"{name}.ffn_out", layer.ffn_out_bits, **narrowing)
 
 
 class _Storing(TypedDict):
@@ -187,30 +250,40 @@ def groups(channels: int) -> int:
 def weight_specs(shape: ModelShape) -> dict[str, TensorSpec]:
     """Return every tensor that a model of ``shape`` stores."""
 
-    def norm(name: str, width: int) -> dict[str, TensorSpec]:
-        return {f"{name}.{part}": TensorSpec((width,), "f32") for part in ("weight", "bias")}
-
     def linear(layer: LayerShape, bits: Bits, name: str, inputs: int, outputs: int) -> dict[str, TensorSpec]:
         return linear_specs(name, inputs, outputs, bits, **_storing(layer, bits))
 
-    specs = _table_specs(shape)
-    if shape.embedding_rank:
-        specs |= linear_specs("embeddings.expand", shape.embedding_rank, shape.embedding, 32)
-    specs |= {"embeddings.position": TensorSpec((shape.positions, shape.embedding), "f32")}
-    specs |= norm("embeddings.norm", shape.embedding)
-    if shape.embedding != shape.hidden:
-        specs |= linear_specs("embeddings.project", shape.embedding, shape.hidden, 32)
+    specs = _embedding_specs(shape)
     for index, layer in enumerate(shape.layers):
         name = f"layers.{index}"
         specs |= linear(layer, layer.attention_in_bits, f"{name}.qkv", shape.hidden, 3 * layer.attention)
         specs |= linear(layer, layer.attention_out_bits, f"{name}.output", layer.attention, shape.hidden)
-        specs |= norm(f"{name}.attention_norm", shape.hidden)
+        specs |= _norm_specs(f"{name}.attention_norm", shape.hidden)
         specs |= linear(layer, layer.ffn_in_bits, f"{name}.ffn_in", shape.hidden, layer.ffn)
         specs |= linear(layer, layer.ffn_out_bits, f"{name}.ffn_out", layer.ffn, shape.hidden)
-        specs |= norm(f"{name}.ffn_norm", shape.hidden)
-    bits, grid = shape.head_bits, usual_grid(shape.head_bits)
-    specs |= linear_specs("head.dense", shape.hidden, shape.hidden, bits, grid=grid)
-    return specs | linear_specs("head.classifier", shape.hidden, shape.classes, bits, grid=grid)
+        specs |= _norm_specs(f"{name}.ffn_norm", shape.hidden)
+    if shape.order == "pre":
+        specs |= _norm_specs("norm", shape.hidden)
+    for name, (inputs, outputs) in shape.head_maps.items():
+        specs |= linear_specs(name, inputs, outputs, shape.head_bits, grid=usual_grid(shape.head_bits))
+    return specs
+
+
+def _norm_specs(name: str, width: int) -> dict[str, TensorSpec]:
+    return {f"{name}.{part}": TensorSpec((width,), "f32") for part in ("weight", "bias")}
+
+
+def _embedding_specs(shape: ModelShape) -> dict[str, TensorSpec]:
+    position = {"embeddings.position": TensorSpec((shape.positions, shape.embedding), "f32")}
+    if shape.pixels is not None:
+        return linear_specs("embeddings.patch", shape.pixels.values, shape.hidden, 32) | position
+    specs = _table_specs(shape)
+    if shape.embedding_rank:
+        specs |= linear_specs("embeddings.expand", shape.embedding_rank, shape.embedding, 32)
+    specs |= position | _norm_specs("embeddings.norm", shape.embedding)
+    if shape.embedding != shape.hidden:
+        specs |= linear_specs("embeddings.project", shape.embedding, shape.hidden, 32)
+    return specs
 
 
 def _table_specs(shape: ModelShape) -> dict[str, TensorSpec]:

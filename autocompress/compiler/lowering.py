@@ -23,7 +23,7 @@ from autocompress.compiler.packing import (
     zero_panels,
 )
 from autocompress.compiler.program import Call, Constant, Kernel, Program, Tensor
-from autocompress.shape import WEIGHT_GROUP, Activations, Bits, EmbeddingBits, ModelShape, WeightGrid
+from autocompress.shape import WEIGHT_GROUP, Activations, Bits, EmbeddingBits, ModelShape, Pixels, WeightGrid
 
 Results: TypeAlias = Sequence[tuple[tuple[int, ...], str]]
 """Dimensions and types of what a kernel writes."""
@@ -55,9 +55,15 @@ class Lowering:
     ) -> None:
         self.tiles: Tiles = tiles or machine.rule
         self.specs, self.batch, self.tokens, self.machine = weight_specs(shape), batch, tokens, machine
-        self.ids, self.mask = (Tensor(name, (batch, tokens), "int64") for name in ("input_ids", "attention_mask"))
         self.constants: dict[str, Constant] = {}
         self.calls: list[Call] = []
+        if shape.pixels is None:
+            self.ids, self.mask = (Tensor(name, (batch, tokens), "int64") for name in ("input_ids", "attention_mask"))
+            self.inputs: tuple[Tensor, ...] = (self.ids, self.mask)
+        else:
+            image = (batch, shape.pixels.channels, shape.pixels.height, shape.pixels.width)
+            self.inputs = (Tensor("pixel_values", image),)
+            self.mask = self._constant("seen", (batch, tokens), "int64", lambda _: np.ones((batch, tokens), np.int64))
         self.fresh = (f"value_{index}" for index in count())
 
     def lookup(self, name: str, bits: EmbeddingBits) -> Value:
@@ -82,12 +88,34 @@ class Lowering:
         rows = self._constant(table, (tokens, x.width), "float32", lambda weights: weights[table][:tokens])
         return self._add(x.tensor, rows, period=tokens)
 
+    def patches(self, pixels: Pixels) -> Value:
+        """See ``Graph.patches``."""
+        size = {name: getattr(pixels, name) for name in ("channels", "height", "width", "patch")}
+        rows = self.batch * pixels.patches
+        return self._call("patches", self.inputs, (rows, pixels.values), batch=self.batch, **size)
+
+    def behind_learned(self, x: Value, name: str, learned: int) -> Value:
+        """See ``Graph.behind_learned``."""
+        inputs = [self._settled(x).tensor, self._plain(f"{name}.position")]
+        size = {"batch": self.batch, "tokens": self.tokens, "learned": learned, "width": x.width}
+        return self._call("behind_learned", inputs, (self.batch * self.tokens, x.width), **size)
+
     def norm(self, x: Value, name: str, epsilon: float) -> Value:
         """See ``Graph.norm``."""
+        inputs, dimensions, size = self._norm(x, name, epsilon)
+        return self._call("norm", inputs, dimensions, **size)
+
+    def sum_and_norm(self, x: Value, y: Value, name: str, epsilon: float) -> tuple[Value, Value]:
+        """See ``Graph.sum_and_norm``."""
+        inputs, dimensions, size = self._norm(self.add(x, y), name, epsilon)
+        total, normed = self._emit("norm", inputs, 2 * [(dimensions, "float32")], summed=True, **size)
+        return Value(total), Value(normed)
+
+    def _norm(self, x: Value, name: str, epsilon: float) -> tuple[list[Tensor], tuple[int, int], dict[str, Any]]:
         parts = [self._plain(f"{name}.{part}") for part in ("weight", "bias")]
         inputs = [x.tensor, *([] if x.addend is None else [x.addend]), *parts]
         size = {"rows": x.rows, "width": x.width, "epsilon": epsilon, "residual": x.addend is not None}
-        return self._call("norm", inputs, (x.rows, x.width), **size)
+        return inputs, (x.rows, x.width), size
 
     def linear(
         self,
@@ -240,6 +268,12 @@ class Lowering:
         size = {"batch": self.batch, "tokens": self.tokens, "width": x.width}
         return self._call("first_rows", [x.tensor], (self.batch, x.width), **size)
 
+    def first_and_mean(self, x: Value, learned: int) -> Value:
+        """See ``Graph.first_and_mean``."""
+        x = self._settled(x)
+        size = {"batch": self.batch, "tokens": self.tokens, "learned": learned, "width": x.width}
+        return self._call("first_and_mean", [x.tensor], (self.batch, 2 * x.width), **size)
+
     def _settled(self, x: Value) -> Value:
         if x.addend is None:
             return x
@@ -298,9 +332,10 @@ def lower(shape: ModelShape, *, tokens: int, machine: Machine, batch: int = 1, t
     ``tiles`` chooses the tile of every matrix product; by default the machine's rule.
     """
     lowering = Lowering(shape, batch=batch, tokens=tokens, machine=machine, tiles=tiles)
-    inputs, logits = (lowering.ids, lowering.mask), emit(lowering, _as_run(shape, tokens))
-    constants = tuple(lowering.constants.values())
-    return Program(inputs, constants, tuple(lowering.calls), logits.tensor)
+    logits = emit(lowering, _as_run(shape, tokens))
+    read = {tensor for call in lowering.calls for tensor in call.inputs}
+    constants = tuple(constant for constant in lowering.constants.values() if constant.tensor in read)
+    return Program(lowering.inputs, constants, tuple(lowering.calls), logits.tensor)
 
 
 def _as_run(shape: ModelShape, tokens: int) -> ModelShape:

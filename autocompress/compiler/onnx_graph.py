@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from autocompress.compiler.graph import Activation, Array, Weights, bf16_bits, emit
 from autocompress.engines import stored_bits
-from autocompress.shape import WEIGHT_GROUP, Activations, Bits, EmbeddingBits, ModelShape, WeightGrid
+from autocompress.shape import WEIGHT_GROUP, Activations, Bits, EmbeddingBits, ModelShape, Pixels, WeightGrid
 
 OPSET = 21
 CONTRIB = "com.microsoft"
@@ -21,10 +21,16 @@ SIGN = 128
 
 
 class OnnxGraph:
-    """Collects nodes and initializers; values are tensor names. Batch and tokens stay dynamic."""
+    """Collects nodes and initializers; values are tensor names. Batch and tokens stay dynamic.
 
-    def __init__(self, weights: Weights) -> None:
+    Args:
+        weights: Of the model.
+        padded: Whether ``mask`` says that some tokens are padding.
+    """
+
+    def __init__(self, weights: Weights, *, padded: bool = True) -> None:
         self.weights = weights
+        self.padded = padded
         self.mask = "mask"
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: dict[str, onnx.TensorProto] = {}
@@ -88,10 +94,31 @@ class OnnxGraph:
         (rows,) = self._node("Slice", [self._weight(f"{name}.position"), self._integers(0), tokens])
         return self.add(x, rows)
 
+    def patches(self, pixels: Pixels) -> str:
+        """See ``Graph.patches``."""
+        rows, columns, patch = pixels.rows, pixels.columns, pixels.patch
+        x = "pixel_values"
+        if (pixels.height, pixels.width) != (rows * patch, columns * patch):
+            ends = self._integers(rows * patch, columns * patch)
+            (x,) = self._node("Slice", [x, self._integers(0, 0), ends, self._integers(2, 3)])
+        (cut,) = self._node("Reshape", [x, self._integers(0, pixels.channels, rows, patch, columns, patch)])
+        (cut,) = self._node("Transpose", [cut], perm=[0, 2, 4, 1, 3, 5])
+        return self._node("Reshape", [cut, self._integers(0, pixels.patches, pixels.values)])[0]
+
+    def behind_learned(self, x: str, name: str, learned: int) -> str:
+        """See ``Graph.behind_learned``."""
+        (padded,) = self._node("Pad", [x, self._integers(0, learned, 0, 0, 0, 0)])
+        return self.add(padded, self._weight(f"{name}.position"))
+
     def norm(self, x: str, name: str, epsilon: float) -> str:
         """See ``Graph.norm``."""
         inputs = [x, self._weight(f"{name}.weight"), self._weight(f"{name}.bias")]
         return self._node("LayerNormalization", inputs, axis=-1, epsilon=epsilon)[0]
+
+    def sum_and_norm(self, x: str, y: str, name: str, epsilon: float) -> tuple[str, str]:
+        """See ``Graph.sum_and_norm``; ONNX Runtime makes one operation of the two."""
+        total = self.add(x, y)
+        return total, self.norm(total, name, epsilon)
 
     def linear(
         self,
@@ -180,7 +207,8 @@ class OnnxGraph:
         width = self._integers(heads * head_width, heads * head_width, heads * head_width)
         q, k, v = self._node("Split", [qkv, width], outputs=3, axis=-1)
         attributes: dict[str, Any] = {"num_heads": heads, "mask_filter_value": -3.0e38}
-        return self._node("MultiHeadAttention", [q, k, v, "", self.mask], domain=CONTRIB, **attributes)[0]
+        mask = ["", self.mask] if self.padded else []
+        return self._node("MultiHeadAttention", [q, k, v, *mask], domain=CONTRIB, **attributes)[0]
 
     def attention_received(self, qkv: str, heads: int, head_width: int) -> tuple[str, str]:
         """See ``Graph.attention_received``; the fused operator shows nobody its shares, so this is written out."""
@@ -237,20 +265,38 @@ class OnnxGraph:
         """See ``Graph.first_token``."""
         return self._node("Gather", [x, self._integer(0)], axis=1)[0]
 
+    def first_and_mean(self, x: str, learned: int) -> str:
+        """See ``Graph.first_and_mean``."""
+        (rest,) = self._node("Slice", [x, self._integers(learned), self._integers(2**31 - 1), self._integers(1)])
+        (mean,) = self._node("ReduceMean", [rest, self._integers(1)], keepdims=0)
+        return self._node("Concat", [self.first_token(x), mean], axis=-1)[0]
+
+    def read_text(self) -> list[onnx.ValueInfoProto]:
+        """Let the mask be that of the input; return the inputs."""
+        self.nodes.append(helper.make_node("Cast", ["attention_mask"], [self.mask], name="mask", to=TensorProto.INT32))
+        names = ("input_ids", "attention_mask")
+        return [helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "tokens"]) for name in names]
+
+    def read_image(self, pixels: Pixels, tokens: int) -> list[onnx.ValueInfoProto]:
+        """Let the mask be one that hides no token; return the inputs."""
+        (batch,) = self._node("Shape", ["pixel_values"], start=0, end=1)
+        (sizes,) = self._node("Concat", [batch, self._integers(tokens)], axis=0)
+        ones = self._constant("seen", np.ones((1, 1), np.int32))
+        self.nodes.append(helper.make_node("Expand", [ones, sizes], [self.mask], name="mask"))
+        image = ["batch", pixels.channels, pixels.height, pixels.width]
+        return [helper.make_tensor_value_info("pixel_values", TensorProto.FLOAT, image)]
+
 
 def write_onnx(shape: ModelShape, weights: Weights, path: Path) -> Path:
     """Write an ONNX model.
 
-    Inputs are ``input_ids`` and ``attention_mask`` (batch x tokens, int64), the output is ``logits`` (batch x classes).
+    Inputs are ``input_ids`` and ``attention_mask`` (batch x tokens, int64), or ``pixel_values`` (batch x channels x
+    height x width, f32); the output is ``logits`` (batch x classes).
     """
-    graph = OnnxGraph(weights)
-    graph.nodes.append(helper.make_node("Cast", ["attention_mask"], ["mask"], name="mask", to=TensorProto.INT32))
+    graph, image = OnnxGraph(weights, padded=shape.pixels is None), shape.pixels
+    inputs = graph.read_text() if image is None else graph.read_image(image, shape.positions)
     logits = emit(graph, shape)
     graph.nodes.append(helper.make_node("Identity", [logits], ["logits"], name="logits"))
-    inputs = [
-        helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "tokens"])
-        for name in ("input_ids", "attention_mask")
-    ]
     output = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", shape.classes])
     body = helper.make_graph(graph.nodes, "encoder", inputs, [output], list(graph.initializers.values()))
     imports = [helper.make_opsetid("", OPSET), helper.make_opsetid(CONTRIB, 1)]

@@ -71,7 +71,7 @@ class Program:
     """Calls in the order in which they run.
 
     Attributes:
-        inputs: Token ids and attention mask, both (batch x tokens) int64.
+        inputs: Token ids and attention mask, both (batch x tokens) int64; or the pixels of images.
         constants: What is stored beside the code.
         calls: Every value is written by one call, before others read it.
         output: The logits (batch x classes).

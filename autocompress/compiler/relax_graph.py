@@ -11,8 +11,8 @@ from tvm import relax
 from autocompress.compiler.meta_schedule import traced_f32
 from autocompress.compiler.program import Call, Kernel, Program, Tensor
 from autocompress.compiler.schedules.attention import attention
-from autocompress.compiler.schedules.elementwise import add, first_rows
-from autocompress.compiler.schedules.embed import lookup
+from autocompress.compiler.schedules.elementwise import add, first_and_mean, first_rows
+from autocompress.compiler.schedules.embed import behind_learned, lookup, patches
 from autocompress.compiler.schedules.gemm_f16 import gemm_f16, narrow
 from autocompress.compiler.schedules.gemm_f32 import gemm_f32
 from autocompress.compiler.schedules.gemm_grouped import gemm_grouped, quantize_groups
@@ -23,6 +23,8 @@ from autocompress.compiler.schedules.selection import most_significant, take_row
 FAMILIES: dict[str, Callable[..., Any]] = {
     "add": add,
     "attention": attention,
+    "behind_learned": behind_learned,
+    "first_and_mean": first_and_mean,
     "first_rows": first_rows,
     "gemm_f16": gemm_f16,
     "gemm_f32": gemm_f32,
@@ -33,6 +35,7 @@ FAMILIES: dict[str, Callable[..., Any]] = {
     "most_significant": most_significant,
     "narrow": narrow,
     "norm": norm,
+    "patches": patches,
     "quantize": quantize,
     "quantize_groups": quantize_groups,
     "quantize_static": quantize_static,
@@ -47,7 +50,7 @@ def write_kernel(kernel: Kernel, name: str) -> Any:
 
 
 def relax_module(program: Program) -> Any:
-    """Return a module whose ``main(input_ids, attention_mask, *constants)`` gives the logits."""
+    """Return a module whose ``main(*inputs, *constants)`` gives the logits."""
     builder = relax.BlockBuilder()
     inputs = [*program.inputs, *(constant.tensor for constant in program.constants)]
     values = {tensor: relax.Var(tensor.name.replace(".", "_"), _type(tensor)) for tensor in inputs}

@@ -22,10 +22,26 @@ class NumpyGraph:
     def positions(self, x, name):
         return x + self.weights[f"{name}.position"][: x.shape[1]]
 
+    def patches(self, pixels):
+        edge, batch = pixels.patch, len(self.pixels)
+        found = [
+            self.pixels[:, :, row * edge : (row + 1) * edge, column * edge : (column + 1) * edge].reshape(batch, -1)
+            for row in range(pixels.rows)
+            for column in range(pixels.columns)
+        ]
+        return np.stack(found, axis=1).astype(np.float64)
+
+    def behind_learned(self, x, name, learned):
+        first = np.zeros((len(x), learned, x.shape[2]))
+        return np.concatenate([first, x], axis=1) + self.weights[f"{name}.position"]
+
     def norm(self, x, name, epsilon):
         centred = x - x.mean(-1, keepdims=True)
         spread = np.sqrt((centred**2).mean(-1, keepdims=True) + epsilon)
         return centred / spread * self.weights[f"{name}.weight"] + self.weights[f"{name}.bias"]
+
+    def sum_and_norm(self, x, y, name, epsilon):
+        return x + y, self.norm(x + y, name, epsilon)
 
     def linear(self, x, name, bits, activation=None, *, reads="dynamic", grid=None):
         weight = self.weights[f"{name}.weight"]
@@ -85,6 +101,9 @@ class NumpyGraph:
     def first_token(self, x):
         return x[:, 0]
 
+    def first_and_mean(self, x, learned):
+        return np.concatenate([x[:, 0], x[:, learned:].mean(1)], axis=-1)
+
 
 ACTIVATIONS = {
     "gelu": lambda x: 0.5 * x * (1 + erf(x / np.sqrt(2))),
@@ -135,6 +154,13 @@ NARROW = {
     "float32": lambda x: x,
 }
 """How a processor stores what it multiplies 16-bit weights with (``HalfDot.stored``) -> what becomes of it there."""
+
+
+def reference_of_images(shape, weights, pixels, narrow=lambda x: x):
+    """The same of images (batch x channels x height x width)."""
+    graph = NumpyGraph(weights, None, np.ones((len(pixels), shape.positions)), narrow)
+    graph.pixels = pixels
+    return emit(graph, shape)
 
 
 def reference(shape, weights, input_ids, attention_mask, narrow=lambda x: x):

@@ -1,4 +1,4 @@
-"""Activations on vectors, with polynomials in place of calls into the C library, and the elementwise sum."""
+"""Activations on vectors, with polynomials in place of calls into the C library; sums; rows that the head reads."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from autocompress.compiler.graph import Activation
 from autocompress.compiler.schedules.vectors import (
     Expr,
     Kernel,
+    Register,
     argument,
     for_spans,
     kernel,
@@ -99,6 +100,26 @@ def first_rows(name: str, *, batch: int, tokens: int, width: int, lanes: int) ->
 
             def body(start: Expr, count: int) -> None:
                 store(y, load(x, row * tokens, start=start, lanes=count), row, start=start, lanes=count)
+
+            for_spans(width, lanes, body)
+
+    return kernel(name, write)
+
+
+def first_and_mean(name: str, *, batch: int, tokens: int, learned: int, width: int, lanes: int) -> Kernel:
+    """Write y (batch x 2 * width): the first row of each sequence of x, and the mean of those behind the learned."""
+
+    def write() -> None:
+        x, y = argument("x", (batch * tokens, width)), argument("y", (batch, 2 * width))
+        with ir.parallel(0, batch) as row:
+
+            def body(start: Expr, count: int) -> None:
+                store(y, load(x, row * tokens, start=start, lanes=count), row, start=start, lanes=count)
+                total = Register(ir.float32(0), lanes=count)
+                with ir.serial(learned, tokens) as token:
+                    total.set(total.get() + load(x, row * tokens + token, start=start, lanes=count))
+                mean = total.get() * splat(ir.float32(1 / (tokens - learned)), count)
+                store(y, mean, row, start=width + start, lanes=count)
 
             for_spans(width, lanes, body)
 

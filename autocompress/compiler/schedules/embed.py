@@ -1,4 +1,4 @@
-"""Rows of the token embedding, stored at 32, 16, 8 or 4 bits."""
+"""What layers read: rows of the token embedding, stored at 32, 16, 8 or 4 bits; patches behind learned tokens."""
 
 from __future__ import annotations
 
@@ -54,6 +54,57 @@ def lookup(name: str, *, bits: Bits, batch: int, tokens: int, vocabulary: int, w
                 store(y, value, row, start=start, lanes=count)
 
             for_spans(width, lanes, body)
+
+    return kernel(name, write)
+
+
+def patches(name: str, *, batch: int, channels: int, height: int, width: int, patch: int, lanes: int) -> Kernel:
+    """Return the kernel (pixels (batch x channels x height x width), y (batch * patches x channels * patch^2))."""
+    down, across = height // patch, width // patch
+
+    def write() -> None:
+        pixels = argument("pixels", (batch, channels, height, width))
+        y = argument("y", (batch * down * across, channels * patch * patch))
+        with ir.parallel(0, batch * down * across) as row:
+            image, top, left = row // (down * across), row // across % down * patch, row % across * patch
+            with ir.serial(0, channels * patch) as line:
+
+                def body(start: Expr, count: int) -> None:
+                    at = (image, line // patch, top + line % patch)
+                    values = load(pixels, *at, start=left + start, lanes=count)
+                    store(y, values, row, start=line * patch + start, lanes=count)
+
+                for_spans(patch, lanes, body)
+
+    return kernel(name, write)
+
+
+def behind_learned(name: str, *, batch: int, tokens: int, learned: int, width: int, lanes: int) -> Kernel:
+    """Return the kernel (x, position (tokens x width), y (batch * tokens x width)).
+
+    x is (batch * (tokens - learned) x width). The learned tokens are the first rows of ``position``; what follows are
+    sums.
+    """
+    rest = tokens - learned
+
+    def write() -> None:
+        x, position = argument("x", (batch * rest, width)), argument("position", (tokens, width))
+        y = argument("y", (batch * tokens, width))
+        with ir.serial(0, batch * learned) as row:
+
+            def first(start: Expr, count: int) -> None:
+                value = load(position, row % learned, start=start, lanes=count)
+                store(y, value, row // learned * tokens + row % learned, start=start, lanes=count)
+
+            for_spans(width, lanes, first)
+        with ir.parallel(0, batch * rest) as row:
+            token = learned + row % rest
+
+            def add(start: Expr, count: int) -> None:
+                value = load(x, row, start=start, lanes=count) + load(position, token, start=start, lanes=count)
+                store(y, value, row // rest * tokens + token, start=start, lanes=count)
+
+            for_spans(width, lanes, add)
 
     return kernel(name, write)
 

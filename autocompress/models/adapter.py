@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
-from autocompress.shape import ModelShape
+from autocompress.shape import ModelShape, Order
 
 
 class Modules(Protocol):
@@ -40,7 +40,11 @@ class ModelModules:
 
 @dataclass(frozen=True)
 class LayerModules:
-    """The parts of one layer that methods read and replace, with the dotted path of each below the layer."""
+    """The parts of one layer that methods read and replace, with the dotted path of each below the layer.
+
+    ``attention_norm`` and ``ffn_norm`` stand behind the sum of attention or feed-forward and the residual stream where
+    the order is ``post``, and before attention and feed-forward where it is ``pre``.
+    """
 
     layer: nn.Module
     query: str
@@ -52,6 +56,7 @@ class LayerModules:
     ffn_out: str
     ffn_norm: str
     head_width: int
+    order: Order = "post"
 
     def get(self, path: str) -> nn.Module:
         """Return the module at ``path``."""
@@ -78,7 +83,20 @@ class LayerModules:
 
 
 class ModelAdapter(Protocol):
-    """Reads and edits the models of one family, in place."""
+    """Reads and edits the models of one family, in place.
+
+    A family whose models read images has no tokens to keep, no token table and no fewer positions: it refuses these.
+    """
+
+    @property
+    def auto_class(self) -> str:
+        """The class of transformers that loads a model, e.g. ``AutoModelForImageClassification``."""
+
+    def fold(self, model: nn.Module) -> None:
+        """Let linears do what else would scale their outputs, and give those a bias that lack one: nothing changes.
+
+        A model is folded before anything else is asked of it.
+        """
 
     def shape(self, model: nn.Module) -> ModelShape:
         """Return what the model is, without its weights.
@@ -116,8 +134,11 @@ class ModelAdapter(Protocol):
     def hidden_norms(self, model: nn.Module) -> list[nn.Module]:
         """Return the norms whose outputs are hidden channels, in the order in which they run."""
 
-    def head_linears(self, model: nn.Module) -> tuple[str, str]:
-        """Return the paths of the head's two linears: the dense layer, and the classifier, which writes logits."""
+    def sum_norms(self, model: nn.Module) -> list[nn.Module]:
+        """Return the norms that read the sums of attention and of feed-forward with the stream, two a layer."""
+
+    def head_linears(self, model: nn.Module) -> tuple[str, ...]:
+        """Return the paths of the head's linears: a dense layer where there is one, and the classifier."""
 
     def classifier_linear(self, model: nn.Module) -> nn.Module:
         """Return the last linear, which reads the units of the head and writes logits."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -13,11 +13,30 @@ from torch import Tensor, nn
 
 from autocompress.models.adapter import LayerModules
 from autocompress.models.factorized import FactorizedEmbedding
-from autocompress.models.quantized import QuantizedEmbedding, QuantizedLinear
+from autocompress.models.quantized import QuantizedEmbedding
 from autocompress.models.selecting import SelectingEncoder
-from autocompress.models.slices import select_channels, select_linear, select_norm, select_rows, unsupported
-from autocompress.models.tensors import array, bits_of, linear_tensors, norm_tensors, tensor
-from autocompress.shape import WEIGHT_GROUP, EmbeddingBits, LayerShape, ModelShape
+from autocompress.models.slices import (
+    select_channels,
+    select_heads,
+    select_hidden,
+    select_linear,
+    select_neurons,
+    select_norm,
+    select_rows,
+    unsupported,
+)
+from autocompress.models.tensors import (
+    array,
+    bits_of,
+    count,
+    epsilon_of,
+    layer_shape,
+    layer_tensors,
+    linear_tensors,
+    norm_tensors,
+    tensor,
+)
+from autocompress.shape import EmbeddingBits, ModelShape
 
 TABLES = ("word_embeddings", "position_embeddings", "token_type_embeddings")
 """What is summed for a token, below the embeddings; a member of the family may lack the last."""
@@ -56,6 +75,11 @@ class BertAdapter:
     activation_key: str = "hidden_act"
     positions_follow_padding: bool = False
 
+    auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
+
+    def fold(self, model: nn.Module) -> None:
+        """See ``ModelAdapter.fold``; there is nothing to be folded."""
+
     def shape(self, model: nn.Module) -> ModelShape:
         """See ``ModelAdapter.shape``."""
         config, layers, embeddings = _config(model), self.layers(model), self._embeddings(model)
@@ -69,19 +93,19 @@ class BertAdapter:
         word = embeddings.get_submodule("word_embeddings")
         return ModelShape(
             family=self.name,
-            vocabulary=_count(table, "num_embeddings"),
+            vocabulary=count(table, "num_embeddings"),
             positions=self._positions(model).shape[0],
-            embedding=_count(word, "embedding_dim"),
-            hidden=_count(dense, "in_features"),
+            embedding=count(word, "embedding_dim"),
+            hidden=count(dense, "in_features"),
             layers=tuple(
-                _layer_shape(layer, most) for layer, most in zip(layers, self._most_tokens(model), strict=True)
+                layer_shape(layer, most) for layer, most in zip(layers, self._most_tokens(model), strict=True)
             ),
-            classes=_count(last, "out_features"),
+            classes=count(last, "out_features"),
             activation=activation,
             head_activation=self.head_activation,
             embedding_bits=_table_bits(table),
-            norm_epsilon=float(_epsilon(embeddings.get_submodule("LayerNorm"))),
-            embedding_rank=_count(table, "embedding_dim") if isinstance(word, FactorizedEmbedding) else 0,
+            norm_epsilon=float(epsilon_of(embeddings.get_submodule("LayerNorm"))),
+            embedding_rank=count(table, "embedding_dim") if isinstance(word, FactorizedEmbedding) else 0,
             head_bits=bits_of(dense),
         )
 
@@ -99,13 +123,7 @@ class BertAdapter:
         if hasattr(backbone, "embeddings_project"):
             found |= linear_tensors([backbone.get_submodule("embeddings_project")], "embeddings.project")
         for index, layer in enumerate(self.layers(model)):
-            name = f"layers.{index}"
-            found |= linear_tensors([layer.get(path) for path in (layer.query, layer.key, layer.value)], f"{name}.qkv")
-            found |= linear_tensors([layer.get(layer.output)], f"{name}.output")
-            found |= norm_tensors(layer.get(layer.attention_norm), f"{name}.attention_norm")
-            found |= linear_tensors([layer.get(layer.ffn_in)], f"{name}.ffn_in")
-            found |= linear_tensors([layer.get(layer.ffn_out)], f"{name}.ffn_out")
-            found |= norm_tensors(layer.get(layer.ffn_norm), f"{name}.ffn_norm")
+            found |= layer_tensors(layer, f"layers.{index}")
         found |= linear_tensors([model.get_submodule(self.head_dense)], "head.dense")
         found |= linear_tensors([model.get_submodule(self.classifier)], "head.classifier")
         return {name: array(values.detach()) for name, values in found.items()}
@@ -115,7 +133,7 @@ class BertAdapter:
         names = ("query", "key", "value", "output", "attention_norm", "ffn_in", "ffn_out", "ffn_norm")
         paths = {name: getattr(self, name) for name in names}
         return [
-            LayerModules(layer, **paths, head_width=_count(layer.get_submodule(self.attention), "attention_head_size"))
+            LayerModules(layer, **paths, head_width=count(layer.get_submodule(self.attention), "attention_head_size"))
             for layer in self._encoder(model)
         ]
 
@@ -130,17 +148,11 @@ class BertAdapter:
 
     def keep_heads(self, model: nn.Module, layer: int, kept: Sequence[int]) -> None:
         """See ``ModelAdapter.keep_heads``."""
-        modules = self.layers(model)[layer]
-        channels = (torch.tensor(kept)[:, None] * modules.head_width + torch.arange(modules.head_width)).reshape(-1)
-        for path in (modules.query, modules.key, modules.value):
-            modules.replace(path, select_linear(modules.get(path), outputs=channels))
-        modules.replace(modules.output, select_linear(modules.get(modules.output), inputs=channels))
+        select_heads(self.layers(model)[layer], torch.tensor(kept))
 
     def keep_neurons(self, model: nn.Module, layer: int, kept: Sequence[int]) -> None:
         """See ``ModelAdapter.keep_neurons``."""
-        modules, neurons = self.layers(model)[layer], torch.tensor(kept)
-        modules.replace(modules.ffn_in, select_linear(modules.get(modules.ffn_in), outputs=neurons))
-        modules.replace(modules.ffn_out, select_linear(modules.get(modules.ffn_out), inputs=neurons))
+        select_neurons(self.layers(model)[layer], torch.tensor(kept))
 
     def select_tokens(self, model: nn.Module, most_tokens: Sequence[int]) -> None:
         """See ``ModelAdapter.select_tokens``."""
@@ -159,12 +171,7 @@ class BertAdapter:
                     embeddings.set_submodule(name, select_channels(embeddings.get_submodule(name), kept))
             embeddings.set_submodule("LayerNorm", select_norm(embeddings.get_submodule("LayerNorm"), kept))
         for layer in self.layers(model):
-            for path in (layer.query, layer.key, layer.value, layer.ffn_in):
-                layer.replace(path, select_linear(layer.get(path), inputs=kept))
-            for path in (layer.output, layer.ffn_out):
-                layer.replace(path, select_linear(layer.get(path), outputs=kept))
-            for path in (layer.attention_norm, layer.ffn_norm):
-                layer.replace(path, select_norm(layer.get(path), kept))
+            select_hidden(layer, kept)
         between, dense, last = torch.tensor(units), model.get_submodule(self.head_dense), self.classifier_linear(model)
         model.set_submodule(self.head_dense, select_linear(dense, outputs=between, inputs=kept))
         model.set_submodule(self.classifier, select_linear(last, inputs=between))
@@ -174,10 +181,13 @@ class BertAdapter:
         """See ``ModelAdapter.hidden_norms``."""
         projected = hasattr(self._backbone(model), "embeddings_project")
         first = [] if projected else [self._embeddings(model).get_submodule("LayerNorm")]
-        layers = self.layers(model)
-        return first + [layer.get(path) for layer in layers for path in (layer.attention_norm, layer.ffn_norm)]
+        return first + self.sum_norms(model)
 
-    def head_linears(self, model: nn.Module) -> tuple[str, str]:
+    def sum_norms(self, model: nn.Module) -> list[nn.Module]:
+        """See ``ModelAdapter.sum_norms``."""
+        return [layer.get(path) for layer in self.layers(model) for path in (layer.attention_norm, layer.ffn_norm)]
+
+    def head_linears(self, model: nn.Module) -> tuple[str, ...]:
         """See ``ModelAdapter.head_linears``."""
         return self.head_dense, self.classifier
 
@@ -297,29 +307,5 @@ def _prefix(model: nn.Module) -> str:
     return str(model.base_model_prefix)
 
 
-def _count(module: nn.Module, attribute: str) -> int:
-    return int(getattr(module, attribute))
-
-
-def _epsilon(module: nn.Module) -> float:
-    return float(module.eps)  # type: ignore[arg-type]
-
-
 def _table_bits(module: nn.Module) -> EmbeddingBits:
     return module.bits if isinstance(module, QuantizedEmbedding) else 32
-
-
-def _layer_shape(layer: LayerModules, most_tokens: int) -> LayerShape:
-    linears = [layer.get(path) for path in (layer.query, layer.output, layer.ffn_in, layer.ffn_out)]
-    rounded = [each for each in linears if isinstance(each, QuantizedLinear)]
-    grids = [module.grid for module in rounded if module.grid]
-    found = LayerShape(
-        heads=_count(linears[0], "out_features") // layer.head_width,
-        head_width=layer.head_width,
-        ffn=_count(linears[2], "out_features"),
-        most_tokens=most_tokens,
-        activations=next((each.activations for each in rounded if each.activations != "dynamic"), "dynamic"),
-        weight_group=grids[0].group if grids else WEIGHT_GROUP,
-        zero_points=any(grid.zero_points for grid in grids),
-    )
-    return found.with_bits(*map(bits_of, linears))

@@ -11,13 +11,16 @@ import transformers
 from torch import nn
 
 from autocompress.errors import SourceError, UnsupportedError
-from autocompress.models import bert
+from autocompress.models import bert, vit
 from autocompress.models.adapter import ModelAdapter
 from autocompress.shape import ModelShape
 
 ADAPTERS: dict[str, ModelAdapter] = {
     adapter.name: adapter
-    for adapter in (bert.BERT, bert.DISTILBERT, bert.ROBERTA, bert.ELECTRA, bert.XLM_ROBERTA, bert.CAMEMBERT)
+    for adapter in (
+        *(bert.BERT, bert.DISTILBERT, bert.ROBERTA, bert.ELECTRA, bert.XLM_ROBERTA, bert.CAMEMBERT),
+        *(vit.VIT, vit.DEIT, vit.DINOV2, vit.DINOV2_WITH_REGISTERS),
+    )
 }
 """``model_type`` -> adapter."""
 
@@ -43,7 +46,7 @@ def _adapter(model_type: str) -> ModelAdapter:
 
 
 def load_classifier(folder: Path, *, classes: tuple[str, ...] | None = None) -> nn.Module:
-    """Load a sequence classifier from a ``save_pretrained`` folder, in eval mode and f32.
+    """Load a classifier of texts or images from a ``save_pretrained`` folder, in eval mode and f32.
 
     Args:
         folder: Holds ``config.json`` and ``model.safetensors``.
@@ -53,12 +56,12 @@ def load_classifier(folder: Path, *, classes: tuple[str, ...] | None = None) -> 
         SourceError: The folder or its files cannot be read.
         UnsupportedError: No adapter knows the model's type.
     """
-    _adapter(_model_type(folder))
+    adapter = _adapter(_model_type(folder))
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     labels: dict[str, Any] = {} if classes is None else {"num_labels": len(classes), "ignore_mismatched_sizes": True}
     try:
-        model, loaded = transformers.AutoModelForSequenceClassification.from_pretrained(
+        model, loaded = getattr(transformers, adapter.auto_class).from_pretrained(
             folder, local_files_only=True, dtype="float32", output_loading_info=True, **labels
         )
     except Exception as error:
@@ -73,6 +76,7 @@ def load_classifier(folder: Path, *, classes: tuple[str, ...] | None = None) -> 
     if classes is not None:
         model.config.id2label = dict(enumerate(classes))
         model.config.label2id = {name: index for index, name in enumerate(classes)}
+    adapter.fold(model)
     module: nn.Module = model.eval()
     return module
 
@@ -87,7 +91,7 @@ def load_shape(folder: Path) -> ModelShape:
     try:
         with torch.device("meta"):
             config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
-            model: nn.Module = transformers.AutoModelForSequenceClassification.from_config(config)
+            model: nn.Module = getattr(transformers, adapter.auto_class).from_config(config)
     except Exception as error:
         # As above: a value in config.json that makes no model.
         raise _unreadable(folder, error) from error

@@ -24,7 +24,7 @@ _HIDDEN = -3.0e38
 
 
 class SelectingEncoder(nn.Module):
-    """Runs post-norm layers in order; takes the place of the encoder that they come from.
+    """Runs layers in order; takes the place of the encoder that they come from.
 
     A layer that passes on fewer tokens than reach it is run part by part, without dropout; another one as it is.
 
@@ -64,8 +64,11 @@ class SelectingEncoder(nn.Module):
     def _pass_on(
         self, layer: LayerModules, hidden: Tensor, real: Tensor, *, most: int, first_alone: bool
     ) -> tuple[Tensor, Tensor]:
+        before = layer.order == "pre"
+        read: Tensor = layer.get(layer.attention_norm)(hidden) if before else hidden
+
         def heads(path: str) -> Tensor:
-            channels: Tensor = layer.get(path)(hidden)
+            channels: Tensor = layer.get(path)(read)
             return channels.reshape(*channels.shape[:2], -1, layer.head_width).transpose(1, 2)
 
         q, k, v = heads(layer.query), heads(layer.key), heads(layer.value)
@@ -76,10 +79,31 @@ class SelectingEncoder(nn.Module):
         if not first_alone:
             places = most_significant(received(shares, real), real, most)
         mixed, hidden = (rows.take_along_dim(places[:, :, None], 1) for rows in (mixed, hidden))
-        hidden = layer.get(layer.attention_norm)(layer.get(layer.output)(mixed) + hidden)
+        hidden = layer.get(layer.output)(mixed) + hidden
+        real = real.gather(1, places)
+        if before:
+            return hidden + self._feed_forward(layer, layer.get(layer.ffn_norm)(hidden)), real
+        hidden = layer.get(layer.attention_norm)(hidden)
+        outer: Tensor = layer.get(layer.ffn_norm)(self._feed_forward(layer, hidden) + hidden)
+        return outer, real
+
+    def _feed_forward(self, layer: LayerModules, hidden: Tensor) -> Tensor:
         inner = self._activation(layer.get(layer.ffn_in)(hidden))
-        outer: Tensor = layer.get(layer.ffn_norm)(layer.get(layer.ffn_out)(inner) + hidden)
-        return outer, real.gather(1, places)
+        fed: Tensor = layer.get(layer.ffn_out)(inner)
+        return fed
+
+
+class SelectingLayer(nn.Module):
+    """A ``SelectingEncoder`` as the only layer of a model that goes through its layers itself."""
+
+    def __init__(self, encoder: SelectingEncoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, hidden_states: Tensor, attention_mask: Tensor | None = None, **_: Any) -> Tensor:
+        """See ``SelectingEncoder.forward``."""
+        hidden: Tensor = self.encoder(hidden_states, attention_mask).last_hidden_state
+        return hidden
 
 
 def received(shares: Tensor, real: Tensor) -> Tensor:

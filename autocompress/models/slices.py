@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from autocompress.errors import UnsupportedError
+from autocompress.models.adapter import LayerModules
 
 
 def select_linear(module: nn.Module, *, outputs: Tensor | None = None, inputs: Tensor | None = None) -> nn.Linear:
@@ -46,10 +48,34 @@ def select_rows(like: nn.Embedding, rows: Tensor, padding: int) -> nn.Embedding:
     return table.train(like.training)
 
 
+def select_heads(layer: LayerModules, kept: Tensor) -> None:
+    """Keep the attention heads ``kept`` of a layer, in that order."""
+    channels = (kept[:, None] * layer.head_width + torch.arange(layer.head_width)).reshape(-1)
+    for path in (layer.query, layer.key, layer.value):
+        layer.replace(path, select_linear(layer.get(path), outputs=channels))
+    layer.replace(layer.output, select_linear(layer.get(layer.output), inputs=channels))
+
+
+def select_neurons(layer: LayerModules, kept: Tensor) -> None:
+    """Keep the feed-forward neurons ``kept`` of a layer, in that order."""
+    layer.replace(layer.ffn_in, select_linear(layer.get(layer.ffn_in), outputs=kept))
+    layer.replace(layer.ffn_out, select_linear(layer.get(layer.ffn_out), inputs=kept))
+
+
+def select_hidden(layer: LayerModules, kept: Tensor) -> None:
+    """Keep the hidden channels ``kept`` of a layer, in that order."""
+    for path in (layer.query, layer.key, layer.value, layer.ffn_in):
+        layer.replace(path, select_linear(layer.get(path), inputs=kept))
+    for path in (layer.output, layer.ffn_out):
+        layer.replace(path, select_linear(layer.get(path), outputs=kept))
+    for path in (layer.attention_norm, layer.ffn_norm):
+        layer.replace(path, select_norm(layer.get(path), kept))
+
+
 def unsupported(what: str, right: str) -> UnsupportedError:
     """Return the error of a model that needs ``what``, where ``right`` is supported."""
     return UnsupportedError(
         f"This model needs {what}.",
-        right=f"The BERT family is supported with {right}.",
+        right=f"Models are supported with {right}.",
         next_step="Choose another model, or add an adapter as docs/how_to_add.md says.",
     )

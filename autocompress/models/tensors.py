@@ -1,4 +1,4 @@
-"""The tensors of modules, as ``compiler.graph.weight_specs`` names and lays them out."""
+"""What modules are made of: their sizes, and tensors as ``compiler.graph.weight_specs`` names and lays them out."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from autocompress.models.adapter import LayerModules
 from autocompress.models.quantized import QuantizedLinear, quantizer_of
-from autocompress.shape import Bits
+from autocompress.shape import WEIGHT_GROUP, Bits, LayerShape
 
 
 def tensor(module: nn.Module, name: str) -> Tensor:
@@ -51,3 +52,40 @@ def linear_tensors(modules: Sequence[nn.Module], name: str) -> dict[str, Tensor]
     if quantizer := quantizer_of(modules[0]):
         found |= {f"{name}.{part}": values for part, values in quantizer.named_buffers()}
     return found
+
+
+def layer_tensors(layer: LayerModules, name: str) -> dict[str, Tensor]:
+    """Return all that a layer stores."""
+    found = linear_tensors([layer.get(path) for path in (layer.query, layer.key, layer.value)], f"{name}.qkv")
+    found |= linear_tensors([layer.get(layer.output)], f"{name}.output")
+    found |= norm_tensors(layer.get(layer.attention_norm), f"{name}.attention_norm")
+    found |= linear_tensors([layer.get(layer.ffn_in)], f"{name}.ffn_in")
+    found |= linear_tensors([layer.get(layer.ffn_out)], f"{name}.ffn_out")
+    return found | norm_tensors(layer.get(layer.ffn_norm), f"{name}.ffn_norm")
+
+
+def count(module: nn.Module, attribute: str) -> int:
+    """Return a size of a module."""
+    return int(getattr(module, attribute))
+
+
+def epsilon_of(norm: nn.Module) -> float:
+    """Return what a norm adds to the variance."""
+    return float(norm.eps)  # type: ignore[arg-type]
+
+
+def layer_shape(layer: LayerModules, most_tokens: int = 0) -> LayerShape:
+    """Return what a layer is, without its weights."""
+    linears = [layer.get(path) for path in (layer.query, layer.output, layer.ffn_in, layer.ffn_out)]
+    rounded = [each for each in linears if isinstance(each, QuantizedLinear)]
+    grids = [module.grid for module in rounded if module.grid]
+    found = LayerShape(
+        heads=count(linears[0], "out_features") // layer.head_width,
+        head_width=layer.head_width,
+        ffn=count(linears[2], "out_features"),
+        most_tokens=most_tokens,
+        activations=next((each.activations for each in rounded if each.activations != "dynamic"), "dynamic"),
+        weight_group=grids[0].group if grids else WEIGHT_GROUP,
+        zero_points=any(grid.zero_points for grid in grids),
+    )
+    return found.with_bits(*map(bits_of, linears))

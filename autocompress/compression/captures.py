@@ -23,7 +23,7 @@ class OutputLinear:
 
     Attributes:
         module: Its input channels are those of the units, side by side.
-        norm: Reads the sum of its output and the residual stream (the layers are post-norm, as BERT's are).
+        norm: Reads the sum of its output and the residual stream: in pre-norm layers it is the next one's.
         width: Channels of one unit: a head's, or 1 for neurons.
     """
 
@@ -34,15 +34,16 @@ class OutputLinear:
 
 def output_linears(model: nn.Module) -> list[OutputLinear]:
     """Return, layer by layer, the attention's output projection and the second feed-forward linear."""
+    adapter = adapter_of(model)
+    maps = [
+        (layer.get(path), width)
+        for layer in adapter.layers(model)
+        for path, width in ((layer.output, layer.head_width), (layer.ffn_out, 1))
+    ]
     found = []
-    for layer in adapter_of(model).layers(model):
-        for path, norm, width in (
-            (layer.output, layer.attention_norm, layer.head_width),
-            (layer.ffn_out, layer.ffn_norm, 1),
-        ):
-            module = layer.get(path)
-            assert isinstance(module, nn.Linear)
-            found.append(OutputLinear(module, layer.get(norm), width))
+    for (module, width), norm in zip(maps, adapter.sum_norms(model), strict=True):
+        assert isinstance(module, nn.Linear)
+        found.append(OutputLinear(module, norm, width))
     return found
 
 

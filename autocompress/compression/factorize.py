@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from autocompress.compression.method import Context, Space
 from autocompress.errors import ConfigError, UnsupportedError
+from autocompress.models.adapter import refuse_of_images
 from autocompress.models.factorized import FactorizedEmbedding
 from autocompress.models.load import adapter_of
 from autocompress.plan import Suggest
@@ -51,6 +52,8 @@ class Factors(NamedTuple):
 
 def suggest(trial: Suggest, shape: ModelShape, space: Space) -> FactorizeStep:
     """Choose the rank; a table that is no wider, as it may be in a narrow student, is left whole."""
+    if shape.pixels is not None:
+        return FactorizeStep(0)
     rank = trial.suggest_categorical("embedding_rank", space.embedding_rank)
     return FactorizeStep(rank if rank < shape.embedding else 0)
 
@@ -60,10 +63,12 @@ def reshape(shape: ModelShape, step: FactorizeStep) -> ModelShape:
 
     Raises:
         ConfigError: The rank is not below the width of the embeddings.
-        UnsupportedError: The table has a rank already.
+        UnsupportedError: The table has a rank already, or the model reads images and has none.
     """
     if step.rank == 0:
         return shape
+    if shape.pixels is not None:
+        refuse_of_images(f"a token table of rank {step.rank}")
     if not 0 < step.rank < shape.embedding:
         raise ConfigError(
             f"A token table of rank {step.rank} is asked for.",

@@ -9,6 +9,7 @@ from torch import nn
 
 from autocompress.compression.method import Context, Space
 from autocompress.errors import ConfigError
+from autocompress.models.adapter import refuse_of_images
 from autocompress.models.load import adapter_of
 from autocompress.plan import Suggest
 from autocompress.shape import ModelShape
@@ -26,7 +27,9 @@ STEP = PositionsStep
 
 
 def suggest(trial: Suggest, shape: ModelShape, space: Space) -> PositionsStep:
-    """Return how many the space leaves, the same for every candidate."""
+    """Return how many the space leaves, the same for every candidate; of an image all."""
+    if shape.pixels is not None:
+        return PositionsStep(shape.positions)
     asked = space.max_tokens if space.positions == "task" else 0
     return PositionsStep(min(asked or shape.positions, shape.positions))
 
@@ -36,7 +39,10 @@ def reshape(shape: ModelShape, step: PositionsStep) -> ModelShape:
 
     Raises:
         ConfigError: None is kept, or more than there are.
+        UnsupportedError: The model reads images, and some would be gone.
     """
+    if shape.pixels is not None and step.keep != shape.positions:
+        refuse_of_images(f"{step.keep} positions")
     if not 1 <= step.keep <= shape.positions:
         raise ConfigError(
             f"{step.keep} positions are asked for.",

@@ -26,6 +26,7 @@ from autocompress.compression.rounding.grids import quantize_rows
 from autocompress.compression.rounding.levels import round_head, round_layers, round_to_nearest
 from autocompress.compression.rounding.sensitivity import share_bits
 from autocompress.errors import ConfigError
+from autocompress.models.adapter import refuse_of_images
 from autocompress.models.load import adapter_of
 from autocompress.models.quantized import QuantizedEmbedding
 from autocompress.plan import Allocation, RangeKind, Rounding, Suggest
@@ -111,7 +112,8 @@ def suggest(trial: Suggest, shape: ModelShape, space: Space) -> QuantizeStep:
     depth = len(shape.layers)
     attention = ask_each(trial, "attention_bits", space.attention_bits, space, depth)
     ffn = ask_each(trial, "ffn_bits", space.ffn_bits, space, depth)
-    embedding: EmbeddingBits = trial.suggest_categorical("embedding_bits", space.embedding_bits)
+    image = shape.pixels is not None
+    embedding: EmbeddingBits = 32 if image else trial.suggest_categorical("embedding_bits", space.embedding_bits)
     head: Bits = trial.suggest_categorical("head_bits", space.head_bits)
     rounding: Rounding = trial.suggest_categorical("rounding", space.rounding)
     group: WeightGroup = trial.suggest_categorical("weight_group", space.weight_group)
@@ -140,7 +142,13 @@ def suggest(trial: Suggest, shape: ModelShape, space: Space) -> QuantizeStep:
 
 
 def reshape(shape: ModelShape, step: QuantizeStep) -> ModelShape:
-    """Return ``shape`` with the bits of ``step``, and activations as 8-bit weights read them then."""
+    """Return ``shape`` with the bits of ``step``, and activations as 8-bit weights read them then.
+
+    Raises:
+        UnsupportedError: The model reads images, and a token table of fewer bits is asked for.
+    """
+    if shape.pixels is not None and step.embedding_bits != 32:
+        refuse_of_images(f"a token table of {step.embedding_bits} bits")
     layers = tuple(layer.with_bits(*bits) for layer, bits in zip(shape.layers, step.layers, strict=True))
     found = replace(shape, layers=layers, embedding_bits=step.embedding_bits, head_bits=step.head_bits)
     return found.with_activations(step.activations).with_grid(WeightGrid(step.weight_group, step.zero_points))

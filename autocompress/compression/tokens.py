@@ -14,7 +14,7 @@ from typing import ClassVar
 from torch import nn
 
 from autocompress.compression.method import Context, Space
-from autocompress.errors import ConfigError
+from autocompress.errors import ConfigError, UnsupportedError
 from autocompress.models.load import adapter_of
 from autocompress.plan import Suggest
 from autocompress.shape import ModelShape
@@ -32,7 +32,12 @@ STEP = TokenStep
 
 
 def suggest(trial: Suggest, shape: ModelShape, space: Space) -> TokenStep:
-    """Choose the share of the longest document's tokens that reaches the last layer, or that all stay everywhere."""
+    """Choose the share of the longest document's tokens that reaches the last layer, or that all stay everywhere.
+
+    They all stay where the head reads the mean of all.
+    """
+    if shape.head == "first_and_mean":
+        return TokenStep((0,) * len(shape.layers))
     share = trial.suggest_categorical("tokens_keep", space.tokens_keep)
     scheduled = shape.with_schedule(share, space.max_tokens or shape.positions)
     return TokenStep(tuple(layer.most_tokens for layer in scheduled.layers))
@@ -43,7 +48,14 @@ def reshape(shape: ModelShape, step: TokenStep) -> ModelShape:
 
     Raises:
         ConfigError: There are not as many counts as layers, one is negative, or they grow from layer to layer.
+        UnsupportedError: The head reads the mean of all tokens.
     """
+    if shape.head == "first_and_mean" and any(step.most_tokens):
+        raise UnsupportedError(
+            "The plan lets fewer tokens go on in a model whose head reads the mean of all patches.",
+            right="Tokens are left out where the head reads the first alone, as that of ViT and DeiT does.",
+            next_step="Set search.space.tokens_keep to [all].",
+        )
     counts = [most for most in step.most_tokens if most]
     if len(step.most_tokens) != len(shape.layers) or min(step.most_tokens, default=0) < 0:
         raise ConfigError(

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from autocompress.compression.method import Context, Space
 from autocompress.errors import ConfigError
+from autocompress.models.adapter import refuse_of_images
 from autocompress.models.load import adapter_of
 from autocompress.plan import Suggest
 from autocompress.shape import ModelShape
@@ -37,7 +38,9 @@ def kept_of(vocabulary: int, share: float) -> int:
 
 
 def suggest(trial: Suggest, shape: ModelShape, space: Space) -> VocabularyStep:
-    """Choose the share of tokens that is kept."""
+    """Choose the share of tokens that is kept; a model that reads images has none."""
+    if shape.pixels is not None:
+        return VocabularyStep(0)
     return VocabularyStep(
         kept_of(shape.vocabulary, trial.suggest_categorical("vocabulary_keep", space.vocabulary_keep))
     )
@@ -48,7 +51,10 @@ def reshape(shape: ModelShape, step: VocabularyStep) -> ModelShape:
 
     Raises:
         ConfigError: None is kept, or more than there are.
+        UnsupportedError: The model reads images.
     """
+    if shape.pixels is not None:
+        return shape if step.keep == 0 else refuse_of_images(f"a vocabulary of {step.keep} tokens")
     if not 1 <= step.keep <= shape.vocabulary:
         raise ConfigError(
             f"A vocabulary of {step.keep} tokens is asked for.",

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 import numpy as np
 import numpy.typing as npt
 from torch import nn
 
+from autocompress.errors import UnsupportedError
 from autocompress.shape import ModelShape, Order
 
 
@@ -158,3 +159,12 @@ class ModelAdapter(Protocol):
 
     def replace_token_embedding(self, model: nn.Module, module: nn.Module) -> None:
         """Put ``module`` in the place of the token table; a map that expands its rows stays."""
+
+
+def refuse_of_images(what: str) -> NoReturn:
+    """Raise the error of a model that reads images and is asked for what only text has."""
+    raise UnsupportedError(
+        f"A model that reads images is asked for {what}.",
+        right="Its tokens are patches: it can have fewer layers, hidden channels, heads, neurons, tokens and bits.",
+        next_step="Leave vocabulary_keep, embedding_rank, embedding_bits and positions out of search.space.",
+    )

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from autocompress.errors import UnsupportedError
-from autocompress.models.adapter import LayerModules
+from autocompress.models.adapter import LayerModules, refuse_of_images
 from autocompress.models.selecting import SelectingEncoder, SelectingLayer
 from autocompress.models.slices import (
     select_heads,
@@ -124,6 +123,7 @@ class VitAdapter:
         }
         for index, layer in enumerate(self.layers(model)):
             found |= layer_tensors(layer, f"layers.{index}")
+            assert all(bool((layer.get(scale).get_parameter("lambda1") == 1).all()) for scale in self.scales), "folded"
         found |= norm_tensors(self._backbone(model).get_submodule("layernorm"), "norm")
         found |= linear_tensors([self.classifier_linear(model)], "head.classifier")
         return {name: array(values.detach()) for name, values in found.items()}
@@ -206,19 +206,19 @@ class VitAdapter:
 
     def keep_tokens(self, model: nn.Module, kept: Sequence[int]) -> None:
         """Refuse: see ``ModelAdapter``."""
-        _no_text("a smaller vocabulary")
+        refuse_of_images("a smaller vocabulary")
 
     def keep_positions(self, model: nn.Module, count: int) -> None:
         """Refuse: see ``ModelAdapter``."""
-        _no_text("fewer positions")
+        refuse_of_images("fewer positions")
 
     def token_embedding(self, model: nn.Module) -> nn.Module:
         """Refuse: see ``ModelAdapter``."""
-        _no_text("a smaller token table")
+        refuse_of_images("a smaller token table")
 
     def replace_token_embedding(self, model: nn.Module, module: nn.Module) -> None:
         """Refuse: see ``ModelAdapter``."""
-        _no_text("a smaller token table")
+        refuse_of_images("a smaller token table")
 
     def _backbone(self, model: nn.Module) -> nn.Module:
         return model.get_submodule(str(model.base_model_prefix))
@@ -294,11 +294,3 @@ def _select_outputs(convolution: nn.Conv2d, kept: Tensor) -> nn.Conv2d:
     assert convolution.bias is not None
     smaller.bias = nn.Parameter(convolution.bias.detach()[kept].clone())
     return smaller.train(convolution.training)
-
-
-def _no_text(what: str) -> NoReturn:
-    raise UnsupportedError(
-        f"A model that reads images is asked for {what}.",
-        right="Its tokens are patches: it can have fewer layers, hidden channels, heads, neurons, tokens and bits.",
-        next_step="Leave vocabulary_keep, embedding_rank, embedding_bits and positions out of search.space.",
-    )

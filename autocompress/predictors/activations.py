@@ -10,7 +10,7 @@ import numpy.typing as npt
 from autocompress.compiler.lowering import lower
 from autocompress.compiler.machine import Machine
 from autocompress.compiler.memory import activation_bytes, plan, workspace_bytes
-from autocompress.shape import LayerShape, ModelShape
+from autocompress.shape import LayerShape, ModelShape, Order
 
 FLOATS = 8
 """Storages of f32 values that are told apart; the last holds the bytes of any further."""
@@ -26,14 +26,14 @@ def planned_bytes(shape: ModelShape, tokens: int, machine: Machine) -> int:
 
 
 def layer_slots(
-    layer: LayerShape, *, hidden: int, embedding: int, tokens: int, machine: Machine
+    layer: LayerShape, *, hidden: int, embedding: int, tokens: int, machine: Machine, order: Order = "post"
 ) -> npt.NDArray[np.float64]:
     """Return the bytes (``SLOTS``,) that two such layers, one after the other, hold.
 
     Values of one type share storages, which grow to the largest value that they hold. So a model of several layers
     takes about the largest of each slot, summed: that is what ``features`` counts instead of a plan a shape.
     """
-    twice = ModelShape("", 1, tokens, embedding, hidden, (layer, layer), 1)
+    twice = ModelShape("", 1, tokens, embedding, hidden, (layer, layer), 1, order=order)
     program = lower(twice, tokens=tokens, machine=machine)
     storages = plan(program)
     types = {storages.places[value.name]: value.dtype for call in program.calls for value in call.outputs}

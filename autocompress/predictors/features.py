@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import lru_cache
 from operator import attrgetter
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,7 @@ from autocompress.predictors.activations import SLOTS, layer_slots
 from autocompress.predictors.hardware import NOMINAL, Hardware
 from autocompress.predictors.shape_table import ABSENT, Codes, ShapeTable
 from autocompress.predictors.work import Counts, frame_work, layer_work
-from autocompress.shape import BITS, EMBEDDING_BITS, Bits, LayerShape, ModelShape
+from autocompress.shape import BITS, EMBEDDING_BITS, Bits, LayerShape, ModelShape, Order
 
 Row: TypeAlias = npt.NDArray[np.float64]
 Rows: TypeAlias = npt.NDArray[np.float64]
@@ -91,8 +91,10 @@ HARDWARE: tuple[str, ...] = (
 )
 """Columns that know the processor: multiply-accumulates of whole tiles, those of them that a dot-product instruction
 runs, and bytes of weights for which, matrix by matrix, the second cache has no room."""
-FEATURES: tuple[str, ...] = tuple(dict.fromkeys((*LATENCY, *MEMORY, *SIZE, "tokens", "hidden", *HARDWARE)))
-"""Every column, in the order of ``features``; tokens and hidden only bound what a predictor may be asked."""
+BOUNDS: tuple[str, ...] = ("tokens", "hidden", "pixels", "norms_first")
+"""Columns that only bound what a predictor may be asked; the last is 1 where a layer norms what its parts read."""
+FEATURES: tuple[str, ...] = tuple(dict.fromkeys((*LATENCY, *MEMORY, *SIZE, *BOUNDS, *HARDWARE)))
+"""Every column, in the order of ``features``."""
 BOUNDED: tuple[str, ...] = tuple(
     name for name in FEATURES if name not in (*KERNELS, "activation_bytes", *BEYOND, *HARDWARE)
 )
@@ -102,7 +104,7 @@ caches and processors make of them."""
 
 
 def features(shape: ModelShape, tokens: int, hardware: Hardware = NOMINAL) -> Row:
-    """Return the (``len(FEATURES)``,) numbers of a model that reads one sequence of ``tokens`` tokens.
+    """Return the (``len(FEATURES)``,) numbers of a model that reads one sequence of ``tokens`` tokens, or one image.
 
     Multiply-accumulates and elements are those of one inference, all of them as the encoder graph runs them
     (``compiler.graph.emit``); bytes are bytes. All are sums over layers but ``beyond_*_mib``, which follow from sums,
@@ -136,11 +138,11 @@ def features_many(shapes: Iterable[ModelShape], tokens: int, hardware: Hardware 
     """
     table = shapes if isinstance(shapes, ShapeTable) else ShapeTable.of(shapes)
     counter, rows = _counter(tokens, hardware), np.empty((len(table), len(FEATURES)))
-    widths = [(frame.hidden, frame.embedding) for frame in table.frames]
-    for width in dict.fromkeys(widths):
-        alike = np.array([other == width for other in widths])[table.frame_codes]
+    streams = [_STREAM(frame) for frame in table.frames]
+    for stream in dict.fromkeys(streams):
+        alike = np.array([other == stream for other in streams])[table.frame_codes]
         whole = bool(alike.all())
-        rows[... if whole else alike] = counter.rows(table if whole else table[alike], *width)
+        rows[... if whole else alike] = counter.rows(table if whole else table[alike], *stream)
     return rows
 
 
@@ -150,9 +152,12 @@ def columns(rows: Rows, names: tuple[str, ...]) -> Rows:
 
 
 _FRAME = attrgetter(
-    *("vocabulary", "positions", "embedding", "hidden", "classes", "embedding_bits", "embedding_rank", "head_bits")
+    *("vocabulary", "positions", "embedding", "hidden", "classes", "embedding_bits", "embedding_rank", "head_bits"),
+    *("order", "head", "pixels"),
 )
 """The fields of a shape, beside its layers, that decide what is counted."""
+_STREAM = attrgetter("hidden", "embedding", "order")
+"""Those that decide what a layer adds."""
 _AT_ONCE = 4096
 """Shapes whose rows stay in the caches while they are made."""
 _AT = {name: index for index, name in enumerate(FEATURES)}
@@ -187,11 +192,11 @@ class _Counter:
     def layers(self, shape: ModelShape) -> list[_Layer]:
         """Count each layer of ``shape``."""
         pairs = zip(shape.layers, shape.tokens_reaching(self.tokens), strict=False)
-        return [self.layer(layer, tokens, shape.hidden, shape.embedding) for layer, tokens in pairs]
+        return [self.layer(layer, tokens, *_STREAM(shape)) for layer, tokens in pairs]
 
-    def _layer(self, layer: LayerShape, tokens: int, hidden: int, embedding: int) -> _Layer:
+    def _layer(self, layer: LayerShape, tokens: int, hidden: int, embedding: int, order: Order) -> _Layer:
         machine, left = self.hardware.machine, layer.passes_on(tokens)
-        slots = layer_slots(layer, hidden=hidden, embedding=embedding, tokens=tokens, machine=machine)
+        slots = layer_slots(layer, hidden=hidden, embedding=embedding, order=order, tokens=tokens, machine=machine)
         row = _row(layer_work(layer, hidden, tokens, self.hardware))
         mixing, feeding = (layer.attention, tokens, left), (layer.ffn, left, left)
         maps = (
@@ -202,19 +207,19 @@ class _Counter:
         )
         return _Layer(np.concatenate([row, slots]), maps)
 
-    def _frame(self, *fields: int) -> Row:
-        vocabulary, positions, embedding, hidden, classes, bits, rank, head = fields
-        size = {"classes": classes, "embedding_bits": bits, "embedding_rank": rank, "head_bits": head}
-        frame = ModelShape("", vocabulary, positions, embedding, hidden, (), **size)  # type: ignore[arg-type]
+    def _frame(self, vocabulary: int, positions: int, embedding: int, hidden: int, *fields: Any) -> Row:
+        names = ("classes", "embedding_bits", "embedding_rank", "head_bits", "order", "head", "pixels")
+        size = dict(zip(names, fields, strict=True))
+        frame = ModelShape("", vocabulary, positions, embedding, hidden, (), **size)
         return np.concatenate([_row(frame_work(frame, self.tokens, self.hardware)), np.zeros(SLOTS)])
 
-    def rows(self, table: ShapeTable, hidden: int, embedding: int) -> Rows:
-        """Return the features of shapes that all have these widths."""
+    def rows(self, table: ShapeTable, *stream: Any) -> Rows:
+        """Return the features of shapes that all have this ``_STREAM``."""
         kinds, codes = table.kinds(self.tokens)
         absent = len(kinds)
         codes = np.where(codes == ABSENT, absent, codes)
         used = np.flatnonzero(np.bincount(codes.ravel(), minlength=absent + 1)[:absent]).tolist()
-        layers = {code: self.layer(*kinds[code], hidden, embedding) for code in used}
+        layers = {code: self.layer(*kinds[code], *stream) for code in used}
         counted = np.zeros((absent + 1 + len(table.frames), len(FEATURES) + SLOTS))
         for code, layer in layers.items():
             counted[code] = layer.counted

@@ -11,7 +11,16 @@ import numpy as np
 from autocompress.cost import FIGURES, Cost, Estimate, Measurement
 from autocompress.errors import OutOfRangeError
 from autocompress.predictors.cost_table import CostTable
-from autocompress.predictors.features import BOUNDED, FEATURES, Row, columns, features, features_many, layer_rows
+from autocompress.predictors.features import (
+    BOUNDED,
+    BOUNDS,
+    FEATURES,
+    Row,
+    columns,
+    features,
+    features_many,
+    layer_rows,
+)
 from autocompress.predictors.figure import Figure
 from autocompress.predictors.intervals import HeldOut
 from autocompress.shape import ModelShape
@@ -190,7 +199,7 @@ class FittedPredictor:
 
     def _refusal(self, beyond: Row, row: Row) -> OutOfRangeError:
         # A user knows tokens and hidden; where these are off, many others are too.
-        plain = [name for name in ("tokens", "hidden") if beyond[BOUNDED.index(name)] > SLACK]
+        plain = [name for name in BOUNDS if beyond[BOUNDED.index(name)] > SLACK]
         name = (plain or [BOUNDED[int(beyond.argmax())]])[0]
         low, high = self.ranges[name]
         return OutOfRangeError(

@@ -180,7 +180,7 @@ class Roofline:
             for layer in shape.layers
             for bits in layer.bits
         )
-        kernels += (KERNELS_PER_LAYER[shape.head_bits] - KERNELS_PER_LAYER[32]) / 2
+        kernels += (KERNELS_PER_LAYER[shape.head_bits] - KERNELS_PER_LAYER[32]) / 4 * len(shape.head_maps)
         starting_s = kernels * engine.kernel_us * 1e-6 / peak.ghz
         return max(arithmetic_s, streaming_s) + elementwise_s + starting_s
 

@@ -18,14 +18,21 @@ def frame_work(frame: ModelShape, tokens: int, hardware: Hardware) -> Counts:
     yield "constant", 1.0
     yield "tokens", tokens
     yield "hidden", frame.hidden
-    yield f"embedding_elements_{frame.embedding_bits}", tokens * frame.token_width
-    if frame.embedding_rank:
-        yield from _gemm(tokens, frame.embedding_rank, frame.embedding, 32, hardware)
+    if frame.pixels is None:
+        yield f"embedding_elements_{frame.embedding_bits}", tokens * frame.token_width
+        if frame.embedding_rank:
+            yield from _gemm(tokens, frame.embedding_rank, frame.embedding, 32, hardware)
+    else:
+        yield "pixels", frame.pixels.channels * frame.pixels.height * frame.pixels.width
+        yield from _gemm(frame.pixels.patches, frame.pixels.values, frame.hidden, 32, hardware)
     yield "channel_elements", tokens * frame.embedding
+    if frame.order == "pre":
+        yield "norms_first", 1.0
+        yield "channel_elements", (tokens if frame.head == "first_and_mean" else 1) * frame.hidden
     if frame.embedding != frame.hidden:
         yield from _gemm(tokens, frame.embedding, frame.hidden, 32, hardware)
-    for outputs in (frame.hidden, frame.classes):
-        yield from _gemm(1, frame.hidden, outputs, frame.head_bits, hardware, grid=usual_grid(frame.head_bits))
+    for inputs, outputs in frame.head_maps.values():
+        yield from _gemm(1, inputs, outputs, frame.head_bits, hardware, grid=usual_grid(frame.head_bits))
         if frame.head_bits != 32:
             yield f"head_maps_{frame.head_bits}", 1.0
     for name, spec in weight_specs(frame).items():

@@ -37,7 +37,8 @@ def generator():
 
 
 def test_the_head_of_every_family_is_known():
-    assert HEADS.keys() == ADAPTERS.keys() == CONFIGS.keys()
+    readers = {name for name, adapter in ADAPTERS.items() if adapter.auto_class == "AutoModelForSequenceClassification"}
+    assert HEADS.keys() == readers == CONFIGS.keys()
 
 
 @pytest.mark.parametrize("family", CONFIGS)

@@ -8,6 +8,7 @@ import pytest
 from autocompress.compiler.graph import emit, weight_specs
 from autocompress.predictors.activations import planned_bytes
 from autocompress.predictors.features import (
+    BOUNDS,
     FEATURES,
     HARDWARE,
     KERNELS,
@@ -20,7 +21,7 @@ from autocompress.predictors.features import (
 )
 from autocompress.predictors.hardware import NOMINAL
 from autocompress.predictors.roofline import EFFICIENCY
-from autocompress.shape import BITS, EMBEDDING_BITS, LayerShape, ModelShape, WeightGrid, by_block
+from autocompress.shape import BITS, EMBEDDING_BITS, LayerShape, ModelShape, Pixels, WeightGrid, by_block
 
 SHAPE = ModelShape(
     "bert",
@@ -54,6 +55,10 @@ GROUPED = replace(SHAPE, layers=(LayerShape(3, 16, 96, *by_block(8, 4), activati
                                  LayerShape(1, 16, 32, *by_block(8, 8), activations="token", weight_group=128),
                                  LayerShape(2, 16, 64, *by_block(3, 32))))  # fmt: skip
 
+IMAGES = replace(SHAPE, family="vit", vocabulary=0, positions=41, embedding=48, order="pre", head="first",
+                 embedding_bits=32, pixels=Pixels(3, 40, 64, 8), head_bits=8)  # fmt: skip
+AVERAGED = replace(IMAGES, head="first_and_mean", layers=FIXED.layers, head_bits=4)
+
 
 class Counting:
     """A graph whose values are element counts; it adds up what every operation does."""
@@ -72,9 +77,23 @@ class Counting:
         assert self.specs[f"{name}.position"].dimensions[1] == x
         return x
 
+    def patches(self, pixels):
+        self.totals["pixels"] += pixels.channels * pixels.height * pixels.width
+        self.rows = pixels.rows * pixels.columns
+        return pixels.channels * pixels.patch * pixels.patch
+
+    def behind_learned(self, x, name, learned):
+        self.rows += learned
+        assert self.specs[f"{name}.position"].dimensions == (self.rows, x) == (self.tokens, x)
+        return x
+
     def norm(self, x, name, epsilon):
         assert self.specs[f"{name}.weight"].dimensions == (x,)
         return x
+
+    def sum_and_norm(self, x, y, name, epsilon):
+        self.totals["norms_first"] = 1.0
+        return self.add(x, y), self.norm(x, name, epsilon)
 
     def linear(self, x, name, bits, activation=None, *, reads="dynamic", grid=None):
         self.name, (inputs, outputs) = name, self.specs[f"{name}.weight"].dimensions
@@ -134,6 +153,10 @@ class Counting:
         self.rows = 1
         return x
 
+    def first_and_mean(self, x, learned):
+        self.rows = 1
+        return 2 * x
+
 
 @pytest.mark.parametrize(
     "shape",
@@ -142,6 +165,15 @@ class Counting:
 )
 @pytest.mark.parametrize("tokens", [1, 7, 40])
 def test_the_columns_count_what_the_encoder_graph_does(shape, tokens):
+    check_counts(shape, tokens)
+
+
+@pytest.mark.parametrize("shape", [IMAGES, AVERAGED], ids=["first", "first and mean"])
+def test_the_columns_count_what_the_graph_of_images_does(shape):
+    check_counts(shape, shape.positions)
+
+
+def check_counts(shape, tokens):
     graph = Counting(shape, tokens)
     emit(graph, shape)
     row = dict(zip(FEATURES, features(shape, tokens), strict=True))
@@ -271,7 +303,7 @@ def test_columns_are_picked_by_name():
 
 
 def test_every_bit_width_has_its_columns():
-    assert set(FEATURES) == {*LATENCY, *MEMORY, *SIZE, *HARDWARE, "tokens", "hidden"}
+    assert set(FEATURES) == {*LATENCY, *MEMORY, *SIZE, *HARDWARE, *BOUNDS}
     for bits in BITS:
         assert f"gemm_macs_{bits}" in LATENCY
         assert f"linear_bytes_{bits}" in MEMORY

@@ -20,7 +20,7 @@ from autocompress.predictors.features import (
 )
 from autocompress.predictors.hardware import NOMINAL
 from autocompress.predictors.shape_table import ShapeTable
-from autocompress.shape import BITS, EMBEDDING_BITS, WEIGHT_GROUPS, Activations, LayerShape, ModelShape, by_block
+from autocompress.shape import BITS, EMBEDDING_BITS, WEIGHT_GROUPS, Activations, LayerShape, ModelShape, Order, by_block
 
 LAYERS = st.builds(
     LayerShape,
@@ -44,6 +44,8 @@ SHAPES = st.builds(
     st.integers(1, 3),
     embedding_bits=st.sampled_from(EMBEDDING_BITS),
     embedding_rank=st.sampled_from([0, 8]),
+    order=st.sampled_from(get_args(Order)),
+    head=st.sampled_from(["dense", "first"]),
 )
 SMALL = replace(NOMINAL, l2_bytes=1000)
 

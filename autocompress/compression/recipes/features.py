@@ -50,16 +50,19 @@ def observe(model: nn.Module, batch: TokenBatch, wanted: Iterable[Feature]) -> O
 
 
 def _watch(model: nn.Module, feature: Feature, found: dict[Feature, Tensor]) -> Any:
-    """Hook the module that computes ``feature``: a linear or a norm, which is called in whatever way its layer runs."""
-    layers = adapter_of(model).layers(model)
+    """Hook the module that computes or reads a feature: a linear or a norm, which is called however its layer runs."""
+    adapter = adapter_of(model)
+    layers = adapter.layers(model)
+    reads: Callable[..., None] = lambda _module, inputs: found.update({feature: widened(inputs[0])})  # noqa: E731
+    gives: Callable[..., None] = lambda _module, _inputs, output: found.update({feature: widened(output)})  # noqa: E731
+    first = layers[0].order == "pre"
     if feature.layer == 0:
-        # Queries, keys and values of the first layer read the embeddings as they are: layers are post-norm.
-        first = layers[0].get(layers[0].query)
-        return first.register_forward_pre_hook(lambda _module, inputs: found.update({feature: widened(inputs[0])}))
+        return layers[0].get(layers[0].attention_norm if first else layers[0].query).register_forward_pre_hook(reads)
     layer = layers[feature.layer - 1]
-    path = layer.ffn_norm if feature.kind == "hidden" else str(getattr(layer, feature.kind))
-    hook: Callable[..., None] = lambda _module, _inputs, output: found.update({feature: widened(output)})  # noqa: E731
-    return layer.get(path).register_forward_hook(hook)
+    if feature.kind != "hidden":
+        return layer.get(str(getattr(layer, feature.kind))).register_forward_hook(gives)
+    norm = adapter.sum_norms(model)[2 * feature.layer - 1]
+    return norm.register_forward_pre_hook(reads) if first else norm.register_forward_hook(gives)
 
 
 @torch.no_grad()

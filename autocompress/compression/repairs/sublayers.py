@@ -1,6 +1,7 @@
 """Calibration documents on their way through a model, sublayer by sublayer: what a linear reads, and what it adds to.
 
-Layers are post-norm, as BERT's are: hidden = norm(residual + linear(units)), in attention and in feed-forward blocks.
+Post-norm layers, as BERT's, hand on norm(stream + linear(units)), in attention and in feed-forward blocks; pre-norm
+layers hand on that sum itself, and norm what attention and feed-forward read of it.
 """
 
 from __future__ import annotations
@@ -70,7 +71,8 @@ class Walk:
     def __init__(self, model: nn.Module, batches: Sequence[LabelledBatch]) -> None:
         adapter = adapter_of(model)
         self._layers, self._linears = adapter.layers(model), output_linears(model)
-        self._activation = ACTIVATIONS[adapter.shape(model).activation]
+        shape = adapter.shape(model)
+        self._activation, self._norms_first = ACTIVATIONS[shape.activation], shape.order == "pre"
         self._real = [batch.attention_mask.bool() for batch in batches]
         self._calls = [_call_of(model, self._layers[0].layer, batch) for batch in batches]
         self.first_token = torch.cat([_firsts(real) for real in self._real])
@@ -97,14 +99,15 @@ class Walk:
     def feed_forward(self, layer: int, sums: Tensor) -> Reading:
         """Return what the second feed-forward linear reads, for the ``sums`` that the attention's norm reads."""
         linear, modules = self._linears[2 * layer + 1], self._layers[layer]
-        residual = self._linears[2 * layer].norm(sums)
-        inputs = self._activation(modules.get(modules.ffn_in)(residual))
+        normed = self._linears[2 * layer].norm(sums)
+        residual = sums if self._norms_first else normed
+        inputs = self._activation(modules.get(modules.ffn_in)(normed))
         return Reading(inputs, residual + linear.module(inputs))
 
     @torch.no_grad()
     def advance(self, layer: int, sums: Tensor) -> None:
         """Let documents stand before the next layer, for the ``sums`` that the last norm of ``layer`` reads."""
-        hidden, start = self._linears[2 * layer + 1].norm(sums), 0
+        hidden, start = sums if self._norms_first else self._linears[2 * layer + 1].norm(sums), 0
         for index, (real, (args, options)) in enumerate(zip(self._real, self._calls, strict=True)):
             count = int(real.sum())
             padded = torch.zeros_like(args[0])

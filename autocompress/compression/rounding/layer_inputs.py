@@ -39,9 +39,11 @@ class LayerInputs:
         shape, self._layers = adapter.shape(model), adapter.layers(model)
         pairs = zip(self._layers, shape.layers, strict=True)
         self._steps = [SelectingEncoder([layer], [of.most_tokens], shape.activation).eval() for layer, of in pairs]
-        self._index, first = 0, self._layers[0].get(self._layers[0].query)
+        first = self._layers[0]
+        reads = first.get(first.attention_norm if first.order == "pre" else first.query)
+        self._index = 0
         self._standing = [
-            (_reached(first, partial(logits_of, model, b.input_ids, b.attention_mask)), b.attention_mask.bool())
+            (_reached(reads, partial(logits_of, model, b.input_ids, b.attention_mask)), b.attention_mask.bool())
             for b in batches
         ]
 

@@ -162,6 +162,44 @@ class LayerShape:
 
 
 @dataclass(frozen=True)
+class Pixels:
+    """An image as a model reads it: cut into square patches, each a token, behind learned ones.
+
+    Attributes:
+        channels: Of each pixel.
+        height, width: In pixels; what is left of them beside whole patches is not read.
+        patch: Edge of a patch, in pixels.
+        learned: Tokens before the patches: the class token, those of distillation, registers.
+    """
+
+    channels: int
+    height: int
+    width: int
+    patch: int
+    learned: int = 1
+
+    @property
+    def rows(self) -> int:
+        """Patches one above the other."""
+        return self.height // self.patch
+
+    @property
+    def columns(self) -> int:
+        """Patches side by side."""
+        return self.width // self.patch
+
+    @property
+    def patches(self) -> int:
+        """Patches of an image."""
+        return self.rows * self.columns
+
+    @property
+    def values(self) -> int:
+        """Numbers of a patch."""
+        return self.channels * self.patch**2
+
+
+@dataclass(frozen=True)
 class ModelShape:
     """An encoder with a classification head.
 
@@ -181,6 +219,7 @@ class ModelShape:
             is that wide itself.
         head_bits: Bits of the head's two linears. They read one token, at 8 bits as ``dynamic`` activations; fewer
             bits are in the usual groups.
+        pixels: The image that is read; ``None``: token ids are.
     """
 
     family: str
@@ -196,6 +235,7 @@ class ModelShape:
     norm_epsilon: float = 1e-12
     embedding_rank: int = 0
     head_bits: Bits = 32
+    pixels: Pixels | None = None
 
     @property
     def token_width(self) -> int:
@@ -240,9 +280,10 @@ class ModelShape:
     def from_dict(cls, data: dict[str, object]) -> ModelShape:
         """Read what ``to_dict`` wrote."""
         values = dict(data)
-        layers = values.pop("layers")
+        layers, pixels = values.pop("layers"), values.pop("pixels", None)
         assert isinstance(layers, list | tuple)
-        return cls(layers=tuple(LayerShape(**layer) for layer in layers), **values)  # type: ignore[arg-type]
+        image = Pixels(**pixels) if isinstance(pixels, dict) else None
+        return cls(layers=tuple(LayerShape(**layer) for layer in layers), pixels=image, **values)  # type: ignore[arg-type]
 
     def describe(self) -> str:
         """Say the shape in one line, for tables and logs."""

@@ -13,9 +13,9 @@ from autocompress.compiler.target import Target, machine_of
 from autocompress.compiler.tuning import products
 from autocompress.compiler.tuning_log import Entry, TuningLog, tvm_version
 from autocompress.cost import Artifact
-from autocompress.engines import library_index, open_artifact
+from autocompress.engines import append_constants, library_index, open_artifact, read_library
 from autocompress.errors import UnsupportedError
-from autocompress.feeds import of_text
+from autocompress.feeds import TEXT, Feed, of_text
 from autocompress.shape import LayerShape, ModelShape
 from tests.compiler.numpy_graph import reference
 
@@ -80,6 +80,32 @@ def test_an_input_that_would_read_outside_the_tables_is_refused(artifact, ids, w
         open_artifact(artifact, threads=1)(of_text(ids))
 
 
+def rewritten(artifact, folder, **about):
+    """Return a copy whose index says this of itself, where it is not ``None``."""
+    found, constants = read_library(artifact.path)
+    names = [tensor["name"] for tensor in found.pop("tensors")]
+    copy = replace(artifact, path=folder / "model.so")
+    copy.path.write_bytes(artifact.path.read_bytes())
+    index = {key: value for key, value in (found | about).items() if value is not None}
+    append_constants(copy.path, zip(names, constants, strict=True), index)
+    return copy
+
+
+def test_a_library_that_does_not_say_what_it_reads_reads_text(artifact, tmp_path):
+    ids = np.random.default_rng(0).integers(0, 50, (2, 7))
+    run, old = (open_artifact(each, threads=1) for each in (artifact, rewritten(artifact, tmp_path, feeds=None)))
+    assert old.feeds == run.feeds == tuple(Feed(feed.name, (1, 10), "int64") for feed in TEXT)
+    np.testing.assert_array_equal(old(of_text(ids)), run(of_text(ids)))
+
+
+def test_a_library_that_reads_pixels_refuses_other_images_and_text(artifact, tmp_path):
+    feeds = [{"name": "pixel_values", "dimensions": [1, 3, 8, 6], "dtype": "float32"}]
+    run = open_artifact(rewritten(artifact, tmp_path, feeds=feeds), threads=1)
+    for given in ({"pixel_values": np.zeros((1, 3, 6, 8), np.float32)}, of_text(np.zeros((1, 8), np.int64))):
+        with pytest.raises(UnsupportedError, match="pixel_values"):
+            run(given)
+
+
 def test_a_library_is_refused_where_its_instructions_are_missing(artifact, monkeypatch):
     needed = library_index(artifact.path)["instructions"] or pytest.skip("this processor has no more than the least")
     monkeypatch.setattr(engines, "_reported_instructions", lambda: {"fpu", *needed[1:]})
@@ -103,7 +129,7 @@ def test_more_threads_than_were_started_are_refused(artifact):
 def test_a_fresh_process_runs_a_library_without_torch_and_without_the_compiler(artifact):
     program = (
         "import sys, numpy as np; from pathlib import Path; from autocompress.cost import Artifact;"
-        "from autocompress.engines import open_artifact; from autocompress.feeds import of_text;"
+        "from autocompress.engines import open_artifact; from autocompress.feeds import TEXT, Feed, of_text;"
         f"run = open_artifact(Artifact(Path({str(artifact.path)!r}), 'tvm', 10), threads=1);"
         "print(run(of_text(np.ones((1, 4), np.int64))).shape, {'torch', 'tvm'} & set(sys.modules))"
     )

@@ -11,21 +11,40 @@ import sys
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from autocompress.cost import Artifact
 from autocompress.errors import MissingDependencyError, UnsupportedError
+from autocompress.feeds import IDS, TEXT, Feed, Feeds, Ids, Logits, Run, check_feeds, read_feeds
 from autocompress.shape import Bits
 
-Ids: TypeAlias = npt.NDArray[np.int64]
-Logits: TypeAlias = npt.NDArray[np.float32]
-Run: TypeAlias = Callable[[Ids, Ids], Logits]
-"""(input_ids, attention_mask), both (batch x tokens) int64 -> logits (batch x classes) float32."""
+
+@dataclass(frozen=True)
+class Opened:
+    """An artifact that is ready to run; satisfies ``Run``.
+
+    Attributes:
+        feeds: What it reads.
+        run: Runs it on feeds that were checked.
+    """
+
+    feeds: tuple[Feed, ...]
+    run: Run
+
+    def __call__(self, given: Feeds) -> Logits:
+        """Return the logits (batch x classes).
+
+        Raises:
+            UnsupportedError: It reads other feeds, or other dimensions.
+        """
+        check_feeds(given, self.feeds)
+        return self.run(given)
 
 
 STORED_AS: Mapping[str, Mapping[Bits, Bits]] = {"onnxruntime": {3: 4}}
@@ -38,7 +57,10 @@ def stored_bits(engine: str, bits: Bits) -> Bits:
     return STORED_AS.get(engine, {}).get(bits, bits)
 
 
-def open_onnxruntime(artifact: Artifact, *, threads: int) -> Run:
+_ONNX_TYPES = {"tensor(int64)": "int64", "tensor(float)": "float32"}
+
+
+def open_onnxruntime(artifact: Artifact, *, threads: int) -> Opened:
     """Load an ONNX model into ONNX Runtime's CPU provider."""
     import onnxruntime
 
@@ -47,11 +69,12 @@ def open_onnxruntime(artifact: Artifact, *, threads: int) -> Run:
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(str(artifact.path), options, providers=["CPUExecutionProvider"])
 
-    def run(input_ids: Ids, attention_mask: Ids) -> Logits:
-        (logits,) = session.run(["logits"], {"input_ids": input_ids, "attention_mask": attention_mask})
+    def run(given: Feeds) -> Logits:
+        (logits,) = session.run(["logits"], dict(given))
         return np.asarray(logits)
 
-    return run
+    feeds = (Feed(each.name, tuple(each.shape), _ONNX_TYPES[each.type]) for each in session.get_inputs())
+    return Opened(tuple(feeds), run)
 
 
 LIBRARY_ALIGNMENT = 64
@@ -95,41 +118,50 @@ def library_index(path: Path) -> dict[str, Any]:
     return {key: value for key, value in about.items() if key != "tensors"}
 
 
-def open_tvm(artifact: Artifact, *, threads: int) -> Run:
+def open_tvm(artifact: Artifact, *, threads: int) -> Opened:
     """Load a compiled library; its constants stay mapped from the file.
 
-    Inputs are run as many sequences at a time as it was compiled for, filled up and padded to its tokens.
+    Inputs are run as many at a time as it was compiled for, filled up, and text padded to its tokens.
 
     Raises:
         MissingDependencyError: TVM is not installed.
-        UnsupportedError: The file is no such library, or TVM cannot use that many threads; when run: an input is
-            longer than the library's tokens, or an id is outside the vocabulary.
+        UnsupportedError: The file is no such library, or TVM cannot use that many threads; when run: an input has
+            more tokens or other dimensions than the library's, or an id is outside the vocabulary.
     """
     runtime = tvm_runtime(threads)
     path = _linked(artifact.path)
     about, constants = read_library(path)
     _check_processor(about)
-    batch, tokens = int(about["batch"]), int(about["tokens"])
-    ids, mask = (aligned_zeros((batch, tokens), "int64") for _ in range(2))
+    feeds, batch = _feeds_of(about), int(about["batch"])
+    read = {feed.name: aligned_zeros(feed.sized(), feed.dtype) for feed in feeds}
     machine = runtime.load_module(str(path))["vm_load_executable"]()
     machine["vm_initialization"](_CPU, 0, _POOLED)
-    machine["save_function"]("main", "run", 1, *map(runtime.from_dlpack, (ids, mask, *constants)))
+    machine["save_function"]("main", "run", 1, *map(runtime.from_dlpack, (*read.values(), *constants)))
     main = machine["run"]
     _use_threads(runtime, threads)
 
-    def run(input_ids: Ids, attention_mask: Ids) -> Logits:
-        _check_input(input_ids, tokens, int(about["vocabulary"]))
+    def run(given: Feeds) -> Logits:
+        if IDS in given:
+            _check_ids(given[IDS], int(about["vocabulary"]))
         _use_threads(runtime, threads)
         parts = []
-        for start in range(0, len(input_ids), batch):
-            count, length = input_ids[start : start + batch].shape
-            ids[:], mask[:] = 0, 0
-            ids[:count, :length] = input_ids[start : start + batch]
-            mask[:count, :length] = attention_mask[start : start + batch]
-            parts.append(np.from_dlpack(main())[:count])
+        for start in range(0, len(given[feeds[0].name]), batch):
+            for name, room in read.items():
+                part = given[name][start : start + batch]
+                room[:] = 0
+                room[tuple(map(slice, part.shape))] = part
+            parts.append(np.from_dlpack(main())[: len(part)])
         return np.concatenate(parts)
 
-    return run
+    return Opened(feeds, run)
+
+
+def _feeds_of(about: Mapping[str, Any]) -> tuple[Feed, ...]:
+    """Return what a library reads, by its index; libraries that do not say so read text."""
+    if "feeds" in about:
+        return read_feeds(about["feeds"])
+    sizes = {"batch": int(about["batch"]), "tokens": int(about["tokens"])}
+    return tuple(Feed(feed.name, feed.sized(**sizes), feed.dtype) for feed in TEXT)
 
 
 def _check_processor(about: Mapping[str, Any]) -> None:
@@ -268,13 +300,7 @@ def _use_threads(runtime: Any, threads: int) -> None:
         )
 
 
-def _check_input(input_ids: Ids, tokens: int, vocabulary: int) -> None:
-    if input_ids.shape[1] > tokens:
-        raise UnsupportedError(
-            f"An input has {input_ids.shape[1]} tokens.",
-            right=f"The library was compiled for at most {tokens}.",
-            next_step="Truncate the input, or export the model for more tokens.",
-        )
+def _check_ids(input_ids: Ids, vocabulary: int) -> None:
     if input_ids.size and not 0 <= input_ids.min() <= input_ids.max() < vocabulary:
         raise UnsupportedError(
             f"An input has the ids {input_ids.min()} to {input_ids.max()}.",
@@ -283,12 +309,12 @@ def _check_input(input_ids: Ids, tokens: int, vocabulary: int) -> None:
         )
 
 
-ENGINES: dict[str, Callable[..., Run]] = {"onnxruntime": open_onnxruntime, "tvm": open_tvm}
+ENGINES: dict[str, Callable[..., Opened]] = {"onnxruntime": open_onnxruntime, "tvm": open_tvm}
 """Engine name -> ``open(artifact, threads=...)``."""
 
 
-def open_artifact(artifact: Artifact, *, threads: int) -> Run:
-    """Return a function that runs ``artifact``.
+def open_artifact(artifact: Artifact, *, threads: int) -> Opened:
+    """Return ``artifact``, ready to run.
 
     Raises:
         UnsupportedError: The artifact names an engine that is not in ``ENGINES``.

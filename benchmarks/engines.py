@@ -25,6 +25,7 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from autocompress.cost import Artifact, Failure, Measurement
 from autocompress.engines import open_artifact
+from autocompress.feeds import of_text
 from autocompress.models.load import adapter_of
 from autocompress.profiling.runner import LocalRunner, measure_alternating
 from autocompress.profiling.timing import Timing
@@ -123,13 +124,13 @@ def check_logits(case: Case, artifacts: Mapping[str, Artifact], subject: Subject
         try:
             with silenced():
                 run = open_artifact(artifact, threads=THREADS)
-                found = [run(*pair) for pair in inputs]
+                found = [run(of_text(*pair)) for pair in inputs]
         except Exception as error:  # As in run_case.
             case.failed[name] = f"does not run: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
             continue
         case.off[name] = max(float(np.abs(a - b).max()) for a, b in zip(found, expected, strict=True))
-        if isinstance(run, OpenVino):
-            case.float_precision[name] = run.precision
+        if isinstance(run.run, OpenVino):
+            case.float_precision[name] = run.run.precision
         if bits[name] == 32 and not case.off[name] <= F32_LOGITS_OFF:
             case.failed[name] = f"wrong result: f32 logits are {case.off[name]:.1e} off"
     return replace(case, largest_logit=max(float(np.abs(logits).max()) for logits in expected))

@@ -30,6 +30,7 @@ from autocompress.compression.method import Context
 from autocompress.compression.quantization import QuantizeStep, apply, reshape
 from autocompress.compression.ranking.layer_importance import divergence
 from autocompress.engines import open_artifact
+from autocompress.feeds import of_text
 from autocompress.models.load import adapter_of, load_shape
 from autocompress.pipeline.teacher import training_batches
 from autocompress.plan import RangeKind
@@ -119,7 +120,7 @@ def scores(tutored: Tutored, wanted: Sequence[Setting]) -> Iterator[Scored]:
 def times(shape: ModelShape, *, tokens: int, rounds: int) -> list[dict]:
     """Return for each engine and way the median milliseconds of processor time, and their ratio to ``dynamic``."""
     rows = []
-    ids = np.random.default_rng(0).integers(0, shape.vocabulary, (1, tokens))
+    given = of_text(np.random.default_rng(0).integers(0, shape.vocabulary, (1, tokens)))
     with tempfile.TemporaryDirectory() as folder:
         for engine in BUILDERS:
             runs = {}
@@ -132,7 +133,7 @@ def times(shape: ModelShape, *, tokens: int, rounds: int) -> list[dict]:
             for _ in range(rounds):
                 for kind, run in runs.items():
                     start_s = time.thread_time()
-                    run(ids, np.ones_like(ids))
+                    run(given)
                     spent[kind].append(1e3 * (time.thread_time() - start_s))
             rows += [
                 {"engine": engine, "tokens": tokens, "activations": kind, "ms": round(median(each), 3),

@@ -23,13 +23,15 @@ import torch
 from autocompress.compression.method import Context
 from autocompress.compression.quantization import QuantizeStep, apply
 from autocompress.cost import Artifact
-from autocompress.engines import ENGINES, Run
+from autocompress.engines import ENGINES
 from autocompress.evaluation.task import TextClassification
+from autocompress.feeds import Run
 from autocompress.models.load import adapter_of
 from autocompress.pipeline.finalists import export
 from autocompress.pipeline.teacher import training_batches
 from autocompress.plan import Rounding
 from autocompress.shape import Bits, by_block
+from autocompress.training.batches import arrays_of
 from benchmarks.peer_worker import PEER_ENGINES
 from benchmarks.peers import (
     NAMES,
@@ -95,7 +97,7 @@ def hits(run: Run, task: TextClassification) -> np.ndarray:
     """Return (documents,) 1 where the class is right, in the order of the split."""
     found = np.zeros(len(task.dataset.test))
     for batch in task.batches("test", batch_size=1):
-        logits = run(batch.input_ids.numpy(), batch.attention_mask.numpy())
+        logits = run(arrays_of(batch))
         found[batch.indices.numpy()] = logits.argmax(1) == batch.labels.numpy()
     return found
 

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from autocompress.cost import Artifact
-from autocompress.engines import ENGINES, Ids, Logits, Run
+from autocompress.engines import ENGINES, Opened
+from autocompress.feeds import TEXT, Feeds, Logits
 from autocompress.profiling import worker
 
 
-def open_torch(artifact: Artifact, *, threads: int, compiled: bool = False) -> Run:
+def open_torch(artifact: Artifact, *, threads: int, compiled: bool = False) -> Opened:
     """Load a classifier that ``torch.save`` wrote whole, and run it eagerly or as TorchInductor compiles it.
 
     Compiled, its weights are constants (``freezing``), which is TorchInductor's faster way to infer.
@@ -27,13 +28,14 @@ def open_torch(artifact: Artifact, *, threads: int, compiled: bool = False) -> R
     # Weights are frozen only where gradients are off without inference mode.
     without_gradients = torch.no_grad if compiled else torch.inference_mode
 
-    def run(input_ids: Ids, attention_mask: Ids) -> Logits:
+    def run(given: Feeds) -> Logits:
         with without_gradients():
-            ids, mask = torch.from_numpy(input_ids), torch.from_numpy(attention_mask)
-            logits: Logits = forward(input_ids=ids, attention_mask=mask).logits.numpy()
+            logits: Logits = forward(
+                **{name: torch.from_numpy(values) for name, values in given.items()}
+            ).logits.numpy()
         return logits
 
-    return run
+    return Opened(TEXT, run)
 
 
 @dataclass(frozen=True)
@@ -48,13 +50,13 @@ class OpenVino:
     request: Any
     precision: str
 
-    def __call__(self, input_ids: Ids, attention_mask: Ids) -> Logits:
+    def __call__(self, given: Feeds) -> Logits:
         """See ``Run``."""
-        self.request.infer({"input_ids": input_ids, "attention_mask": attention_mask}, share_inputs=True)
+        self.request.infer(dict(given), share_inputs=True)
         return np.array(self.request.get_output_tensor(0).data)
 
 
-def open_openvino(artifact: Artifact, *, threads: int, f32: bool = False) -> Run:
+def open_openvino(artifact: Artifact, *, threads: int, f32: bool = False) -> Opened:
     """Load OpenVINO's ``.xml`` beside the weights file for the least latency of one request.
 
     Args:
@@ -70,7 +72,8 @@ def open_openvino(artifact: Artifact, *, threads: int, f32: bool = False) -> Run
     if f32:
         options["INFERENCE_PRECISION_HINT"] = "f32"
     compiled = openvino.Core().compile_model(str(artifact.path.with_suffix(".xml")), "CPU", options)
-    return OpenVino(compiled.create_infer_request(), compiled.get_property("INFERENCE_PRECISION_HINT").to_string())
+    precision = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
+    return Opened(TEXT, OpenVino(compiled.create_infer_request(), precision))
 
 
 PEER_ENGINES = {

@@ -34,6 +34,7 @@ from autocompress.models.load import adapter_of
 from autocompress.pipeline.candidates import Students
 from autocompress.pipeline.teacher import Teacher
 from autocompress.plan import CompressionPlan, LayerSelection, Step
+from autocompress.training.batches import arrays_of
 from benchmarks.l2p import spread
 from benchmarks.pruning_rows import OURS, RECIPES, TOKENS, Pruner
 from benchmarks.record import finish, print_table
@@ -70,7 +71,7 @@ class Judge:
         """Return (documents,) 1 where the class is right, in the order of the split."""
         predict, hits = predict_with(model), torch.zeros(len(task.dataset.test))
         for batch in task.batches("test", batch_size=32):
-            logits = torch.from_numpy(predict(batch.input_ids.numpy(), batch.attention_mask.numpy()))
+            logits = torch.from_numpy(predict(arrays_of(batch)))
             hits[batch.indices] = (logits.argmax(1) == batch.labels).float()
         return hits
 

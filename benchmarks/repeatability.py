@@ -29,6 +29,7 @@ from autocompress.compiler.build import build
 from autocompress.compiler.graph import random_weights
 from autocompress.cost import Artifact, Failure, Measurement
 from autocompress.engines import open_artifact
+from autocompress.feeds import of_text
 from autocompress.pipeline.prediction import COMMON
 from autocompress.profiling.drift import drifted, reference_ms, remeasure_drifted, slow_episodes, without_waiting
 from autocompress.profiling.episodes import describe
@@ -158,7 +159,7 @@ def opened(artifact: Artifact) -> Callable[[], object]:
     """Return a call that runs an artifact once, in this process."""
     run = open_artifact(artifact, threads=THREADS)
     ids = np.random.default_rng(0).integers(0, VOCABULARY, (1, TOKENS), dtype=np.int64)
-    return lambda: run(ids, np.ones_like(ids))
+    return lambda: run(of_text(ids))
 
 
 def report(injected: Injected) -> dict[str, object]:

@@ -29,6 +29,7 @@ from autocompress.compression.quantization import QuantizeStep
 from autocompress.compression.quantization import reshape as quantized
 from autocompress.compression.recipes.teacher import TeacherOutputs
 from autocompress.engines import open_artifact
+from autocompress.feeds import of_text
 from autocompress.models.load import adapter_of, load_shape
 from autocompress.pipeline.teacher import training_batches
 from autocompress.shape import Bits, ModelShape, TokenShare, by_block
@@ -76,7 +77,7 @@ def times(shape: ModelShape, *, tokens: int, bits: Bits, rounds: int) -> list[di
     depth = len(shape.layers)
     whole = quantized(shape, QuantizeStep(*by_block((bits,) * depth, (bits,) * depth), bits))
     rows = []
-    ids = np.random.default_rng(0).integers(0, shape.vocabulary, (1, tokens))
+    given = of_text(np.random.default_rng(0).integers(0, shape.vocabulary, (1, tokens)))
     with tempfile.TemporaryDirectory() as folder:
         for engine in BUILDERS:
             runs = {}
@@ -89,7 +90,7 @@ def times(shape: ModelShape, *, tokens: int, bits: Bits, rounds: int) -> list[di
             for _ in range(rounds):
                 for share, run in runs.items():
                     start_s = time.perf_counter()
-                    run(ids, np.ones_like(ids))
+                    run(given)
                     spent[share].append(1e3 * (time.perf_counter() - start_s))
             dense = median(spent["all"])
             rows += [

@@ -29,6 +29,7 @@ from autocompress.compression.method import Context
 from autocompress.compression.quantization import QuantizeStep, apply, reshape
 from autocompress.compression.ranking.layer_importance import divergence
 from autocompress.engines import open_artifact
+from autocompress.feeds import of_text
 from autocompress.models.load import adapter_of, load_shape
 from autocompress.pipeline.teacher import training_batches
 from autocompress.plan import Rounding
@@ -109,7 +110,7 @@ def scores(tutored: Tutored, wanted: Sequence[Setting]) -> Iterator[Scored]:
 def artifacts(shape: ModelShape, *, quick: bool) -> list[dict]:
     """Return size and median milliseconds of each engine, width and grid, and the ratio to the width's usual grid."""
     rows = []
-    ids = np.random.default_rng(0).integers(0, shape.vocabulary, (1, TOKENS))
+    given = of_text(np.random.default_rng(0).integers(0, shape.vocabulary, (1, TOKENS)))
     for engine, bits in product(BUILDERS, WIDTHS[-1:] if quick else WIDTHS):
         grids = list(product(WEIGHT_GROUPS, (False, True)))
         with tempfile.TemporaryDirectory() as folder:
@@ -123,7 +124,7 @@ def artifacts(shape: ModelShape, *, quick: bool) -> list[dict]:
             spent = np.empty((6 if quick else ROUNDS, len(grids)))
             for turn, index in np.ndindex(spent.shape):
                 start_s = time.thread_time()
-                runs[index](ids, np.ones_like(ids))
+                runs[index](given)
                 spent[turn, index] = 1e3 * (time.thread_time() - start_s)
         rows += [
             {"engine": engine, "bits": bits, "group": group, "zero_points": zeros, "mb": round(size, 2),

@@ -23,6 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("_optional",),
     ("shape", "plan", "cost"),
+    ("feeds",),
     ("devices", "engines"),
     ("compiler",),
     ("models", "profiling", "predictors", "runtime", "report", "training"),
@@ -50,7 +51,7 @@ OWNERS: dict[str, set[str]] = {
     "plotly": {"report"},
 }
 NAMELESS = {"utils", "util", "helpers", "helper", "common", "core", "base", "manager", "misc"}
-ON_THE_BOARD = ("autocompress.engines", "autocompress.profiling", "autocompress.runtime", "autocompress.boards")
+ON_THE_BOARD = tuple(f"autocompress.{room}" for room in ("feeds", "engines", "profiling", "runtime", "boards"))
 NOT_ON_THE_BOARD = ("torch", "transformers", "optuna")
 
 

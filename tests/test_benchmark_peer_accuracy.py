@@ -4,6 +4,7 @@ import torch
 
 from autocompress.cost import Artifact
 from autocompress.engines import ENGINES
+from autocompress.feeds import of_text
 from benchmarks.peer_accuracy import best, described
 from benchmarks.peers import PRODUCTS, Subject, export, round_dynamic, round_static, silenced
 from tests.test_benchmarks import tiny_bert
@@ -23,7 +24,7 @@ def test_a_model_with_documents_is_exported_for_any_length(subject):
     for ids, mask in DOCUMENTS:
         with torch.inference_mode():
             expected = subject.model(input_ids=torch.from_numpy(ids), attention_mask=torch.from_numpy(mask)).logits
-        np.testing.assert_allclose(run(ids, mask), expected.numpy(), atol=1e-5)
+        np.testing.assert_allclose(run(of_text(ids, mask)), expected.numpy(), atol=1e-5)
 
 
 @pytest.mark.parametrize("ranges", ["MinMax", "Percentile"])
@@ -32,9 +33,9 @@ def test_static_ranges_are_those_of_the_documents_and_serve_any_length(subject, 
         artifacts = [export(subject), round_dynamic(subject), round_static(subject, operators=PRODUCTS, ranges=ranges)]
     floats, *rounded = (ENGINES[each.engine](each, threads=1) for each in artifacts)
     for ids, mask in DOCUMENTS:
-        expected = floats(ids, mask)
+        expected = floats(of_text(ids, mask))
         for run in rounded:
-            assert 0 < np.abs(run(ids, mask) - expected).max() < 0.2 * np.abs(expected).max()
+            assert 0 < np.abs(run(of_text(ids, mask)) - expected).max() < 0.2 * np.abs(expected).max()
 
 
 def test_points_are_lost_against_the_teacher_with_the_error_of_paired_documents(tmp_path):

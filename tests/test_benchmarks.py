@@ -10,6 +10,7 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from autocompress.cost import Artifact, Measurement
 from autocompress.engines import ENGINES
+from autocompress.feeds import of_text
 from autocompress.pipeline.prediction import COMMON
 from autocompress.pipeline.workspace import PACKAGES
 from autocompress.predictors.sampling import is_block, sample_shapes
@@ -153,7 +154,7 @@ def test_the_torch_worker_computes_what_transformers_computes(tmp_path):
     run = open_torch(Artifact(tmp_path / "torch.pt", "torch", 10), threads=threads)
     with torch.inference_mode():
         expected = model(input_ids=torch.from_numpy(ids)).logits.numpy()
-    np.testing.assert_allclose(run(ids, np.ones_like(ids)), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(run(of_text(ids)), expected, rtol=1e-5, atol=1e-6)
 
 
 def measured(name: str, *samples_ms: float, engine: str = "", waited: str = "") -> Measurement:

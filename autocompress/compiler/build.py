@@ -12,6 +12,7 @@ from autocompress.compiler.graph import Array, Weights, weight_specs
 from autocompress.cost import Artifact
 from autocompress.engines import BUNDLED_CONSTANTS, append_constants
 from autocompress.errors import UnsupportedError
+from autocompress.feeds import Feed
 from autocompress.shape import BITS, EMBEDDING_BITS, WEIGHT_GROUPS, LayerShape, ModelShape
 
 if TYPE_CHECKING:
@@ -189,8 +190,9 @@ def _build_tvm(job: Job) -> Path:
     tiles = log.tiles(machine)
     program = log.traced(lower(job.shape, batch=job.batch, tokens=job.tokens, machine=machine, tiles=tiles))
     about = {"tokens": job.tokens, "batch": job.batch, "vocabulary": job.shape.vocabulary, "target": str(target)}
+    feeds = [Feed(tensor.name, tensor.dimensions, tensor.dtype).to_dict() for tensor in program.inputs]
     about |= {"kernels": [str(kernel) for kernel in program.names()], "tiles": program.tiles(), "tuning": log.digest}
-    about |= {"activation_bytes": activation_bytes(program), "instructions": instructions(llvm)}
+    about |= {"feeds": feeds, "activation_bytes": activation_bytes(program), "instructions": instructions(llvm)}
     executable = compile_module(relax_module(program), llvm)
     path = job.path_stem.with_name(f"{job.path_stem.name}.{job.container}")
     partial = path.with_name(f"{path.name}.partial.{job.container}")

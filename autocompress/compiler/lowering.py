@@ -23,6 +23,7 @@ from autocompress.compiler.packing import (
     zero_panels,
 )
 from autocompress.compiler.program import Call, Constant, Kernel, Program, Tensor
+from autocompress.feeds import feeds_of
 from autocompress.shape import WEIGHT_GROUP, Activations, Bits, EmbeddingBits, ModelShape, Pixels, WeightGrid
 
 Results: TypeAlias = Sequence[tuple[tuple[int, ...], str]]
@@ -57,19 +58,22 @@ class Lowering:
         self.specs, self.batch, self.tokens, self.machine = weight_specs(shape), batch, tokens, machine
         self.constants: dict[str, Constant] = {}
         self.calls: list[Call] = []
-        if shape.pixels is None:
-            self.ids, self.mask = (Tensor(name, (batch, tokens), "int64") for name in ("input_ids", "attention_mask"))
-            self.inputs: tuple[Tensor, ...] = (self.ids, self.mask)
-        else:
-            image = (batch, shape.pixels.channels, shape.pixels.height, shape.pixels.width)
-            self.inputs = (Tensor("pixel_values", image),)
-            self.mask = self._constant("seen", (batch, tokens), "int64", lambda _: np.ones((batch, tokens), np.int64))
+        self.inputs = tuple(
+            Tensor(feed.name, tuple(feed.sized(batch=batch, tokens=tokens)), feed.dtype)
+            for feed in feeds_of(shape.pixels)
+        )
+        self.mask = self._every_token() if shape.pixels else self.inputs[-1]
         self.fresh = (f"value_{index}" for index in count())
+
+    def _every_token(self) -> Tensor:
+        """Return a mask that hides none."""
+        dimensions = (self.batch, self.tokens)
+        return self._constant("every_token", dimensions, "int64", lambda _: np.ones(dimensions, np.int64))
 
     def lookup(self, name: str, bits: EmbeddingBits) -> Value:
         """See ``Graph.lookup``."""
         (vocabulary, width), word = self._dimensions(f"{name}.word"), f"{name}.word"
-        inputs = [self.ids]
+        inputs = [self.inputs[0]]
         if bits == 4:
             packed = (vocabulary, groups(width) * WEIGHT_GROUP // 2)
             inputs.append(self._constant(word, packed, "uint8", lambda weights: nibble_rows(weights[word])))

@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from autocompress.compiler.graph import Activation, Array, Weights, bf16_bits, emit
 from autocompress.engines import stored_bits
+from autocompress.feeds import IDS, MASK, PIXELS, feeds_of
 from autocompress.shape import WEIGHT_GROUP, Activations, Bits, EmbeddingBits, ModelShape, Pixels, WeightGrid
 
 OPSET = 21
@@ -76,28 +77,28 @@ class OnnxGraph:
         word = f"{name}.word"
         if bits == 4:
             table = self._raw(word, TensorProto.INT4, _pack_int4(self.weights[word]))
-            inputs = [table, "input_ids", self._weight(f"{name}.scale")]
+            inputs = [table, IDS, self._weight(f"{name}.scale")]
             attributes = {"block_size": WEIGHT_GROUP, "gather_axis": 0, "quantize_axis": 1}
             return self._node("GatherBlockQuantized", inputs, domain=CONTRIB, **attributes)[0]
-        (rows,) = self._node("Gather", [self._bf16(word) if bits == 16 else self._weight(word), "input_ids"])
+        (rows,) = self._node("Gather", [self._bf16(word) if bits == 16 else self._weight(word), IDS])
         if bits == 32:
             return rows
         rows = self._float(rows)
         if bits == 16:
             return rows
-        (scale,) = self._node("Gather", [self._weight(f"{name}.scale"), "input_ids"])
+        (scale,) = self._node("Gather", [self._weight(f"{name}.scale"), IDS])
         return self._node("Mul", [rows, scale])[0]
 
     def positions(self, x: str, name: str) -> str:
         """See ``Graph.positions``."""
-        (tokens,) = self._node("Shape", ["input_ids"], start=1, end=2)
+        (tokens,) = self._node("Shape", [IDS], start=1, end=2)
         (rows,) = self._node("Slice", [self._weight(f"{name}.position"), self._integers(0), tokens])
         return self.add(x, rows)
 
     def patches(self, pixels: Pixels) -> str:
         """See ``Graph.patches``."""
         rows, columns, patch = pixels.rows, pixels.columns, pixels.patch
-        x = "pixel_values"
+        x = PIXELS
         if (pixels.height, pixels.width) != (rows * patch, columns * patch):
             ends = self._integers(rows * patch, columns * patch)
             (x,) = self._node("Slice", [x, self._integers(0, 0), ends, self._integers(2, 3)])
@@ -271,30 +272,31 @@ class OnnxGraph:
         (mean,) = self._node("ReduceMean", [rest, self._integers(1)], keepdims=0)
         return self._node("Concat", [self.first_token(x), mean], axis=-1)[0]
 
-    def read_text(self) -> list[onnx.ValueInfoProto]:
-        """Let the mask be that of the input; return the inputs."""
-        self.nodes.append(helper.make_node("Cast", ["attention_mask"], [self.mask], name="mask", to=TensorProto.INT32))
-        names = ("input_ids", "attention_mask")
-        return [helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "tokens"]) for name in names]
+    def read_mask(self) -> None:
+        """Let the mask be that of the text."""
+        self.nodes.append(helper.make_node("Cast", [MASK], [self.mask], name="mask", to=TensorProto.INT32))
 
-    def read_image(self, pixels: Pixels, tokens: int) -> list[onnx.ValueInfoProto]:
-        """Let the mask be one that hides no token; return the inputs."""
-        (batch,) = self._node("Shape", ["pixel_values"], start=0, end=1)
+    def hide_no_token(self, tokens: int) -> None:
+        """Let the mask be one that hides none of an image's tokens."""
+        (batch,) = self._node("Shape", [PIXELS], start=0, end=1)
         (sizes,) = self._node("Concat", [batch, self._integers(tokens)], axis=0)
-        ones = self._constant("seen", np.ones((1, 1), np.int32))
+        ones = self._constant("every_token", np.ones((1, 1), np.int32))
         self.nodes.append(helper.make_node("Expand", [ones, sizes], [self.mask], name="mask"))
-        image = ["batch", pixels.channels, pixels.height, pixels.width]
-        return [helper.make_tensor_value_info("pixel_values", TensorProto.FLOAT, image)]
+
+
+_TYPES = {"int64": TensorProto.INT64, "float32": TensorProto.FLOAT}
 
 
 def write_onnx(shape: ModelShape, weights: Weights, path: Path) -> Path:
-    """Write an ONNX model.
-
-    Inputs are ``input_ids`` and ``attention_mask`` (batch x tokens, int64), or ``pixel_values`` (batch x channels x
-    height x width, f32); the output is ``logits`` (batch x classes).
-    """
-    graph, image = OnnxGraph(weights, padded=shape.pixels is None), shape.pixels
-    inputs = graph.read_text() if image is None else graph.read_image(image, shape.positions)
+    """Write an ONNX model; its inputs are ``feeds.feeds_of`` the shape, its output ``logits`` (batch x classes)."""
+    graph = OnnxGraph(weights, padded=shape.pixels is None)
+    if shape.pixels is None:
+        graph.read_mask()
+    else:
+        graph.hide_no_token(shape.positions)
+    inputs = [
+        helper.make_tensor_value_info(feed.name, _TYPES[feed.dtype], feed.dimensions) for feed in feeds_of(shape.pixels)
+    ]
     logits = emit(graph, shape)
     graph.nodes.append(helper.make_node("Identity", [logits], ["logits"], name="logits"))
     output = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", shape.classes])

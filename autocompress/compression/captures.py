@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from autocompress.errors import ConfigError
 from autocompress.models.load import adapter_of
-from autocompress.training.loop import LabelledBatch, logits_of
+from autocompress.training.batches import LabelledBatch
+from autocompress.training.loop import logits_of
 
 B = TypeVar("B", bound=LabelledBatch)
 
@@ -71,7 +72,7 @@ def module_inputs(
 
     with hooked(modules, keep):
         for batch in batches:
-            logits_of(model, batch.input_ids, batch.attention_mask)
+            logits_of(model, batch.inputs)
             yield batch, [found[index] for index in range(len(modules))]
 
 

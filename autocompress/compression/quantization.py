@@ -41,7 +41,7 @@ from autocompress.shape import (
     WeightGroup,
     by_block,
 )
-from autocompress.training.loop import LabelledBatch
+from autocompress.training.batches import LabelledBatch
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any, Literal, TypeAlias
@@ -16,14 +16,13 @@ from autocompress.errors import AutoCompressError, ConfigError, UnsupportedError
 from autocompress.evaluation.datasets import Dataset, Split
 from autocompress.evaluation.metrics import METRICS, confusion_matrix, standard_error
 from autocompress.evaluation.sampling import stratified_order
+from autocompress.feeds import Feeds, Ids, Logits, Run
+from autocompress.training.batches import TokenBatch, arrays_of
 from autocompress.training.loop import logits_of, reading
 
 SplitName: TypeAlias = Literal["train", "validation", "test"]
-Ids: TypeAlias = npt.NDArray[np.int64]
-Logits: TypeAlias = npt.NDArray[np.float32]
-Predict: TypeAlias = Callable[[Ids, Ids], Logits]
-"""(input_ids, attention_mask), both (batch x tokens) int64 -> logits (batch x classes): what ``engines`` open, and
-what ``predict_with`` makes of a torch module."""
+Predict: TypeAlias = Run
+"""What ``engines`` open, and what ``predict_with`` makes of a torch module."""
 
 WINDOW = 4
 """Batches among whose documents a shuffled epoch is sorted by length: short texts (SST-2, TREC-6) are then padded by
@@ -39,18 +38,14 @@ class EvaluationError(AutoCompressError):
 
 
 @dataclass(frozen=True)
-class Batch:
-    """Documents, padded to one length.
+class Batch(TokenBatch):
+    """Documents of a split.
 
     Attributes:
-        input_ids: Token ids (documents x tokens), int64.
-        attention_mask: 1 for tokens, 0 for padding (documents x tokens), int64.
         labels: Classes (documents,), int64.
         indices: Positions of the documents in their split (documents,), int64.
     """
 
-    input_ids: Tensor
-    attention_mask: Tensor
     labels: Tensor
     indices: Tensor
 
@@ -158,7 +153,7 @@ class TextClassification:
         """Return the class that a classifier gives each document of a split, by its place.
 
         Args:
-            predict: Ids and mask -> logits; an opened artifact, or ``predict_with(module)``.
+            predict: Feeds -> logits; an opened artifact, or ``predict_with(module)``.
             split: Of which documents.
             batch_size: Documents in a batch. Activations that are quantized over a whole batch make the result
                 depend on it; 1 is what a device that gets one document at a time computes.
@@ -170,7 +165,7 @@ class TextClassification:
         """
         found: dict[int, int] = {}
         for batch in self.batches(split, batch_size=batch_size, limit=limit, tokens=tokens):
-            logits = np.asarray(predict(batch.input_ids.numpy(), batch.attention_mask.numpy()))
+            logits = np.asarray(predict(arrays_of(batch)))
             _check_logits(logits, (len(batch.labels), len(self.dataset.classes)))
             found |= zip(batch.indices.tolist(), logits.argmax(axis=1).tolist(), strict=True)
         return found
@@ -209,9 +204,9 @@ class TextClassification:
 def predict_with(model: nn.Module) -> Predict:
     """Return a function that runs ``model`` in eval mode without gradients; its mode is put back after each call."""
 
-    def predict(input_ids: Ids, attention_mask: Ids) -> Logits:
+    def predict(given: Feeds) -> Logits:
         with reading(model), torch.inference_mode():
-            logits = logits_of(model, torch.from_numpy(input_ids), torch.from_numpy(attention_mask))
+            logits = logits_of(model, {name: torch.from_numpy(values) for name, values in given.items()})
         return np.asarray(logits.float().cpu().numpy())
 
     return predict

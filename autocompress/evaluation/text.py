@@ -18,6 +18,7 @@ from autocompress.evaluation.sources import fetch
 from autocompress.evaluation.tables import decode
 from autocompress.evaluation.task import grouped
 from autocompress.evaluation.wheels import Download
+from autocompress.training.batches import TokenBatch
 
 _AT_ONCE = 1024
 """Texts that are tokenised at once."""
@@ -40,17 +41,13 @@ class TextSpec:
 
 
 @dataclass(frozen=True)
-class TextBatch:
-    """Documents, padded to one length.
+class TextBatch(TokenBatch):
+    """Documents of a corpus.
 
     Attributes:
-        input_ids: Token ids (documents x tokens), int64.
-        attention_mask: 1 for tokens, 0 for padding (documents x tokens), int64.
-        indices: Places of the documents in the corpus (documents,), int64.
+        indices: Their places in it (documents,), int64.
     """
 
-    input_ids: Tensor
-    attention_mask: Tensor
     indices: Tensor
 
 

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from autocompress.errors import UnsupportedError
-from autocompress.evaluation.task import Ids
 from autocompress.evaluation.tokenizer_json import bare, bytes_in, ids_of, merged, named_in, read_json, renamed, shrunk
+from autocompress.feeds import Ids
 
 
 def needed_tokens(tokenizer: Any, counts: Ids) -> tuple[int, ...]:

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import isfinite, log, sqrt
-from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from autocompress.errors import ParityError
+from autocompress.feeds import Feeds, Run
 from autocompress.shape import ModelShape
-
-Ids: TypeAlias = npt.NDArray[np.int64]
-Logits: TypeAlias = npt.NDArray[np.float32]
-Run: TypeAlias = Callable[[Ids, Ids], Logits]
-"""(input_ids, attention_mask), both (1 x tokens) int64 -> logits (1 x classes)."""
-
 
 FLIPS = 1 / 16
 """Share of the inputs on which what is rounded to the other side may move a logit of a quantized student further."""
@@ -110,7 +103,7 @@ def compare(
     engine: str,
     student: Run,
     artifact: Run,
-    inputs: Sequence[tuple[Ids, Ids]],
+    inputs: Sequence[Feeds],
     *,
     scores: tuple[float, float],
     tolerance: Tolerance,
@@ -121,11 +114,11 @@ def compare(
         engine: Engine that runs the artifact.
         student: The torch student.
         artifact: The opened artifact.
-        inputs: Real documents: ids and mask, each (1 x tokens).
+        inputs: Real documents, one in each.
         scores: Metric of student and artifact on the evaluation documents (0 to 1).
         tolerance: What is allowed.
     """
-    pairs = [(student(ids, mask), artifact(ids, mask)) for ids, mask in inputs]
+    pairs = [(student(feeds), artifact(feeds)) for feeds in inputs]
     expected, found = (np.concatenate(side).astype(np.float64) for side in zip(*pairs, strict=True))
     differences = np.abs(found - expected).max(axis=1) if np.isfinite(found).all() else np.full(len(found), np.inf)
     logit_tolerance = float(tolerance.max_abs_logit * np.ptp(expected))

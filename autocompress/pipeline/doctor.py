@@ -17,7 +17,8 @@ from autocompress.compiler.build import BUILDERS, build
 from autocompress.compiler.graph import random_weights
 from autocompress.devices.detect import detect_host
 from autocompress.devices.paths import home
-from autocompress.engines import Logits, open_artifact
+from autocompress.engines import open_artifact
+from autocompress.feeds import Logits, of_text
 from autocompress.pipeline.workspace import FREE_BYTES, PACKAGES
 from autocompress.shape import LayerShape, ModelShape
 
@@ -87,7 +88,7 @@ def _run(engine: str) -> Logits:
     ids = np.array([[3, 1, 4, 1, 5]])
     with tempfile.TemporaryDirectory() as folder:
         artifact = build(TINY, random_weights(TINY), Path(folder, "model"), engine=engine, tokens=5)
-        return open_artifact(artifact, threads=1)(ids, np.ones_like(ids))
+        return open_artifact(artifact, threads=1)(of_text(ids))
 
 
 def _disk() -> Finding:

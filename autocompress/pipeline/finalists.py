@@ -32,6 +32,7 @@ from autocompress.pipeline.workspace import Workspace
 from autocompress.plan import CompressionPlan
 from autocompress.profiling.runner import Runner, measure_alternating
 from autocompress.profiling.timing import Timing
+from autocompress.training.batches import arrays_of
 from autocompress.training.checkpoint import Checkpoint
 
 PARITY_INPUTS = 32
@@ -212,7 +213,7 @@ def parity(made: Made, artifact: Artifact, config: RunConfig, artifact_score: Sc
         artifact.engine,
         student,
         open_artifact(artifact, threads=EVALUATION_THREADS),
-        [(batch.input_ids.numpy(), batch.attention_mask.numpy()) for batch in batches],
+        [arrays_of(batch) for batch in batches],
         scores=(student_score.value, artifact_score.value),
         tolerance=allow_flips(allow_bf16(tolerance, shape), shape),
     )

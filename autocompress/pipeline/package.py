@@ -10,6 +10,7 @@ from typing import Any
 from autocompress.config import RunConfig, to_yaml
 from autocompress.cost import Artifact
 from autocompress.export.package import Contents, write_package
+from autocompress.feeds import feeds_of
 from autocompress.models.load import adapter_of
 from autocompress.pipeline.outcome import Outcome
 from autocompress.pipeline.setting import Setting
@@ -51,6 +52,7 @@ def about(setting: Setting, shape: ModelShape) -> dict[str, object]:
         "device": setting.profile.name,
         "threads": config.device.threads,
         "tokens": config.task.max_tokens,
+        "feeds": [feed.to_dict() for feed in feeds_of(shape.pixels)],
         "labels": list(setting.teacher.task.dataset.classes),
         "metric": config.task.metric,
         "student": shape.describe(),

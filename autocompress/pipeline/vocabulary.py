@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from autocompress.compression.ranking.token_importance import attention_received, extrapolate
 from autocompress.compression.vocabulary import VocabularyStep, kept_of, kept_tokens, order_tokens
 from autocompress.errors import ConfigError
-from autocompress.evaluation.task import Ids, TextClassification
+from autocompress.evaluation.task import TextClassification
 from autocompress.evaluation.tokenizers import common_tokens, needed_tokens, parts_of_tokens, shrink
+from autocompress.feeds import Ids
 from autocompress.models.load import adapter_of
 from autocompress.plan import CompressionPlan
 

@@ -21,15 +21,15 @@ STILL_FALLING = 0.02
 
 @dataclass(frozen=True)
 class Timing:
-    """How an artifact is timed, on one batch of random ids.
+    """How an artifact is timed, on one batch of random inputs.
 
     Attributes:
         threads: Threads of the engine.
-        vocabulary: Rows of the token embedding; the ids are drawn below it.
+        vocabulary: Rows of the token embedding; ids are drawn below it. What reads pixels has none.
         warmup: Fewest runs before the first sample; there are more until they stop becoming faster.
         repeats: Most samples.
         cap_s: Seconds after which no further sample is taken.
-        seed: Of the input ids.
+        seed: Of the inputs.
         timeout_s: Seconds, beside those of the sustained run, after which the run counts as hung.
         sustained_s: Seconds for which it then runs without a pause, to see what lasting load makes of it.
     """

@@ -22,6 +22,7 @@ from autocompress.cost import Artifact
 from autocompress.devices.system import emulator
 from autocompress.engines import open_artifact
 from autocompress.errors import AutoCompressError
+from autocompress.feeds import drawn
 from autocompress.profiling.conditions import ProcessorState, read_state
 from autocompress.profiling.drift import Reference, waiting_clock
 from autocompress.profiling.energy import find_meter, metered_mj
@@ -40,13 +41,13 @@ class Request:
     Attributes:
         path: File of the artifact.
         engine: Key of ``engines.ENGINES``.
-        tokens: Length of the input sequences.
+        tokens: Length of the input sequences; of images what these make.
         threads: Threads of the engine.
-        vocabulary: Input ids are drawn from 0 to ``vocabulary - 1``.
+        vocabulary: Ids, where it reads any, are drawn from 0 to ``vocabulary - 1``.
         warmup: Fewest runs before the first sample.
         repeats: Most samples.
         cap_s: Seconds after which no further sample is taken (infinite as ``null`` in JSON).
-        seed: Of the input ids.
+        seed: Of the input.
         batch: Sequences of one run.
         sustained_s: Seconds for which it then runs without a pause, 0 for not at all.
     """
@@ -128,13 +129,12 @@ def measure(request: Request) -> dict[str, object]:
 def _prepare(request: Request, artifact: Artifact) -> Callable[[], object]:
     """Open the artifact, look at one result, and return a call that runs it."""
     run = open_artifact(artifact, threads=request.threads)
-    sizes = (request.batch, request.tokens)
-    ids = np.random.default_rng(request.seed).integers(0, request.vocabulary, sizes, dtype=np.int64)
-    mask = np.ones_like(ids)
-    logits = run(ids, mask)
+    sizes = {"batch": request.batch, "tokens": request.tokens}
+    given = drawn(run.feeds, vocabulary=request.vocabulary, seed=request.seed, **sizes)
+    logits = run(given)  # Checks what is given, once.
     if not np.isfinite(logits).all():
         raise ArithmeticError(f"{np.count_nonzero(~np.isfinite(logits))} of {logits.size} logits are not finite")
-    return lambda: run(ids, mask)
+    return lambda: run.run(given)
 
 
 def _time(request: Request, call: Callable[[], object], reference: Reference) -> tuple[WarmUp, Times, ProcessorState]:

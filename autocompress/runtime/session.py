@@ -12,8 +12,9 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from autocompress.cost import Artifact
-from autocompress.engines import Run, open_artifact
+from autocompress.engines import open_artifact
 from autocompress.errors import SourceError, UnsupportedError
+from autocompress.feeds import of_text
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Session:
         self._tokenizer: Any = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._tokenizer.enable_truncation(self.tokens)
         self._tokenizer.no_padding()
-        self._run: Run = open_artifact(
+        self._run = open_artifact(
             Artifact(folder / manifest["artifacts"][engine], engine, self.tokens), threads=threads
         )
 
@@ -62,7 +63,7 @@ class Session:
 
     def _classify(self, text: str) -> Prediction:
         ids = np.array([self._tokenizer.encode(text).ids], np.int64)
-        (logits,) = self._run(ids, np.ones_like(ids)).astype(np.float64)
+        (logits,) = self._run(of_text(ids)).astype(np.float64)
         probabilities = np.exp(logits - logits.max())
         best = int(logits.argmax())
         return Prediction(self.labels[best], float(probabilities[best] / probabilities.sum()))

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count, islice
 from math import ceil, isfinite
-from typing import Literal, Protocol, TypeAlias, TypeVar
+from typing import Literal, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from autocompress.errors import AutoCompressError, ConfigError
+from autocompress.training.batches import LabelledBatch
 from autocompress.training.checkpoint import Checkpoint, SavedState
 from autocompress.training.device import (
     device_of,
@@ -27,34 +28,6 @@ from autocompress.training.device import (
 
 class TrainingDivergedError(AutoCompressError):
     """The loss or its gradient is no longer a number."""
-
-
-class TokenBatch(Protocol):
-    """What a model reads of a batch; int64 tensors."""
-
-    @property
-    def input_ids(self) -> Tensor:
-        """Token ids (documents x tokens)."""
-
-    @property
-    def attention_mask(self) -> Tensor:
-        """1 for tokens, 0 for padding (documents x tokens)."""
-
-
-class LabelledBatch(TokenBatch, Protocol):
-    """What the losses read of a batch."""
-
-    @property
-    def labels(self) -> Tensor:
-        """Classes (documents,), int64."""
-
-
-class TrainingBatch(LabelledBatch, Protocol):
-    """A batch of labelled sequences that knows which ones they are."""
-
-    @property
-    def indices(self) -> Tensor:
-        """(documents,) int64, the place of each in the training split."""
 
 
 B = TypeVar("B")
@@ -77,10 +50,10 @@ def head_rate(ratio: float) -> Callable[[str], float]:
     return lambda name: 1.0 if HEAD.isdisjoint(name.split(".")) else ratio
 
 
-def logits_of(model: nn.Module, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-    """Run a classifier; (documents x tokens) ids and mask -> logits (documents x classes), on the model's device."""
+def logits_of(model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
+    """Run a classifier on its feeds; return the logits (examples x classes), on the model's device."""
     device = device_of(model)
-    output = model(input_ids=input_ids.to(device), attention_mask=attention_mask.to(device))
+    output = model(**{name: tensor.to(device) for name, tensor in inputs.items()})
     logits = output if isinstance(output, Tensor) else output.logits
     assert isinstance(logits, Tensor)
     return widened(logits)
@@ -99,7 +72,7 @@ def reading(model: nn.Module) -> Iterator[None]:
 
 def cross_entropy(model: nn.Module, batch: LabelledBatch) -> Tensor:
     """Return the mean cross entropy between a batch's labels and the model's logits, in nats."""
-    logits = logits_of(model, batch.input_ids, batch.attention_mask)
+    logits = logits_of(model, batch.inputs)
     return nn.functional.cross_entropy(logits, batch.labels.to(logits.device))
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from autocompress import engines
 from autocompress.cost import Artifact
 from autocompress.engines import open_artifact
+from autocompress.feeds import of_text
 
 
 def main(engine: str, artifact: str, inputs: str, outputs: str, *options: str) -> None:
@@ -17,7 +18,7 @@ def main(engine: str, artifact: str, inputs: str, outputs: str, *options: str) -
     given = np.load(inputs)
     batch, tokens = given["ids"].shape
     run = open_artifact(Artifact(Path(artifact), engine, tokens, batch), threads=1)
-    np.save(outputs, run(given["ids"], given["mask"]))
+    np.save(outputs, run(of_text(given["ids"], given["mask"])))
     found = {"torch", "transformers", "optuna", "tvm"} & set(sys.modules)
     assert not found, f"a board has no room for {found}"
 

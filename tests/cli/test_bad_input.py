@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -169,7 +170,7 @@ def test_an_artifact_that_computes_something_else_fails_the_run(world, capsys, m
 
     def noisy(artifact, *, threads):
         run = opened(artifact, threads=threads)
-        return lambda ids, mask: run(ids, mask) + [[0.5, 0.0]]
+        return replace(run, run=lambda given: run.run(given) + [[0.5, 0.0]])
 
     monkeypatch.setitem(engines.ENGINES, "onnxruntime", noisy)
     error = refused(capsys, "search", "first.yaml", "search.trials=1", "search.baselines=false", code=5)

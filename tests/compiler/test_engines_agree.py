@@ -13,6 +13,7 @@ from autocompress.compiler.build import BUILDERS, build
 from autocompress.compiler.graph import random_weights, round_bf16, weight_specs
 from autocompress.compiler.target import Target, machine_of
 from autocompress.engines import ENGINES, open_artifact
+from autocompress.feeds import of_text
 from autocompress.shape import BITS, WEIGHT_GROUPS, LayerShape, ModelShape, WeightGrid, by_block, nearest_embedding_bits
 from tests.compiler.numpy_graph import NARROW, reference
 
@@ -98,7 +99,7 @@ def test_every_engine_computes_the_reference(bits, activations):
                 # 4 bits and fewer the step is that of a group rather than of the whole tensor. At 16 bits an activation
                 # that the processor rounds may do the same.
                 tolerance = {32: 2e-5, 8: 2e-2}.get(bits, 1e-2) * max(1.0, np.abs(expected).max())
-                got = open_artifact(artifact, threads=1)(ids, mask)
+                got = open_artifact(artifact, threads=1)(of_text(ids, mask))
                 np.testing.assert_allclose(got, expected, atol=tolerance, err_msg=engine)
 
     check()

@@ -11,6 +11,7 @@ from autocompress.compiler.graph import bf16_bits, random_weights, round_bf16
 from autocompress.compiler.onnx_graph import CONTRIB, OPSET, OnnxGraph, write_onnx
 from autocompress.cost import Artifact
 from autocompress.engines import open_artifact
+from autocompress.feeds import of_text
 from autocompress.shape import (
     BITS,
     EMBEDDING_BITS,
@@ -45,7 +46,7 @@ def check(shape, folder):
         one = slice(row, row + 1)
         expected = reference(shape, weights, IDS[one], MASK[one])
         tolerance = max(TOLERANCE[width] for width in bits) * np.abs(expected).max()
-        np.testing.assert_allclose(run(IDS[one], MASK[one]), expected, atol=tolerance)
+        np.testing.assert_allclose(run(of_text(IDS[one], MASK[one])), expected, atol=tolerance)
 
 
 @pytest.mark.parametrize("bits", BITS)

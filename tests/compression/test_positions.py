@@ -11,6 +11,7 @@ from autocompress.compression.method import Space
 from autocompress.compression.positions import PositionsStep
 from autocompress.engines import open_artifact
 from autocompress.errors import AutoCompressError, ConfigError
+from autocompress.feeds import of_text
 from autocompress.models.load import adapter_of, load_classifier
 from tests.compression.training_data import context_for
 
@@ -54,7 +55,7 @@ def test_an_artifact_reads_documents_of_so_many_tokens_and_none_that_are_longer(
     adapter = adapter_of(small)
     shape, weights = adapter.shape(small), adapter.weights(small)
     run = open_artifact(build(shape, weights, tmp_path / "model", engine="onnxruntime", tokens=TOKENS), threads=1)
-    got = run(IDS[:1].numpy(), np.ones((1, TOKENS), np.int64))
+    got = run(of_text(IDS[:1].numpy()))
     np.testing.assert_allclose(got, logits(small, IDS[:1]).numpy(), rtol=0, atol=1e-4)
     with pytest.raises(AutoCompressError, match=f"1 to {TOKENS}|{TOKENS + 1}"):
         build(shape, weights, tmp_path / "longer", engine="onnxruntime", tokens=TOKENS + 1)

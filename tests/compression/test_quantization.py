@@ -16,6 +16,7 @@ from autocompress.compression.rounding.grids import grid_of, quantize_rows
 from autocompress.cost import Artifact
 from autocompress.engines import open_artifact
 from autocompress.errors import ConfigError
+from autocompress.feeds import of_text
 from autocompress.models.load import adapter_of
 from autocompress.models.quantized import (
     QuantizedLinear,
@@ -284,4 +285,4 @@ def test_the_engine_computes_what_the_student_computes(model, bits, activations,
         expected = model(input_ids=torch.tensor(ids), attention_mask=torch.tensor(mask)).logits.numpy()
     run = open_artifact(Artifact(path, "onnxruntime", 6), threads=1)
     spread = np.ptp(expected)
-    np.testing.assert_allclose(run(ids, mask), expected, atol={16: 1e-4, 8: 2e-2}.get(bits, 1e-2) * spread)
+    np.testing.assert_allclose(run(of_text(ids, mask)), expected, atol={16: 1e-4, 8: 2e-2}.get(bits, 1e-2) * spread)

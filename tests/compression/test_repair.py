@@ -19,6 +19,7 @@ from autocompress.compression.repairs.sublayers import documents_of
 from autocompress.errors import UnsupportedError
 from autocompress.models.load import adapter_of
 from autocompress.plan import CompressionPlan
+from autocompress.training.batches import TokenBatch
 from tests.compression.training_data import batches, context_for
 from tests.conftest import tiny_model
 
@@ -125,8 +126,7 @@ def test_repair_is_the_same_twice_and_needs_no_labels(kind):
     teacher = tiny_model("bert")
     context = context_for(teacher)
     pruned = apply_plan(teacher, CompressionPlan(NARROW), context)
-    unlabelled = [type("Unlabelled", (), {"input_ids": b.input_ids, "attention_mask": b.attention_mask})
-                  for b in batches(4)]  # fmt: skip
+    unlabelled = [TokenBatch(b.input_ids, b.attention_mask) for b in batches(4)]
     without = type("Context", (), {"documents": lambda self, count, seed: documents_of(teacher, unlabelled)})()
     students = [apply(copy.deepcopy(pruned), RepairStep(kind, 4, 0), one).state_dict() for one in (context, without)]
     assert all(torch.equal(students[0][name], students[1][name]) for name in students[0])

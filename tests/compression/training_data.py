@@ -12,12 +12,11 @@ from autocompress.compression.recipes.masking import NOT_ASKED, MaskedBatch
 from autocompress.compression.recipes.teacher import TeacherOutputs
 from autocompress.compression.repairs.sublayers import documents_of
 from autocompress.models.language_head import new_head
+from autocompress.training.batches import TokenBatch
 
 
 @dataclass(frozen=True)
-class Batch:
-    input_ids: Tensor
-    attention_mask: Tensor
+class Batch(TokenBatch):
     labels: Tensor
     indices: Tensor
 

@@ -15,6 +15,7 @@ from autocompress.compiler.build import BUILDERS, build
 from autocompress.compression.method import Space
 from autocompress.compression.methods import apply_plan, draw, reshape_plan
 from autocompress.engines import open_artifact
+from autocompress.feeds import of_text
 from autocompress.models.load import adapter_of
 from autocompress.plan import CompressionPlan
 from autocompress.shape import BITS, EMBEDDING_BITS, WEIGHT_GROUPS, Activations
@@ -88,7 +89,7 @@ def test_every_engine_answers_as_the_student_of_any_plan(data):
             batch, tokens = ids.shape
             weights = adapter_of(student).weights(student)
             artifact = build(found, weights, Path(folder, "model"), engine=engine, tokens=tokens, batch=batch)
-            got = open_artifact(artifact, threads=1)(ids, mask)
+            got = open_artifact(artifact, threads=1)(of_text(ids, mask))
         np.testing.assert_allclose(got, expected, atol=tolerance(found) * np.ptp(expected), err_msg=engine)
 
 

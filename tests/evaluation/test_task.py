@@ -16,11 +16,10 @@ from autocompress.evaluation.task import (
     WINDOW,
     Batch,
     EvaluationError,
-    Ids,
-    Logits,
     TextClassification,
     predict_with,
 )
+from autocompress.feeds import Feeds, Logits, of_text
 from tests.conftest import tiny_model
 
 RNG = np.random.default_rng(0)
@@ -41,13 +40,13 @@ def task(tokenizer: PreTrainedTokenizerFast) -> TextClassification:
     return TextClassification(DATASET, tokenizer, max_tokens=10)
 
 
-def oracle(input_ids: Ids, attention_mask: Ids) -> Logits:
+def oracle(given: Feeds) -> Logits:
     """Answer right: word w0 has id 4."""
-    return np.eye(3, dtype=np.float32)[(input_ids[:, 1] - 4) % 3]
+    return np.eye(3, dtype=np.float32)[(given["input_ids"][:, 1] - 4) % 3]
 
 
-def always_first(input_ids: Ids, attention_mask: Ids) -> Logits:
-    return np.tile(np.array([[2.0, 1.0, 0.0]], np.float32), (len(input_ids), 1))
+def always_first(given: Feeds) -> Logits:
+    return np.tile(np.array([[2.0, 1.0, 0.0]], np.float32), (len(given["input_ids"]), 1))
 
 
 def indices(batches: list[Batch]) -> list[int]:
@@ -136,12 +135,9 @@ class TestScores:
 
     @pytest.mark.parametrize("bad", ["nan", "too many classes"])
     def test_logits_that_cannot_be_scored_are_an_error(self, task: TextClassification, bad: str) -> None:
-        def predict(input_ids: Ids, attention_mask: Ids) -> Logits:
-            return (
-                np.full((len(input_ids), 3), np.nan, np.float32)
-                if bad == "nan"
-                else np.zeros((len(input_ids), 5), np.float32)
-            )
+        def predict(given: Feeds) -> Logits:
+            count = len(given["input_ids"])
+            return np.full((count, 3), np.nan, np.float32) if bad == "nan" else np.zeros((count, 5), np.float32)
 
         with pytest.raises(EvaluationError, match="logits"):
             task.evaluate(predict, "test")
@@ -154,8 +150,8 @@ class TestScores:
 class TestTorchModels:
     def test_run_without_dropout_and_go_back_to_their_mode(self) -> None:
         model = tiny_model("bert").train()
-        ids, mask = np.array([[1, 5, 2]]), np.ones((1, 3), np.int64)
-        first, second = predict_with(model)(ids, mask), predict_with(model)(ids, mask)
+        given = of_text(np.array([[1, 5, 2]]))
+        first, second = predict_with(model)(given), predict_with(model)(given)
         assert np.array_equal(first, second) and first.dtype == np.float32 and first.shape == (1, 3)
         assert model.training
 
@@ -168,7 +164,7 @@ class TestTorchModels:
             def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
                 return (input_ids * attention_mask).sum(dim=1, keepdim=True) * self.weight
 
-        assert predict_with(Plain())(np.array([[2, 3]]), np.array([[1, 0]])).tolist() == [[2.0, -2.0]]
+        assert predict_with(Plain())(of_text(np.array([[2, 3]]), np.array([[1, 0]]))).tolist() == [[2.0, -2.0]]
 
 
 class TestBadTasks:
@@ -188,8 +184,8 @@ class TestBadTasks:
 
 class TestAnswers:
     def test_are_given_by_place_whatever_the_order_in_which_documents_are_read(self, task: TextClassification) -> None:
-        def by_length(input_ids: Ids, attention_mask: Ids) -> Logits:
-            return np.eye(3, dtype=np.float32)[attention_mask.sum(1) % 3]
+        def by_length(given: Feeds) -> Logits:
+            return np.eye(3, dtype=np.float32)[given["attention_mask"].sum(1) % 3]
 
         answers = task.answers(by_length, "test", batch_size=8)
         expected = {place: len(ids) % 3 for place, ids in enumerate(task.tokens("test"))}

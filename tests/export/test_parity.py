@@ -6,22 +6,23 @@ import pytest
 from autocompress.compiler.graph import emit, random_weights, round_bf16
 from autocompress.errors import ParityError
 from autocompress.export.parity import BF16_ERROR, Tolerance, allow_bf16, allow_flips, compare, gate
+from autocompress.feeds import of_text
 from autocompress.shape import LayerShape, ModelShape, by_block
 from tests.compiler.numpy_graph import NumpyGraph, reference
 
 RNG = np.random.default_rng(0)
 LOGITS = {ids: RNG.standard_normal((1, 3)).astype(np.float32) for ids in range(5)}
-INPUTS = [(np.array([[ids]]), np.ones((1, 1), np.int64)) for ids in LOGITS]
+INPUTS = [of_text(np.array([[ids]])) for ids in LOGITS]
 SPREAD = float(np.ptp(np.concatenate(list(LOGITS.values())).astype(np.float64)))
 TOLERANCE = Tolerance(max_abs_logit=0.02, metric_drop_points=0.5)
 
 
-def student(ids, mask):
-    return LOGITS[int(ids[0, 0])]
+def student(given):
+    return LOGITS[int(given["input_ids"][0, 0])]
 
 
 def shifted(by: float):
-    return lambda ids, mask: student(ids, mask) + np.array([[by, 0, 0]], np.float32)
+    return lambda given: student(given) + np.array([[by, 0, 0]], np.float32)
 
 
 def found(artifact, scores=(0.9, 0.9)):
@@ -56,7 +57,7 @@ def test_logits_that_are_no_numbers_fail():
 
 def test_agreement_counts_equal_answers():
     flipped = [int(np.argmax(LOGITS[i] * [[-1, -1, -1]])) == int(np.argmax(LOGITS[i])) for i in LOGITS]
-    assert found(lambda ids, mask: -student(ids, mask)).argmax_agreement == np.mean(flipped)
+    assert found(lambda given: -student(given)).argmax_agreement == np.mean(flipped)
 
 
 def at(bits):
@@ -69,14 +70,14 @@ def test_where_rounding_decides_one_document_in_sixteen_may_differ():
     assert allow_flips(TOLERANCE, at(16).with_schedule(0.5, 16)) == tolerance
     for same in (at(32), at(32).with_schedule(0.5, 16), at(16), at(16).with_schedule(1.0, 16)):
         assert allow_flips(TOLERANCE, same) == TOLERANCE
-    inputs = [(np.array([[place]]), np.ones((1, 1), np.int64)) for place in range(32)]
+    inputs = [of_text(np.array([[place]])) for place in range(32)]
 
-    def logits(ids, mask):
+    def logits(given):
         return np.array([[1.0, -1.0]], np.float32)
 
     def parity(wrong, by=1.0):
-        def artifact(ids, mask):
-            return logits(ids, mask) + (by if ids[0, 0] < wrong else 0.0)
+        def artifact(given):
+            return logits(given) + (by if given["input_ids"][0, 0] < wrong else 0.0)
 
         return compare("tvm", logits, artifact, inputs, scores=(0.9, 0.9), tolerance=tolerance)
 
@@ -118,13 +119,13 @@ def test_an_engine_that_rounds_activations_passes_where_only_that_is_allowed():
         name: round_bf16(values * 4) if name.startswith("layers") and values.ndim == 2 else values
         for name, values in random_weights(SHAPE).items()
     }
-    documents = [(RNG.integers(0, 200, (1, 12)), np.ones((1, 12), np.int64)) for _ in range(24)]
+    documents = [of_text(RNG.integers(0, 200, (1, 12))) for _ in range(24)]
 
-    def rounding(ids, mask):
-        return emit(Rounding(weights, ids, mask), SHAPE)
+    def rounding(given):
+        return emit(Rounding(weights, *given.values()), SHAPE)
 
-    def run(ids, mask):
-        return reference(SHAPE, weights, ids, mask)
+    def run(given):
+        return reference(SHAPE, weights, *given.values())
 
     def parity(tolerance):
         return compare("tvm", run, rounding, documents, scores=(0.9, 0.9), tolerance=tolerance)

@@ -7,6 +7,7 @@ from autocompress.compiler.onnx_graph import write_onnx
 from autocompress.cost import Artifact
 from autocompress.engines import open_artifact
 from autocompress.errors import SourceError, UnsupportedError
+from autocompress.feeds import of_text
 from autocompress.models.load import ADAPTERS, adapter_of, load_classifier, load_shape
 from autocompress.models.quantized import QuantizedEmbedding
 from autocompress.shape import LayerShape
@@ -39,7 +40,7 @@ def test_the_graph_computes_what_transformers_computes(model, tmp_path):
     adapter = adapter_of(model)
     path = write_onnx(adapter.shape(model), adapter.weights(model), tmp_path / "model.onnx")
     run = open_artifact(Artifact(path, "onnxruntime", 6), threads=1)
-    np.testing.assert_allclose(run(IDS, MASK), logits(model), atol=2e-5)
+    np.testing.assert_allclose(run(of_text(IDS, MASK)), logits(model), atol=2e-5)
 
 
 def test_removed_heads_and_neurons_are_gone(model):

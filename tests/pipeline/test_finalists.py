@@ -24,6 +24,7 @@ from autocompress.pipeline.candidates import Students, space_of
 from autocompress.pipeline.teacher import load_teacher
 from autocompress.pipeline.workspace import Workspace
 from autocompress.plan import Chosen, CompressionPlan
+from autocompress.training.batches import arrays_of
 from autocompress.training.checkpoint import Checkpoint
 from tests.pipeline.one_finalist import AWARE_STEPS, STEPS
 
@@ -198,8 +199,8 @@ def test_the_artifact_computes_what_the_student_computes(setting, workspace):
     made = make(setting, workspace, [])
     run, student = open_artifact(made.artifact, threads=1), predict_with(made.student)
     for batch in teacher.task.batches("test", batch_size=1, limit=8):
-        ids, mask = batch.input_ids.numpy(), batch.attention_mask.numpy()
-        np.testing.assert_allclose(run(ids, mask), student(ids, mask), atol=1e-3)
+        given = arrays_of(batch)
+        np.testing.assert_allclose(run(given), student(given), atol=1e-3)
 
 
 def test_the_validation_score_is_that_of_the_student_on_all_validation_documents(setting, workspace):

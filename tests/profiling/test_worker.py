@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 
 from autocompress.cost import Artifact
+from autocompress.engines import Opened
+from autocompress.feeds import TEXT, feeds_of
 from autocompress.profiling import energy, worker
 from autocompress.profiling.conditions import ProcessorState
 from autocompress.profiling.timing import Timing
 from autocompress.profiling.worker import Request, answer, measure, processor
+from autocompress.shape import Pixels
 
 
 def request(artifact: Artifact, **changes: object) -> Request:
@@ -78,7 +81,7 @@ def test_energy_comes_with_its_source(tiny, monkeypatch):
 
     def counting(artifact, *, threads):
         run = real(artifact, threads=threads)
-        return lambda *given: runs.append(1) or run(*given)
+        return replace(run, run=lambda given: runs.append(1) or run.run(given))
 
     def metered_mj(call, meter):
         before = len(runs)
@@ -103,13 +106,12 @@ def test_the_input_is_one_seeded_sequence_of_ids_below_the_vocabulary(tiny, monk
     seen = []
 
     def open_spy(artifact, *, threads):
-        def run(ids, mask):
-            seen.append(ids)
-            assert (mask == 1).all()
-            assert mask.shape == ids.shape
+        def run(given):
+            seen.append(given["input_ids"])
+            assert np.array_equal(given["attention_mask"], np.ones_like(seen[-1]))
             return np.zeros((1, 3), np.float32)
 
-        return run
+        return Opened(TEXT, run)
 
     monkeypatch.setattr(worker, "open_artifact", open_spy)
     for seed in (0, 0, 1):
@@ -117,6 +119,22 @@ def test_the_input_is_one_seeded_sequence_of_ids_below_the_vocabulary(tiny, monk
     first, same, other = seen[0], seen[len(seen) // 3], seen[-1]
     assert first.shape == (1, 8)
     assert 0 <= first.min() <= first.max() < 7
+    assert np.array_equal(first, same)
+    assert not np.array_equal(first, other)
+
+
+def test_the_input_of_what_reads_pixels_is_a_seeded_image_of_its_dimensions(tiny, monkeypatch):
+    seen = []
+
+    def open_spy(artifact, *, threads):
+        run = lambda given: seen.append(given["pixel_values"]) or np.zeros((2, 3), np.float32)  # noqa: E731
+        return Opened(feeds_of(Pixels(3, 8, 6, patch=2)), run)
+
+    monkeypatch.setattr(worker, "open_artifact", open_spy)
+    for seed in (0, 0, 1):
+        measure(request(tiny, seed=seed, vocabulary=0, batch=2))
+    first, same, other = seen[0], seen[len(seen) // 3], seen[-1]
+    assert (first.shape, first.dtype) == ((2, 3, 8, 6), np.float32)
     assert np.array_equal(first, same)
     assert not np.array_equal(first, other)
 

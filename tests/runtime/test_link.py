@@ -12,6 +12,7 @@ from autocompress.compiler.build import build
 from autocompress.compiler.graph import random_weights
 from autocompress.engines import library_index, open_artifact, read_library
 from autocompress.errors import MissingDependencyError, UnsupportedError
+from autocompress.feeds import of_text
 from autocompress.runtime.link import link
 from autocompress.shape import LayerShape, ModelShape, by_block
 
@@ -36,7 +37,7 @@ def bundle(built, tmp_path):
 
 
 def logits(artifact):
-    return open_artifact(artifact, threads=1)(IDS, np.ones_like(IDS))
+    return open_artifact(artifact, threads=1)(of_text(IDS))
 
 
 def test_a_linked_bundle_computes_what_the_library_does(library, bundle):

@@ -8,6 +8,7 @@ from autocompress.compiler.build import build
 from autocompress.compiler.graph import random_weights
 from autocompress.engines import open_artifact
 from autocompress.errors import SourceError, UnsupportedError
+from autocompress.feeds import of_text
 from autocompress.runtime.session import Session
 from autocompress.shape import LayerShape, ModelShape
 
@@ -34,7 +35,7 @@ def package(tmp_path):
 def test_the_class_and_its_probability_are_the_softmax_of_the_logits(package):
     folder, artifact = package
     ids = np.array([[1, 3, 4, 3, 2]])
-    (logits,) = open_artifact(artifact, threads=1)(ids, np.ones_like(ids)).astype(np.float64)
+    (logits,) = open_artifact(artifact, threads=1)(of_text(ids)).astype(np.float64)
     (found,) = Session(folder).classify(["one two one"])
     assert found.label == "abc"[logits.argmax()]
     assert found.probability == pytest.approx(np.exp(logits.max()) / np.exp(logits).sum())

@@ -68,7 +68,7 @@ def test_what_a_loss_reads_is_f32_and_a_training_can_do_without_bfloat16(monkeyp
 
     def loss(model, batch):
         inner = model.base_model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).last_hidden_state
-        seen.append((model.classifier(inner).dtype, logits_of(model, batch.input_ids, batch.attention_mask).dtype))
+        seen.append((model.classifier(inner).dtype, logits_of(model, batch.inputs).dtype))
         return cross_entropy(model, batch)
 
     for mixed in (True, False):
@@ -78,4 +78,4 @@ def test_what_a_loss_reads_is_f32_and_a_training_can_do_without_bfloat16(monkeyp
 
 def test_a_model_in_double_precision_stays_so():
     model, (batch,) = tiny_model("bert").double(), learnable_batches(1)
-    assert logits_of(model, batch.input_ids, batch.attention_mask).dtype == torch.float64
+    assert logits_of(model, batch.inputs).dtype == torch.float64

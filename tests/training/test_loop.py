@@ -9,14 +9,13 @@ from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from autocompress.errors import ConfigError
+from autocompress.training.batches import TokenBatch
 from autocompress.training.loop import TrainingDivergedError, cross_entropy, head_rate, logits_of, rate, repeat, train
 from tests.conftest import tiny_model
 
 
 @dataclass(frozen=True)
-class Batch:
-    input_ids: Tensor
-    attention_mask: Tensor
+class Batch(TokenBatch):
     labels: Tensor
 
 
@@ -174,7 +173,7 @@ def test_batches_repeat_epoch_after_epoch_until_there_are_enough() -> None:
 def test_cross_entropy_is_the_mean_negative_log_probability_of_the_labels() -> None:
     model, (batch,) = tiny_model("bert"), learnable_batches(1)
     with torch.no_grad():
-        logits = logits_of(model, batch.input_ids, batch.attention_mask).double()
+        logits = logits_of(model, batch.inputs).double()
         loss = cross_entropy(model, batch)
     expected = -torch.stack([row.log_softmax(0)[label] for row, label in zip(logits, batch.labels, strict=True)]).mean()
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from autocompress.models.load import adapter_of
-from autocompress.training.loop import TrainingBatch
+from autocompress.training.batches import TrainingBatch
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def channel_scores(model: nn.Module, batches: Iterable[TrainingBatch]) -> Channe
     for batch in batches:
         mask = batch.attention_mask[:, :, None].float()
         with _recorded(norms, classifier) as seen:
-            model(input_ids=batch.input_ids, attention_mask=batch.attention_mask)
+            model(**batch.inputs)
         *outputs, units = seen
         means = [(output.abs() * mask).sum(1) / mask.sum(1) for output in outputs]
         squares = [total + part.square().sum(0) for total, part in zip(squares, [*means, units], strict=True)]

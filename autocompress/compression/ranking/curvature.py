@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from autocompress.compression.captures import output_linears
-from autocompress.training.loop import LabelledBatch, logits_of
+from autocompress.training.batches import LabelledBatch
+from autocompress.training.loop import logits_of
 
 PROBES_SEED = 0
 
@@ -52,7 +53,7 @@ def curvatures(model: nn.Module, batches: Iterable[LabelledBatch]) -> list[Curva
         handles = [linear.register_forward_hook(keep(index)) for index, linear in enumerate(linears)]
         try:
             with torch.enable_grad():
-                logits = logits_of(model, batch.input_ids, batch.attention_mask)
+                logits = logits_of(model, batch.inputs)
                 signs = torch.randint(0, 2, logits.shape, generator=generator) * 2.0 - 1.0
                 probe = signs - signs.mean(1, keepdim=True)
                 slopes_of = torch.autograd.grad((logits * probe).sum(), [given[index] for index in sorted(given)])

@@ -15,7 +15,8 @@ from torch.nn import functional
 
 from autocompress.compression.captures import hooked, labels_of, output_linears
 from autocompress.compression.ranking.importance import LayerRanking, Ranking, by_removal, by_score, paired
-from autocompress.training.loop import TrainingBatch, logits_of
+from autocompress.training.batches import TrainingBatch
+from autocompress.training.loop import logits_of
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def mask_gradients(
             return lambda _module, inputs: inputs[0] * mask
 
         with torch.enable_grad(), hooked([linear.module for linear in linears], multiply):
-            logits = logits_of(model, batch.input_ids, batch.attention_mask)
+            logits = logits_of(model, batch.inputs)
             # A document's mask reaches its own loss alone: the gradient of the sum holds that of each.
             gradients = torch.autograd.grad(functional.cross_entropy(logits, labels, reduction="sum"), masks)
         for row, gradient in zip(rows, gradients, strict=True):

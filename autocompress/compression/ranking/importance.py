@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from autocompress.compression.captures import output_linears, unit_inputs
 from autocompress.models.adapter import LayerModules
 from autocompress.models.load import adapter_of
-from autocompress.training.loop import TrainingBatch
+from autocompress.training.batches import TrainingBatch
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from autocompress.models.load import adapter_of
 from autocompress.plan import LayerSelection
-from autocompress.training.loop import TrainingBatch
+from autocompress.training.batches import TrainingBatch
 
 
 @torch.no_grad()
@@ -99,5 +99,5 @@ def with_layers(model: nn.Module, kept: Sequence[int]) -> nn.Module:
 @torch.no_grad()
 def logits(model: nn.Module, batches: Sequence[TrainingBatch]) -> Tensor:
     """Return the logits (examples x classes) of all examples, in their order."""
-    outputs = (model(input_ids=batch.input_ids, attention_mask=batch.attention_mask) for batch in batches)
+    outputs = (model(**batch.inputs) for batch in batches)
     return torch.cat([output.logits for output in outputs])

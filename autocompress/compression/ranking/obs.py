@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from autocompress.compression.captures import output_linears, unit_inputs
 from autocompress.compression.ranking.curvature import curvatures
 from autocompress.compression.ranking.importance import LayerRanking, by_removal, paired
-from autocompress.training.loop import TrainingBatch
+from autocompress.training.batches import TrainingBatch
 
 DAMPING = 0.01
 """Of the mean of the diagonal, added to the diagonal: ZipLM's."""

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from autocompress.models.load import adapter_of
-from autocompress.training.loop import LabelledBatch
+from autocompress.training.batches import TokenBatch
 
 
 @torch.no_grad()
-def attention_received(model: nn.Module, batches: Iterable[LabelledBatch], *, not_from: Collection[int] = ()) -> Tensor:
+def attention_received(model: nn.Module, batches: Iterable[TokenBatch], *, not_from: Collection[int] = ()) -> Tensor:
     """Return what each token id receives of attention (vocabulary,), in float64.
 
     I(v) = sum over sentences, layers and heads of sum over {j: x_j = v} of sum over i of A_ij, with A the attention

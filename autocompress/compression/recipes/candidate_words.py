@@ -29,6 +29,7 @@ from autocompress.compression.recipes.words import content_words, has_content, p
 from autocompress.errors import UnsupportedError
 from autocompress.models.language_head import LanguageHead, token_rows
 from autocompress.models.load import adapter_of
+from autocompress.training.batches import TokenBatch
 from autocompress.training.loop import reading
 
 _AT_ONCE = 1024
@@ -58,14 +59,6 @@ class _Word:
 
 _Found: TypeAlias = dict[tuple[str, int], tuple[str, ...]]
 """Document and place -> candidates, perhaps none."""
-
-
-@dataclass(frozen=True)
-class _Read:
-    """Masked documents; satisfies ``training.loop.TokenBatch``."""
-
-    input_ids: Tensor
-    attention_mask: Tensor
 
 
 class CandidateWords:
@@ -146,7 +139,7 @@ class CandidateWords:
                 self._on_batch(start + len(batch), len(ordered))
         return found
 
-    def _masked(self, words: Sequence[_Word]) -> _Read:
+    def _masked(self, words: Sequence[_Word]) -> TokenBatch:
         """Pad the documents of ``words``, each with its word masked where it comes first."""
         longest = max(len(word.ids) for word in words)
         input_ids = torch.full((len(words), longest), self._tokenizer.pad_token_id)
@@ -155,7 +148,7 @@ class CandidateWords:
             input_ids[row, : len(word.ids)] = torch.tensor(word.ids)
             input_ids[row, word.positions[0]] = self._mask_id
             attention_mask[row, : len(word.ids)] = 1
-        return _Read(input_ids, attention_mask)
+        return TokenBatch(input_ids, attention_mask)
 
     def _near(self, words: Sequence[_Word], among: set[str]) -> _Found:
         """Return, of the words ``among``, those whose vectors have the largest cosine with each word's, but itself."""

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from autocompress.models.load import adapter_of
+from autocompress.training.batches import ModelBatch
 from autocompress.training.device import widened
-from autocompress.training.loop import TokenBatch, logits_of
+from autocompress.training.loop import logits_of
 
 FeatureKind: TypeAlias = Literal["hidden", "query", "key", "value"]
 
@@ -37,12 +38,12 @@ class Outputs:
     features: Mapping[Feature, Tensor]
 
 
-def observe(model: nn.Module, batch: TokenBatch, wanted: Iterable[Feature]) -> Outputs:
+def observe(model: nn.Module, batch: ModelBatch, wanted: Iterable[Feature]) -> Outputs:
     """Run ``model`` on ``batch``; gradients flow through everything returned, if they are switched on."""
     found: dict[Feature, Tensor] = {}
     handles = [_watch(model, feature, found) for feature in dict.fromkeys(wanted)]
     try:
-        logits = logits_of(model, batch.input_ids, batch.attention_mask)
+        logits = logits_of(model, batch.inputs)
     finally:
         for handle in handles:
             handle.remove()
@@ -66,13 +67,13 @@ def _watch(model: nn.Module, feature: Feature, found: dict[Feature, Tensor]) -> 
 
 
 @torch.no_grad()
-def head_units(model: nn.Module, batch: TokenBatch) -> Tensor:
+def head_units(model: nn.Module, batch: ModelBatch) -> Tensor:
     """Return what the last linear of the head reads (documents x units)."""
     found: list[Tensor] = []
     path = adapter_of(model).head_linears(model)[-1]
     handle = model.get_submodule(path).register_forward_pre_hook(lambda _module, inputs: found.append(inputs[0]))
     try:
-        logits_of(model, batch.input_ids, batch.attention_mask)
+        logits_of(model, batch.inputs)
     finally:
         handle.remove()
     return found[0]

@@ -21,8 +21,9 @@ from autocompress.compression.recipes.terms import TERMS, Pair, Reads, Seen
 from autocompress.compression.recipes.widening import widening
 from autocompress.models.load import adapter_of
 from autocompress.shape import ModelShape
+from autocompress.training.batches import TrainingBatch
 from autocompress.training.device import full_precision, placed
-from autocompress.training.loop import TrainingBatch, reading, train
+from autocompress.training.loop import reading, train
 
 OnStep: TypeAlias = Callable[[int, int, float], None]
 NOTHING = Outputs(torch.empty(0), {})

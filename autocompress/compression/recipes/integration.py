@@ -18,7 +18,7 @@ from torch import nn
 from autocompress.compression.recipes.features import head_units
 from autocompress.compression.recipes.widening import widening
 from autocompress.models.load import adapter_of
-from autocompress.training.loop import LabelledBatch
+from autocompress.training.batches import LabelledBatch
 
 
 @contextmanager

@@ -14,8 +14,8 @@ from autocompress.compression.recipes.masking import NOT_ASKED, MaskedBatch
 from autocompress.compression.recipes.teacher import TeacherOutputs
 from autocompress.models.language_head import LanguageHead, new_head, token_rows
 from autocompress.models.load import adapter_of
+from autocompress.training.batches import TrainingBatch
 from autocompress.training.device import device_of, full_precision, widened
-from autocompress.training.loop import TrainingBatch
 
 
 class Lesson(Protocol):

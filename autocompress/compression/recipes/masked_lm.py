@@ -17,10 +17,11 @@ from autocompress.compression.recipes.masking import NOT_ASKED, MaskedBatch
 from autocompress.errors import UnsupportedError
 from autocompress.models.language_head import LanguageHead, token_rows
 from autocompress.models.load import adapter_of
-from autocompress.training.loop import TokenBatch, TrainLog, reading, train
+from autocompress.training.batches import ModelBatch
+from autocompress.training.loop import TrainLog, reading, train
 
 
-def last_hidden(model: nn.Module, batch: TokenBatch) -> Tensor:
+def last_hidden(model: nn.Module, batch: ModelBatch) -> Tensor:
     """Return what the last layer of a classifier hands on (documents x tokens x channels).
 
     Raises:
@@ -28,9 +29,9 @@ def last_hidden(model: nn.Module, batch: TokenBatch) -> Tensor:
     """
     feature = Feature("hidden", len(adapter_of(model).layers(model)))
     hidden = observe(model, batch, [feature]).features[feature]
-    if hidden.shape[:2] != batch.input_ids.shape:
+    if hidden.shape[:2] != batch.attention_mask.shape:
         raise UnsupportedError(
-            f"Of {batch.input_ids.shape[1]} tokens, {hidden.shape[1]} reach the last layer of this model.",
+            f"Of {batch.attention_mask.shape[1]} tokens, {hidden.shape[1]} reach the last layer of this model.",
             right="Every token is guessed from its own last hidden state.",
             next_step="Leave `tokens` out of the plan, or the losses of a language model out of the recipe.",
         )

@@ -9,6 +9,8 @@ from math import ceil
 import torch
 from torch import Tensor
 
+from autocompress.training.batches import TokenBatch
+
 NOT_ASKED = -100
 """The label of a token that is not to be guessed; cross entropy leaves it out."""
 
@@ -31,17 +33,13 @@ class Masking:
 
 
 @dataclass(frozen=True)
-class MaskedBatch:
-    """Documents with tokens to guess; all (documents x tokens) int64.
+class MaskedBatch(TokenBatch):
+    """Documents with tokens to guess.
 
     Attributes:
-        input_ids: What the model reads.
-        attention_mask: 1 for tokens, 0 for padding.
-        labels: The token that stood there where it is to be guessed, else ``NOT_ASKED``.
+        labels: The token that stood there where it is to be guessed, else ``NOT_ASKED`` (documents x tokens), int64.
     """
 
-    input_ids: Tensor
-    attention_mask: Tensor
     labels: Tensor
 
 

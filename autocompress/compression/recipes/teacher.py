@@ -16,21 +16,13 @@ from torch.nn.utils.rnn import pad_sequence
 
 from autocompress.compression.recipes.features import Feature, Outputs, observe
 from autocompress.compression.recipes.store import OutputStore, Table
+from autocompress.feeds import IDS
 from autocompress.models.load import adapter_of
+from autocompress.training.batches import LabelledBatch, ModelBatch, TokenBatch, TrainingBatch
 from autocompress.training.device import device_of, full_precision
-from autocompress.training.loop import LabelledBatch, TrainingBatch
 
 Documents: TypeAlias = Sequence[Sequence[int]]
 """Token ids of each training document."""
-
-
-@dataclass(frozen=True)
-class _Read:
-    """A batch with other token ids."""
-
-    input_ids: Tensor
-    attention_mask: Tensor
-    labels: Tensor
 
 
 @dataclass(frozen=True)
@@ -109,8 +101,9 @@ class TeacherOutputs:
         answers = observe(model, self.read(batch), ())
         if not features:
             return answers
-        ids = batch.input_ids if self._translate is None else self._translate(batch.input_ids)
-        same = _Read(ids, batch.attention_mask, batch.labels)
+        same: ModelBatch = batch
+        if self._translate is not None:
+            same = TokenBatch(self._translate(batch.inputs[IDS]), batch.attention_mask)
         return replace(answers, features=observe(model, same, features).features)
 
     @torch.no_grad()
@@ -120,7 +113,7 @@ class TeacherOutputs:
         Features that are kept are returned as they will be read: a training that is taken up again sees the same.
         """
         places = batch.indices.tolist()
-        known = self._known(places, batch.input_ids.shape[1], features)
+        known = self._known(places, batch.attention_mask.shape[1], features)
         if known is not None:
             return known
         with full_precision(device_of(self.model)):

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from autocompress.compression.captures import hooked, module_inputs, output_linears
 from autocompress.models.load import adapter_of
 from autocompress.models.selecting import ACTIVATIONS
-from autocompress.training.loop import LabelledBatch, logits_of
+from autocompress.training.batches import LabelledBatch
+from autocompress.training.loop import logits_of
 
 
 class _ReachedError(Exception):
@@ -139,7 +140,7 @@ def _call_of(model: nn.Module, layer: nn.Module, batch: LabelledBatch) -> tuple[
     handle = layer.register_forward_pre_hook(keep, with_kwargs=True)
     try:
         with torch.no_grad(), suppress(_ReachedError):
-            logits_of(model, batch.input_ids, batch.attention_mask)
+            logits_of(model, batch.inputs)
     finally:
         handle.remove()
     return found[0]

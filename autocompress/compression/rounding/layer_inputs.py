@@ -11,13 +11,14 @@ from torch import Tensor, nn
 
 from autocompress.models.load import adapter_of
 from autocompress.models.selecting import SelectingEncoder
-from autocompress.training.loop import LabelledBatch, logits_of
+from autocompress.training.batches import LabelledBatch
+from autocompress.training.loop import logits_of
 
 
 def head_inputs(model: nn.Module, path: str, batches: Sequence[LabelledBatch]) -> Iterator[Tensor]:
     """Yield what a linear of the head reads of each batch (documents x units): of one token, which is no padding."""
     for batch in batches:
-        yield _reached(model.get_submodule(path), partial(logits_of, model, batch.input_ids, batch.attention_mask))
+        yield _reached(model.get_submodule(path), partial(logits_of, model, batch.inputs))
 
 
 class _ReachedError(Exception):
@@ -43,8 +44,7 @@ class LayerInputs:
         reads = first.get(first.attention_norm if first.order == "pre" else first.query)
         self._index = 0
         self._standing = [
-            (_reached(reads, partial(logits_of, model, b.input_ids, b.attention_mask)), b.attention_mask.bool())
-            for b in batches
+            (_reached(reads, partial(logits_of, model, b.inputs)), b.attention_mask.bool()) for b in batches
         ]
 
     def of(self, path: str) -> Iterator[tuple[Tensor, Tensor]]:

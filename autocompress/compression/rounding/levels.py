@@ -26,7 +26,7 @@ from autocompress.models.load import adapter_of
 from autocompress.models.quantized import QuantizedLinear
 from autocompress.plan import Rounding
 from autocompress.shape import Bits, LayerBits, WeightGrid, usual_grid
-from autocompress.training.loop import LabelledBatch
+from autocompress.training.batches import LabelledBatch
 
 Calibrated: TypeAlias = Literal["optq", "aespa", "descent"]
 """The ways of ``plan.Rounding`` that read documents. ``optq``: each linear for its own outputs. ``aespa``: queries,

@@ -20,7 +20,7 @@ from autocompress.compression.rounding.levels import round_to_nearest
 from autocompress.models.adapter import LayerModules
 from autocompress.models.load import adapter_of
 from autocompress.shape import Activations, Bits, LayerShape, ModelShape, WeightGrid, by_block
-from autocompress.training.loop import TrainingBatch
+from autocompress.training.batches import TrainingBatch
 
 USUAL = WeightGrid()
 

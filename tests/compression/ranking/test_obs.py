@@ -6,6 +6,7 @@ from transformers import BertConfig, BertForSequenceClassification
 from autocompress.compression.ranking.curvature import curvatures
 from autocompress.compression.ranking.obs import COMPACT, damped, kron_obs, obs, remove
 from autocompress.models.load import adapter_of
+from autocompress.training.batches import TokenBatch
 from tests.compression.training_data import batches
 from tests.conftest import tiny_model
 
@@ -98,8 +99,7 @@ def test_units_whose_weights_are_zero_cost_nothing(model, criterion):
 @pytest.mark.parametrize("criterion", [obs, kron_obs])
 def test_rankings_are_the_same_twice_and_need_no_labels(criterion):
     model = tiny_model("bert")
-    unlabelled = [type("Unlabelled", (), {"input_ids": b.input_ids, "attention_mask": b.attention_mask})
-                  for b in batches(2)]  # fmt: skip
+    unlabelled = [TokenBatch(b.input_ids, b.attention_mask) for b in batches(2)]
     assert criterion(model, unlabelled) == criterion(model, batches(2))
 
 
@@ -107,7 +107,7 @@ def test_curvature_foresees_how_far_the_logits_move():
     """For a document of one token the factors are exact, up to the draw of signs v: E |v J E x|^2 is |J E x|^2."""
     model, batch = tiny_model("bert"), batches(1)[0]
     ids, mask = batch.input_ids[:1, :1], batch.attention_mask[:1, :1]
-    one = type("One", (), {"input_ids": ids, "attention_mask": mask})
+    one = TokenBatch(ids, mask)
     layer = adapter_of(model).layers(model)[2]
     linear = layer.get(layer.ffn_out)
     change = 1e-3 * torch.randn(linear.weight.shape, generator=torch.Generator().manual_seed(1))

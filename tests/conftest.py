@@ -13,18 +13,30 @@ from torch import nn
 from transformers import (
     BertConfig,
     BertForSequenceClassification,
+    DeiTConfig,
+    DeiTForImageClassification,
+    Dinov2Config,
+    Dinov2ForImageClassification,
+    Dinov2WithRegistersConfig,
+    Dinov2WithRegistersForImageClassification,
     DistilBertConfig,
     DistilBertForSequenceClassification,
     ElectraConfig,
     ElectraForSequenceClassification,
     RobertaConfig,
     RobertaForSequenceClassification,
+    ViTConfig,
+    ViTForImageClassification,
 )
 
 from autocompress.errors import MissingDependencyError
+from autocompress.models.load import adapter_of
 
 WIDTHS = {"hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 96}
 COMMON = {"vocab_size": 60, "max_position_embeddings": 40, "num_labels": 3}
+IMAGE = {"image_size": 24, "patch_size": 6, "num_channels": 3, "num_labels": 3}
+TEXT_FAMILIES = ("bert", "distilbert", "roberta", "electra")
+IMAGE_FAMILIES = ("vit", "deit", "dinov2", "dinov2_with_registers")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -72,18 +84,25 @@ def tiny_model(family: str, seed: int = 0) -> nn.Module:
         "distilbert": lambda: DistilBertForSequenceClassification(
             DistilBertConfig(dim=48, n_layers=3, n_heads=4, hidden_dim=96, **COMMON)
         ),
+        "vit": lambda: ViTForImageClassification(ViTConfig(**WIDTHS, **IMAGE, qkv_bias=False)),
+        "deit": lambda: DeiTForImageClassification(DeiTConfig(**WIDTHS, **IMAGE)),
+        "dinov2": lambda: Dinov2ForImageClassification(Dinov2Config(**WIDTHS, **IMAGE, mlp_ratio=2)),
+        "dinov2_with_registers": lambda: Dinov2WithRegistersForImageClassification(
+            Dinov2WithRegistersConfig(**WIDTHS, **IMAGE, mlp_ratio=2, num_register_tokens=3)
+        ),
     }
     model = makers[family]().eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.dim() == 2:
                 parameter.mul_(4.0)
-            elif name.endswith("bias"):
+            elif name.endswith(("bias", "lambda1", "tokens", "token")):
                 parameter.add_(torch.randn_like(parameter) * 0.1)
+    adapter_of(model).fold(model)
     return model
 
 
-@pytest.fixture(params=["bert", "distilbert", "roberta", "electra"])
+@pytest.fixture(params=TEXT_FAMILIES)
 def family(request: pytest.FixtureRequest) -> str:
     return request.param
 
@@ -91,3 +110,18 @@ def family(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def model(family: str) -> nn.Module:
     return tiny_model(family)
+
+
+@pytest.fixture(params=IMAGE_FAMILIES)
+def image_family(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def image_model(image_family: str) -> nn.Module:
+    return tiny_model(image_family)
+
+
+@pytest.fixture(params=(*TEXT_FAMILIES, *IMAGE_FAMILIES))
+def any_model(request: pytest.FixtureRequest) -> nn.Module:
+    return tiny_model(request.param)

@@ -103,6 +103,12 @@ def check_shape(shape: ModelShape, tokens: int) -> None:
             right=f"It has positions for 1 to {shape.positions} tokens.",
             next_step="Set task.max_tokens to a length in that range.",
         )
+    if shape.pixels is not None and tokens != shape.positions:
+        raise UnsupportedError(
+            f"A model that reads images is asked to run on {tokens} tokens.",
+            right=f"Its images have {shape.positions}, no more and no fewer.",
+            next_step="Leave out task.max_tokens.",
+        )
     for index, layer in enumerate(shape.layers):
         _check_layer(index, layer)
         if layer.most_tokens < 0:

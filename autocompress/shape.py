@@ -281,10 +281,11 @@ class ModelShape:
         """Return the shape whose layers pass on fewer and fewer of ``tokens`` tokens.
 
         They fall in equal steps, so that ``share`` of them reaches the last layer, which passes on the first alone.
+        Where the head reads the mean of all, all go on.
         """
         gaps = len(self.layers) - 1
         most = [0] * len(self.layers)
-        if share != "all":
+        if share != "all" and self.head != "first_and_mean":
             # Rounded first: 64 tokens less 0.3 of them are 44.8, and not a little more.
             counts = [ceil(round(tokens * (1 - (1 - share) * gap / gaps), 6)) for gap in range(1, gaps + 1)]
             most = [*(count if count < tokens else 0 for count in counts), 1]

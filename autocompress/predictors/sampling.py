@@ -13,6 +13,7 @@ from autocompress.shape import (
     EMBEDDING_BITS,
     Activations,
     Bits,
+    EmbeddingBits,
     LayerShape,
     ModelShape,
     TokenShare,
@@ -151,7 +152,12 @@ def is_block(shape: ModelShape, teacher: ModelShape) -> bool:
 
 def _at(teacher: ModelShape, bits: Bits) -> ModelShape:
     layers = tuple(layer.with_bits(*by_block(bits, bits)) for layer in teacher.layers)
-    return replace(teacher, layers=layers, embedding_bits=nearest_embedding_bits(bits))
+    return replace(teacher, layers=layers, embedding_bits=_table_bits(teacher, nearest_embedding_bits(bits)))
+
+
+def _table_bits(teacher: ModelShape, bits: EmbeddingBits) -> EmbeddingBits:
+    """Return ``bits``, or 32 where a model has no token table."""
+    return 32 if teacher.pixels is not None else bits
 
 
 def _interior(teacher: ModelShape, count: int, seed: int, variety: Variety) -> Iterator[ModelShape]:
@@ -173,7 +179,8 @@ def _interior(teacher: ModelShape, count: int, seed: int, variety: Variety) -> I
             _layer(teacher.layers[index], heads, ffn, (width(attention), width(feed_forward)), rng, variety.align)
             for index in kept
         )
-        shape = replace(teacher, layers=layers, embedding_bits=tables[int(embedding * len(tables))])
+        table = _table_bits(teacher, tables[int(embedding * len(tables))])
+        shape = replace(teacher, layers=layers, embedding_bits=table)
         # One more dimension each for those of which there are several.
         rest = iter(others)
         stream, share, kind, grid, head = (next(rest) if chosen else 0.0 for chosen in several)

@@ -8,7 +8,7 @@ import pytest
 
 from autocompress.predictors.features import BOUNDED, columns, features, features_many
 from autocompress.predictors.sampling import BLOCK_VOCABULARY, COMMON_BITS, FFN_ALIGN, Variety, corners, sample_shapes
-from autocompress.shape import BITS, EMBEDDING_BITS, LayerShape, WeightGrid, by_block, nearest_embedding_bits
+from autocompress.shape import BITS, EMBEDDING_BITS, LayerShape, Pixels, WeightGrid, by_block, nearest_embedding_bits
 from tests.predictors.synthetic import TEACHER, TOKENS
 
 GRIDS = (WeightGrid(), WeightGrid(64), WeightGrid(128, zero_points=True))
@@ -80,6 +80,17 @@ def test_no_shape_within_the_teacher_is_outside_the_range_of_the_corners(bits, h
         row = columns(features(shape, TOKENS), BOUNDED)
         outside = (row < ends.min(axis=0)) | (row > ends.max(axis=0))
         assert not outside.any(), np.array(BOUNDED)[outside]
+
+
+def test_shapes_of_images_have_no_token_table_and_all_their_tokens():
+    reads = {"vocabulary": 0, "positions": 17, "pixels": Pixels(3, 32, 32, 8)}
+    vit = replace(TEACHER, embedding=TEACHER.hidden, order="pre", head="first", **reads)
+    shapes = sample_shapes(vit, 64, 0, Variety(hidden=(64, 128), tokens_keep=("all", 0.5)))
+    assert len(set(shapes)) == 64
+    assert {(shape.vocabulary, shape.positions, shape.embedding_bits) for shape in shapes} == {(0, 17, 32)}
+    assert {shape.layers[0].most_tokens for shape in shapes} >= {0, 1}
+    averaged = sample_shapes(replace(vit, head="first_and_mean"), 64, 0, Variety(tokens_keep=("all", 0.5)))
+    assert {layer.most_tokens for shape in averaged for layer in shape.layers} == {0}
 
 
 @pytest.mark.parametrize("bits", [COMMON_BITS, (2, *COMMON_BITS), BITS, BITS[::-1]])

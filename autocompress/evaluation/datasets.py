@@ -1,10 +1,11 @@
-"""Labelled text in three splits that share no document by our doing: train, validation, test."""
+"""Labelled examples in three splits that share no document by our doing: train, validation, test."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Generic, Protocol, Self, TypeVar
 
 from autocompress.errors import SourceError
 from autocompress.evaluation.hub import load_rows, parse_hub
@@ -16,6 +17,8 @@ from autocompress.evaluation.wheels import Download
 
 TEST_FRACTION = 0.2
 """Of the documents, where a source holds out none."""
+
+SPLITS = ("train", "validation", "test")
 
 _UNLABELLED = "-1"
 """The label of every document in a test split that a benchmark keeps secret."""
@@ -57,33 +60,75 @@ class Split:
     def __len__(self) -> int:
         return len(self.texts)
 
+    def chosen(self, places: Sequence[int]) -> Split:
+        """Return the documents at these places."""
+        return Split(tuple(self.texts[place] for place in places), tuple(self.labels[place] for place in places))
+
+    def relabelled(self, labels: tuple[int, ...]) -> Split:
+        """Return the same documents with other labels."""
+        return Split(self.texts, labels)
+
+    def content(self) -> object:
+        """Return JSON values that change with any document or label."""
+        return self.texts, self.labels
+
+
+class Examples(Protocol):
+    """A split of examples of any kind."""
+
+    @property
+    def labels(self) -> tuple[int, ...]:
+        """Classes, as indices into ``Dataset.classes``."""
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+
+    def chosen(self, places: Sequence[int]) -> Self:
+        """Return the examples at these places."""
+
+    def relabelled(self, labels: tuple[int, ...]) -> Self:
+        """Return the same examples with other labels."""
+
+    def content(self) -> object:
+        """Return JSON values that change with any example or label."""
+
+
+S = TypeVar("S", bound=Examples)
+
 
 @dataclass(frozen=True)
-class Dataset:
+class Dataset(Generic[S]):
     """What is fitted on, what is chosen by, what is reported, and the names of the classes."""
 
-    train: Split
-    validation: Split
-    test: Split
+    train: S
+    validation: S
+    test: S
     classes: tuple[str, ...]
 
-    def reorder(self, classes: Sequence[str]) -> Dataset:
-        """Return the same documents with the classes in another order."""
+    def split(self, name: str) -> S:
+        """Return ``train``, ``validation`` or ``test``."""
+        return dict(zip(SPLITS, (self.train, self.validation, self.test), strict=True))[name]
+
+    def with_labels(self, labels: Mapping[str, tuple[int, ...]]) -> Dataset[S]:
+        """Return the same examples with other labels in the splits that ``labels`` names."""
+        train, validation, test = (
+            self.split(name).relabelled(labels.get(name, self.split(name).labels)) for name in SPLITS
+        )
+        return Dataset(train, validation, test, self.classes)
+
+    def reorder(self, classes: Sequence[str]) -> Dataset[S]:
+        """Return the same examples with the classes in another order."""
         position = [list(classes).index(name) for name in self.classes]
+        moved = {name: tuple(position[label] for label in self.split(name).labels) for name in SPLITS}
+        return replace(self.with_labels(moved), classes=tuple(classes))
 
-        def moved(split: Split) -> Split:
-            return replace(split, labels=tuple(position[label] for label in split.labels))
+    def limit(self, *, train: int | None, evaluation: int | None) -> Dataset[S]:
+        """Keep at most ``train`` examples to fit on and ``evaluation`` of the others; classes keep their share."""
 
-        return Dataset(moved(self.train), moved(self.validation), moved(self.test), tuple(classes))
-
-    def limit(self, *, train: int | None, evaluation: int | None) -> Dataset:
-        """Keep at most ``train`` documents to fit on and ``evaluation`` of the others; classes keep their share."""
-
-        def first(split: Split, count: int | None) -> Split:
+        def first(split: S, count: int | None) -> S:
             if count is None or count >= len(split):
                 return split
-            kept = sorted(stratified_order(split.labels, seed=0)[:count])
-            return Split(tuple(split.texts[i] for i in kept), tuple(split.labels[i] for i in kept))
+            return split.chosen(sorted(stratified_order(split.labels, seed=0)[:count]))
 
         return Dataset(
             first(self.train, train), first(self.validation, evaluation), first(self.test, evaluation), self.classes
@@ -92,7 +137,7 @@ class Dataset:
 
 def load_dataset(
     spec: DataSpec, *, cache: Path, validation_fraction: float = 0.1, seed: int = 0, download: Download | None = None
-) -> Dataset:
+) -> Dataset[Split]:
     """Fetch and read a data set.
 
     Splits that a source publishes are kept as they are; those that are missing are cut out of train, stratified by
@@ -144,7 +189,7 @@ def _paths(spec: DataSpec, root: Path) -> dict[str, Path]:
 
 def _assemble(
     splits: Mapping[str, Sequence[Document]], *, where: str, validation_fraction: float, seed: int
-) -> Dataset:
+) -> Dataset[Split]:
     """Cut what is missing, check that the splits fit together, and number the classes."""
     complete = dict(splits)
     if "test" not in complete and "validation" in complete:

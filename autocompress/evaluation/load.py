@@ -9,7 +9,7 @@ from typing import Any
 
 from autocompress.errors import SourceError
 from autocompress.evaluation.datasets import DataSpec, load_dataset
-from autocompress.evaluation.task import TextClassification, check_task
+from autocompress.evaluation.text_classification import TextClassification, check_task
 from autocompress.evaluation.wheels import Download
 
 

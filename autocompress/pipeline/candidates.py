@@ -33,7 +33,7 @@ from autocompress.compression.rounding.sensitivity import sensitivities
 from autocompress.compression.vocabulary import VocabularyStep
 from autocompress.config import RunConfig
 from autocompress.engines import STORED_AS
-from autocompress.evaluation.task import Batch, TextClassification
+from autocompress.evaluation.task import Task
 from autocompress.pipeline.alignment import align_of
 from autocompress.pipeline.lessons import Lessons
 from autocompress.pipeline.progress import Progress, quiet
@@ -43,6 +43,7 @@ from autocompress.pipeline.vocabulary import Vocabularies, token_counts
 from autocompress.plan import CompressionPlan, Criterion, LayerSelection
 from autocompress.search_space import COVERAGE
 from autocompress.shape import Bits, ModelShape, by_block
+from autocompress.training.batches import TrainingBatch
 from autocompress.training.checkpoint import Checkpoint
 
 V = TypeVar("V")
@@ -229,8 +230,8 @@ class Students:
         self._documents = lru_cache(maxsize=1)(self._read_documents)
         self._distilled: OrderedDict[str, nn.Module] = OrderedDict()
 
-    def task(self, plan: CompressionPlan) -> TextClassification:
-        """Return the task as the student of ``plan`` reads it, with its own tokenizer."""
+    def task(self, plan: CompressionPlan) -> Task:
+        """Return the task as the student of ``plan`` reads it: of text, with its own tokenizer."""
         return self._vocabularies.task(plan)
 
     @cached_property
@@ -239,7 +240,7 @@ class Students:
         scores = channel_scores(self.start.model, self._batches(self.start.task, RANKING_BATCHES, self._seed))
         return order_hidden(copy.deepcopy(self.start.model), scores)
 
-    def _batches(self, task: TextClassification, steps: int, seed: int) -> Iterator[Batch]:
+    def _batches(self, task: Task, steps: int, seed: int) -> Iterator[TrainingBatch]:
         return training_batches(task, steps, batch_size=self._batch_size, seed=seed)
 
     def _context(self, plan: CompressionPlan, stage: str, start: nn.Module) -> Context:

@@ -17,7 +17,8 @@ from autocompress.errors import ConfigError, UnsupportedError
 from autocompress.evaluation.datasets import DataSpec
 from autocompress.evaluation.load import load_task, load_tokenizer
 from autocompress.evaluation.sources import MODEL_WEIGHTS, fetch
-from autocompress.evaluation.task import TextClassification, check_task
+from autocompress.evaluation.task import Task
+from autocompress.evaluation.text_classification import check_task, text_of
 from autocompress.models.load import load_shape
 from autocompress.pipeline.progress import Progress, quiet
 from autocompress.pipeline.vocabulary import check_coverage
@@ -32,12 +33,12 @@ class Fetched:
     Attributes:
         folder: Where it lies.
         shape: The one that it will have for the task.
-        task: As its tokenizer cuts the documents.
+        task: As it reads the examples.
     """
 
     folder: Path
     shape: ModelShape
-    task: TextClassification
+    task: Task
 
 
 @dataclass(frozen=True)
@@ -104,10 +105,10 @@ def _model(named: Model | Student, config: RunConfig) -> tuple[Path, ModelShape]
 
 def _with_student(teacher: Fetched, student: Student, config: RunConfig) -> Inputs:
     folder, shape = _model(student, config)
-    tokenizer = load_tokenizer(folder)
+    task, tokenizer = text_of(teacher.task, "A model of its own for students"), load_tokenizer(folder)
     check_task(tokenizer, max_tokens=config.task.max_tokens, metric=config.task.metric)
-    start = Fetched(folder, replace(shape, classes=teacher.shape.classes), teacher.task.with_tokenizer(tokenizer))
-    found = counterparts(tokenizer, teacher.task.tokenizer, shape.vocabulary)
+    start = Fetched(folder, replace(shape, classes=teacher.shape.classes), task.with_tokenizer(tokenizer))
+    found = counterparts(tokenizer, task.tokenizer, shape.vocabulary)
     if isinstance(found, str):
         _check_recipes(config.recipes, missing=found)
         return Inputs(teacher, start)

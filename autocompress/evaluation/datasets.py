@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Generic, Protocol, Self, TypeVar
@@ -12,7 +12,7 @@ from autocompress.evaluation.hub import load_rows, parse_hub
 from autocompress.evaluation.sampling import hold_out, stratified_order
 from autocompress.evaluation.sources import fetch
 from autocompress.evaluation.splits import choose_splits
-from autocompress.evaluation.tables import SUFFIXES, Document, pick, read_documents
+from autocompress.evaluation.tables import SUFFIXES, pick, read_documents
 from autocompress.evaluation.wheels import Download
 
 TEST_FRACTION = 0.2
@@ -94,6 +94,7 @@ class Examples(Protocol):
 
 
 S = TypeVar("S", bound=Examples)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -167,7 +168,11 @@ def load_dataset(
             role: read_documents(path, text=spec.text, label=spec.label, skip_rows=spec.skip_rows)
             for role, path in _paths(spec, root).items()
         }
-    return _assemble(splits, where=spec.source, validation_fraction=validation_fraction, seed=seed)
+    found, classes = assemble(
+        splits, where=spec.source, what="documents", validation_fraction=validation_fraction, seed=seed, key=str
+    )
+    train, validation, test = (Split(found[role].examples, found[role].labels) for role in SPLITS)
+    return Dataset(train, validation, test, classes)
 
 
 def _choose(spec: DataSpec, names: Sequence[str]) -> dict[str, str]:
@@ -187,37 +192,66 @@ def _paths(spec: DataSpec, root: Path) -> dict[str, Path]:
     return {role: entries[name] for role, name in _choose(spec, list(entries)).items()}
 
 
-def _assemble(
-    splits: Mapping[str, Sequence[Document]], *, where: str, validation_fraction: float, seed: int
-) -> Dataset[Split]:
-    """Cut what is missing, check that the splits fit together, and number the classes."""
+@dataclass(frozen=True)
+class Assembled(Generic[T]):
+    """Examples of one split, and their classes as indices into the names of all."""
+
+    examples: tuple[T, ...]
+    labels: tuple[int, ...]
+
+
+def assemble(
+    splits: Mapping[str, Sequence[tuple[T, str]]],
+    *,
+    where: str,
+    what: str,
+    validation_fraction: float,
+    seed: int,
+    key: Callable[[T], Hashable],
+) -> tuple[dict[str, Assembled[T]], tuple[str, ...]]:
+    """Cut what is missing, check that the splits fit together, and number the classes.
+
+    Args:
+        splits: Role -> examples with the names of their classes.
+        where: They come from, for errors.
+        what: They are, for errors.
+        validation_fraction: Of the train split (0 to 0.5), where validation is cut.
+        seed: Of the cut.
+        key: Equal for equal examples, which stay on one side of the cut.
+
+    Returns:
+        Examples by role, and the names of the classes.
+
+    Raises:
+        SourceError: A split is empty, or the labels do not fit together.
+    """
     complete = dict(splits)
     if "test" not in complete and "validation" in complete:
         complete["test"] = complete.pop("validation")
     for role, fraction in (("test", TEST_FRACTION), ("validation", validation_fraction)):
         if role not in complete:
-            documents = complete.get("train", [])
-            texts, labels = [text for text, _ in documents], [label for _, label in documents]
-            rest, held = hold_out(texts, labels, fraction=fraction, seed=seed)
-            complete[role] = [documents[index] for index in held]
-            complete["train"] = [documents[index] for index in rest]
-    for role in ("train", "validation", "test"):
+            given = complete.get("train", [])
+            keys, labels = [key(example) for example, _ in given], [label for _, label in given]
+            rest, held = hold_out(keys, labels, fraction=fraction, seed=seed)
+            complete[role] = [given[index] for index in held]
+            complete["train"] = [given[index] for index in rest]
+    for role in SPLITS:
         if not complete[role]:
             raise SourceError(
-                f"The {role} split of {where} has no documents.",
-                right="Each split has at least one labelled document.",
-                next_step=f"Name another file under task.data.{role}, or bring more documents.",
+                f"The {role} split of {where} has no {what}.",
+                right=f"Each split has at least one of the labelled {what}.",
+                next_step=f"Name another file under task.data.{role}, or bring more {what}.",
             )
-    classes = _classes(complete, where)
+    classes = _classes(complete, where, what)
     index = {name: position for position, name in enumerate(classes)}
-    train, validation, test = (
-        Split(tuple(text for text, _ in complete[role]), tuple(index[label] for _, label in complete[role]))
-        for role in ("train", "validation", "test")
-    )
-    return Dataset(train, validation, test, classes)
+    found = {
+        role: Assembled(tuple(each for each, _ in complete[role]), tuple(index[label] for _, label in complete[role]))
+        for role in SPLITS
+    }
+    return found, classes
 
 
-def _classes(splits: Mapping[str, Sequence[Document]], where: str) -> tuple[str, ...]:
+def _classes(splits: Mapping[str, Sequence[tuple[object, str]]], where: str, what: str) -> tuple[str, ...]:
     """Return the labels of train, sorted: as numbers if all are, else as text."""
     known = {label for _, label in splits["train"]}
     for role in ("validation", "test"):
@@ -230,9 +264,9 @@ def _classes(splits: Mapping[str, Sequence[Document]], where: str) -> tuple[str,
             )
     if len(known) < 2:
         raise SourceError(
-            f"All documents of {where} have the label {known.pop()!r}.",
+            f"All {what} of {where} have the label {known.pop()!r}.",
             right="Classification needs at least two classes.",
-            next_step="Name the column of the labels under task.data.label.",
+            next_step="Name the column of the labels under task.data.label, or bring examples of another class.",
         )
     numeric = all(label.removeprefix("-").isdecimal() for label in known)
     return tuple(sorted(known, key=int)) if numeric else tuple(sorted(known))

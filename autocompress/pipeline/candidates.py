@@ -42,7 +42,7 @@ from autocompress.pipeline.teacher import Teacher, training_batches
 from autocompress.pipeline.vocabulary import Vocabularies, token_counts
 from autocompress.plan import CompressionPlan, Criterion, LayerSelection
 from autocompress.search_space import COVERAGE
-from autocompress.shape import Bits, ModelShape, by_block
+from autocompress.shape import Bits, EmbeddingBits, ModelShape, by_block
 from autocompress.training.batches import TrainingBatch
 from autocompress.training.checkpoint import Checkpoint
 
@@ -84,6 +84,7 @@ def space_of(
         select(selection if selection in MAPS else "uniform", layers, depth, {})
     for rank in chosen.embedding_rank:
         factorize.reshape(shape, FactorizeStep(rank))
+    table: tuple[EmbeddingBits, ...] = chosen.embedding_bits if shape.pixels is None else (32,)
     return Space(
         depth=depths,
         depth_selection=chosen.depth_selection,
@@ -93,7 +94,7 @@ def space_of(
         ffn_keep=chosen.ffn_keep,
         attention_bits=chosen.attention_bits,
         ffn_bits=chosen.ffn_bits,
-        embedding_bits=chosen.embedding_bits,
+        embedding_bits=table,
         head_bits=chosen.head_bits,
         align=align_of(config, shape),
         heads_order=chosen.heads_order,
@@ -161,7 +162,8 @@ def anchors(shape: ModelShape, space: Space, name: str = "teacher") -> dict[str,
         widths = {"vocabulary_keep": 1.0, "hidden_keep": 1.0, "heads_keep": 1.0, "ffn_keep": 1.0, "embedding_rank": 0}
         first = {name: getattr(space, name)[0] for name in (*SHAPELESS, "head_bits")}
         first["tokens_keep"] = 1.0 if "all" not in space.tokens_keep else "all"
-        bits_of = {"attention_bits": bits, "ffn_bits": bits, "embedding_bits": bits}
+        table = bits if shape.pixels is None else 32  # Patches have no table.
+        bits_of = {"attention_bits": bits, "ffn_bits": bits, "embedding_bits": table}
         return as_asked({**kept, **widths, **first, **bits_of}, space)
 
     half = max(1, layers // 2)
@@ -186,7 +188,7 @@ def alternatives(shape: ModelShape, space: Space, name: str = "teacher") -> dict
     half = DepthStep(uniform(layers, max(1, layers // 2)))
     distill = DistillStep(space.distill_steps, space.learning_rate, space.seed)
     return {
-        f"int8 {name}": CompressionPlan((QuantizeStep(*by_block(eight, eight), 8),)),
+        f"int8 {name}": CompressionPlan((QuantizeStep(*by_block(eight, eight), 8 if shape.pixels is None else 32),)),
         "half depth": CompressionPlan((half, distill)),
     }
 

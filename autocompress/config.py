@@ -6,10 +6,10 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
 import yaml
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from autocompress.device_config import Device, Engine, FleetDevice, Limits, check_distinct, names_of
 from autocompress.devices.quantities import Points
@@ -19,31 +19,12 @@ from autocompress.plan import RecipeName
 from autocompress.search.address import without_password
 from autocompress.search_config import Search
 from autocompress.search_space import Count
+from autocompress.task_config import IMAGES, Sha256, Source, Task, keys_of_text, without_text
 
 SCHEMA_FILE = Path(__file__).with_name("run.schema.json")
 
-_SOURCE = re.compile(r"hub:[^\s@]+(@\S+)?|wheel:[\w.-]+==[\w.!+-]+/\S+|(?!\w+:).+|[A-Za-z]:[\\/].*")
 _STORAGE = re.compile(r"(search\.storage(?:=| is ['\"]))\S*@")
 """A mistyped database URL in a message, up to its host: it may hold a password."""
-
-
-def _check_source(value: str) -> str:
-    if not _SOURCE.fullmatch(value):
-        raise ValueError("Write a local folder, hub:NAME or wheel:NAME==VERSION/path/inside.")
-    return value
-
-
-Source = Annotated[str, AfterValidator(_check_source)]
-
-
-def _check_text_source(value: str) -> str:
-    if value.startswith("hub:"):
-        raise ValueError("Text is read from a local folder or file, or from wheel:NAME==VERSION/path/inside.")
-    return value
-
-
-TextSource = Annotated[Source, AfterValidator(_check_text_source)]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")]
 
 
 class Finetune(Section):
@@ -78,50 +59,6 @@ class Model(Section):
     student: Student | None = Field(
         default=None, description="A smaller model to make students of; by default they are made of the teacher."
     )
-
-
-class Data(Section):
-    """Labelled text."""
-
-    source: Source = Field(description="A local folder or file, hub:NAME[@revision] or wheel:NAME==VERSION/path.")
-    sha256: Sha256 | None = Field(
-        default=None, description="64 hexadecimal digits: of the wheel, or of a source that is one file."
-    )
-    train: str | None = Field(default=None, description="File or hub split to fit on; by default known by its name.")
-    validation: str | None = Field(default=None, description="The one to choose by; cut out of train if there is none.")
-    test: str | None = Field(default=None, description="The one to report.")
-    text: str | None = Field(default=None, description="Column of the texts; recognised by name if left out.")
-    label: str | None = Field(default=None, description="Column of the labels; recognised by name if left out.")
-    skip_rows: int = Field(default=0, ge=0, description="Rows to leave out after the header row.")
-
-
-class Text(Section):
-    """Text without labels, of the kind that the task's documents are of."""
-
-    source: TextSource = Field(description="A local file, a local folder of .txt files, or wheel:NAME==VERSION/path.")
-    sha256: Sha256 | None = Field(
-        default=None, description="64 hexadecimal digits: of the wheel, or of a source that is one file."
-    )
-    unit: Literal["line", "paragraph"] = Field(
-        default="line", description="What is a document: each line, or each run of lines up to an empty one."
-    )
-
-
-class Task(Section):
-    """What the model is for, and how well it does it."""
-
-    kind: Literal["text-classification"] = Field(default="text-classification", description="Kind of task.")
-    data: Data = Field(description="Labelled text.")
-    text: Text | None = Field(
-        default=None, description="Text without labels to learn from; by default the training documents serve."
-    )
-    metric: Literal["accuracy", "macro_f1"] = Field(default="accuracy", description="What counts as good.")
-    max_tokens: Count = Field(default=64, description="Longest sequence, in tokens; latency is measured at it.")
-    validation_fraction: float = Field(
-        default=0.1, gt=0, lt=0.5, description="Of the training documents, where validation is cut out of them."
-    )
-    train_limit: Count | None = Field(default=None, description="Use at most this many training documents.")
-    eval_limit: Count | None = Field(default=None, description="Evaluate on at most this many documents of a split.")
 
 
 class Goal(Section):
@@ -188,7 +125,7 @@ class RunConfig(Section):
     )
     runs_folder: str = Field(default="runs", min_length=1, description="Folder that holds the runs.")
     model: Model = Field(description="The teacher; model.source names it.")
-    task: Task = Field(description="What the model is for; task.data.source names its documents.")
+    task: Task = Field(description="What the model is for; task.data.source names its examples.")
     device: Device = Field(default_factory=Device, description="Where the student will run.")
     budget: Limits = Field(description="What the student may cost, for example {latency_p50: 0.4x}.")
     fleet: tuple[FleetDevice, ...] = Field(
@@ -228,6 +165,11 @@ class RunConfig(Section):
             raise MisfitError(
                 f"goal.metric is {self.goal.metric!r}, task.metric is {self.task.metric!r}",
                 "Set task.metric, and leave goal.metric out.",
+            )
+        if self.task.kind == IMAGES and (keys := ", ".join(keys_of_text(self))):
+            raise MisfitError(
+                f"{keys} {'are' if ',' in keys else 'is'} of text, and task.kind is {IMAGES!r}",
+                "Leave that out: images are brought to the size that the model reads, and its tokens are patches.",
             )
         every = {"device": self.device, **{f"fleet.{at}": device for at, device in enumerate(self.fleet)}}
         for key, device in every.items():
@@ -275,7 +217,7 @@ def plain(config: RunConfig) -> dict[str, Any]:
         del values["fleet"]
     if config.search.storage is not None:
         values["search"]["storage"] = without_password(config.search.storage)
-    return values
+    return without_text(values) if config.task.kind == IMAGES else values
 
 
 def to_yaml(data: object) -> str:

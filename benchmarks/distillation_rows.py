@@ -25,7 +25,7 @@ from autocompress.compression.recipes.teacher import Keeping, TeacherOutputs
 from autocompress.compression.recipes.terms import Pair
 from autocompress.config import RunConfig
 from autocompress.evaluation.sources import MODEL_WEIGHTS, fetch
-from autocompress.evaluation.task import Batch, TextClassification
+from autocompress.evaluation.text_classification import Batch, TextClassification
 from autocompress.models.load import adapter_of, load_classifier
 from autocompress.pipeline.lessons import Lessons
 from autocompress.pipeline.teacher import Teacher, training_batches

@@ -35,7 +35,8 @@ from autocompress.compression.recipes.fit import fit
 from autocompress.compression.recipes.table import RECIPES
 from autocompress.compression.vocabulary import VocabularyStep
 from autocompress.engines import open_artifact
-from autocompress.evaluation.task import TextClassification, predict_with
+from autocompress.evaluation.task import predict_with
+from autocompress.evaluation.text_classification import TextClassification
 from autocompress.models.load import adapter_of
 from autocompress.pipeline.candidates import Students
 from autocompress.pipeline.teacher import Teacher

@@ -24,7 +24,7 @@ from autocompress.compression.method import Context
 from autocompress.compression.quantization import QuantizeStep, apply
 from autocompress.cost import Artifact
 from autocompress.engines import ENGINES
-from autocompress.evaluation.task import TextClassification
+from autocompress.evaluation.text_classification import TextClassification
 from autocompress.feeds import Run
 from autocompress.models.load import adapter_of
 from autocompress.pipeline.finalists import export

@@ -29,7 +29,8 @@ from autocompress.compression.ranking.layer_importance import ORDERS
 from autocompress.compression.ranking.mask_search import encoder_macs
 from autocompress.compression.repair import RepairStep
 from autocompress.compression.vocabulary import VocabularyStep, kept_of
-from autocompress.evaluation.task import TextClassification, predict_with
+from autocompress.evaluation.task import predict_with
+from autocompress.evaluation.text_classification import TextClassification
 from autocompress.models.load import adapter_of
 from autocompress.pipeline.candidates import Students
 from autocompress.pipeline.teacher import Teacher

@@ -23,7 +23,7 @@ from autocompress.compression.ranking.mask_search import Keep, encoder_macs, mas
 from autocompress.compression.recipes.teacher import TeacherOutputs
 from autocompress.compression.repair import RepairStep
 from autocompress.compression.repairs.sublayers import Documents, documents_of
-from autocompress.evaluation.task import Batch
+from autocompress.evaluation.text_classification import Batch
 from autocompress.models.load import adapter_of
 from autocompress.pipeline.teacher import training_batches
 from autocompress.plan import CompressionPlan, Criterion, RepairKind

@@ -16,7 +16,7 @@ from autocompress.compression.recipes.teacher import TeacherOutputs
 from autocompress.compression.rounding.aespa import attention
 from autocompress.compression.rounding.layer_inputs import LayerInputs
 from autocompress.compression.rounding.levels import round_layers
-from autocompress.evaluation.task import Batch
+from autocompress.evaluation.text_classification import Batch
 from autocompress.models.adapter import LayerModules
 from autocompress.models.load import adapter_of
 from autocompress.pipeline.teacher import training_batches

@@ -11,7 +11,7 @@ from torch import nn
 
 from autocompress.evaluation.datasets import DataSpec
 from autocompress.evaluation.load import load_task
-from autocompress.evaluation.task import TextClassification
+from autocompress.evaluation.text_classification import TextClassification
 from autocompress.models.load import load_classifier
 
 MAX_TOKENS = 64

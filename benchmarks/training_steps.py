@@ -28,7 +28,7 @@ from autocompress.compression.recipes.recipe import Phase, Recipe, Term
 from autocompress.compression.recipes.store import OutputStore
 from autocompress.compression.recipes.table import RECIPES
 from autocompress.compression.recipes.teacher import Keeping, TeacherOutputs
-from autocompress.evaluation.task import Batch
+from autocompress.evaluation.text_classification import Batch
 from autocompress.models.load import adapter_of
 from autocompress.pipeline.teacher import training_batches
 from autocompress.training.checkpoint import Checkpoint, SavedState

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from torch.nn import functional
 from transformers import ViTConfig, ViTForImageClassification
 
 from autocompress.devices.load import load_profile
+from autocompress.evaluation.images import read_idx
 
 IMAGES = Path("/usr/share/datasets/fashion-mnist")
 """Where ``apt install dataset-fashion-mnist`` puts its files (Xiao et al. 2017, MIT licence)."""
@@ -69,13 +69,9 @@ class Pictures:
 
 def read_pictures(folder: Path, part: str) -> Pictures:
     """Read ``PART-images-idx3-ubyte.gz`` and its labels (the format of MNIST) of ``folder``."""
-    levels = _read(folder / f"{part}-images-idx3-ubyte.gz", header=16).reshape(-1, 1, 28, 28)
-    pixels = (torch.from_numpy(levels.copy()).float() / 255.0 - MEAN) / DEVIATION
-    return Pictures(pixels, torch.from_numpy(_read(folder / f"{part}-labels-idx1-ubyte.gz", header=8).astype(np.int64)))
-
-
-def _read(path: Path, *, header: int) -> np.ndarray:
-    return np.frombuffer(gzip.decompress(path.read_bytes()), np.uint8, offset=header)
+    levels, labels = read_idx(folder / f"{part}-images-idx3-ubyte.gz")
+    pixels = (torch.from_numpy(levels[:, None].copy()).float() / 255.0 - MEAN) / DEVIATION
+    return Pictures(pixels, torch.from_numpy(labels.astype(np.int64)))
 
 
 def trained(size: Size, seed: int, folder: Path, cache: Path | None) -> nn.Module:

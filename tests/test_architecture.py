@@ -30,7 +30,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("boards",),
     ("compression", "evaluation", "export", "search"),
     ("search_space",),
-    ("search_config", "device_config"),
+    ("search_config", "device_config", "task_config"),
     ("config",),
     ("pipeline",),
     ("cli",),
@@ -46,7 +46,7 @@ OWNERS: dict[str, set[str]] = {
     "tvm": {"compiler", "engines", "boards"},
     "optuna": {"search"},
     "ray": {"pipeline"},
-    "pydantic": {"devices", "search_space", "search_config", "device_config", "config"},
+    "pydantic": {"devices", "search_space", "search_config", "device_config", "task_config", "config"},
     "yaml": {"devices", "config"},
     "plotly": {"report"},
 }

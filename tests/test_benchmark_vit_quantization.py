@@ -2,6 +2,7 @@
 
 import gzip
 import math
+import struct
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -107,8 +108,10 @@ def test_gains_are_of_equal_models_and_images():
 
 def test_pictures_are_read_from_the_files_of_mnist(tmp_path):
     levels = bytes(range(256)) * 7 + bytes(784 * 3 - 256 * 7)
-    (tmp_path / "t10k-images-idx3-ubyte.gz").write_bytes(gzip.compress(bytes(16) + levels))
-    (tmp_path / "t10k-labels-idx1-ubyte.gz").write_bytes(gzip.compress(bytes(8) + bytes([3, 1, 9])))
+    files = {"images-idx3": struct.pack(">4B3I", 0, 0, 8, 3, 3, 28, 28) + levels}
+    files["labels-idx1"] = struct.pack(">4BI", 0, 0, 8, 1, 3) + bytes([3, 1, 9])
+    for name, content in files.items():
+        (tmp_path / f"t10k-{name}-ubyte.gz").write_bytes(gzip.compress(content))
     found = read_pictures(tmp_path, "t10k")
     assert (tuple(found.pixels.shape), found.labels.tolist()) == ((3, 1, 28, 28), [3, 1, 9])
     assert float(found.pixels[0, 0, 0, 5]) == pytest.approx((5 / 255 - MEAN) / DEVIATION)

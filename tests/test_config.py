@@ -392,3 +392,42 @@ def test_a_multiple_is_a_number_above_0_or_auto(multiple: str) -> None:
     with pytest.raises(ConfigError, match="align") as caught:
         load_config(EXAMPLES[0], [f"search.space.align={multiple}"])
     assert "or auto" in caught.value.right
+
+
+IMAGES = "model: {source: teacher}\ntask: {kind: image-classification, data: {source: photos}}\nbudget: {size: 0.5x}\n"
+
+
+def test_a_run_on_images_is_written_without_what_only_text_has_and_reads_as_an_equal_one(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(IMAGES)
+    config = load_config(path)
+    settled = config.model_copy(update={"task": config.task.model_copy(update={"max_tokens": 197})})
+    written = yaml.safe_load(dump_config(settled))
+    assert not {"max_tokens", "text"} & set(written["task"])
+    assert not {"vocabulary_keep", "embedding_rank"} & set(written["search"]["space"])
+    path.write_text(dump_config(settled))
+    assert load_config(path) == config
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        *("task.max_tokens=64", "task.text.source=words", "task.data.text=body", "task.data.label=kind"),
+        *("task.data.skip_rows=1", "search.variants=3", "search.space.vocabulary_keep=[0.5]"),
+        *("search.space.embedding_bits=[8]", "search.space.embedding_rank=[8]", "search.space.positions=task"),
+    ],
+)
+def test_keys_that_only_text_has_are_refused_of_images(tmp_path: Path, override: str) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(IMAGES)
+    error = refused(path, override)
+    key = override.partition("=")[0].removesuffix(".source")
+    assert f"{key} is of text" in error.wrong
+    assert "Leave that out" in error.right
+
+
+def test_several_keys_of_text_are_told_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(IMAGES)
+    error = refused(path, "task.max_tokens=64", "search.space.vocabulary_coverage=0.9")
+    assert "task.max_tokens, search.space.vocabulary_coverage are of text" in error.wrong

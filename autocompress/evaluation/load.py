@@ -1,4 +1,4 @@
-"""Load what a task needs: the tokenizer of a model, and documents in the order of the model's classes."""
+"""Load what a task needs: a model's tokenizer or image processor, and examples in the order of its classes."""
 
 from __future__ import annotations
 
@@ -8,9 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from autocompress.errors import SourceError
-from autocompress.evaluation.datasets import DataSpec, load_dataset
-from autocompress.evaluation.task import TextClassification, check_task
+from autocompress.evaluation.datasets import Dataset, DataSpec, S, load_dataset
+from autocompress.evaluation.image_classification import ImageClassification
+from autocompress.evaluation.images import load_images
+from autocompress.evaluation.pixel_format import read_format
+from autocompress.evaluation.task import check_metric
+from autocompress.evaluation.text_classification import TextClassification, check_task
 from autocompress.evaluation.wheels import Download
+from autocompress.shape import Pixels
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -70,11 +75,59 @@ def load_task(
     tokenizer = load_tokenizer(model_folder)
     check_task(tokenizer, max_tokens=max_tokens, metric=metric)
     dataset = load_dataset(data, cache=cache, validation_fraction=validation_fraction, seed=seed, download=download)
+    dataset = _prepared(dataset, model_folder, train_limit, eval_limit)
+    return TextClassification(dataset, tokenizer, max_tokens=max_tokens, metric=metric)
+
+
+def load_image_task(
+    model_folder: Path,
+    data: DataSpec,
+    pixels: Pixels,
+    *,
+    cache: Path,
+    tokens: int,
+    metric: str = "accuracy",
+    validation_fraction: float = 0.1,
+    train_limit: int | None = None,
+    eval_limit: int | None = None,
+    seed: int = 0,
+    download: Download | None = None,
+) -> ImageClassification:
+    """Load images in the size that a model reads, with its processor; see ``load_task``.
+
+    Args:
+        model_folder: Local; holds ``config.json``, and ``preprocessor_config.json`` unless pixels are read as -1 to 1.
+        data: Where the images lie.
+        pixels: That the model reads.
+        cache: Folder for what is downloaded.
+        tokens: That the model makes of an image, learned ones included.
+        metric: Key of ``METRICS``.
+        validation_fraction: Of the train split, where the source has no validation split.
+        train_limit: Keep at most that many images to fit on; classes keep their share.
+        eval_limit: Keep at most that many of validation, and of test.
+        seed: Of the cut.
+        download: Takes the place of pip for wheels.
+
+    Raises:
+        SourceError: The data or the processor is unreadable, or not what the model needs.
+        ConfigError: The metric is wrong.
+        UnsupportedError, MissingDependencyError: As ``load_images``.
+    """
+    check_metric(metric)
+    form = read_format(model_folder, pixels)
+    dataset = load_images(
+        data, form, cache=cache, validation_fraction=validation_fraction, seed=seed, download=download
+    )
+    dataset = _prepared(dataset, model_folder, train_limit, eval_limit)
+    return ImageClassification(dataset, form, tokens=tokens, metric=metric)
+
+
+def _prepared(dataset: Dataset[S], model_folder: Path, train: int | None, evaluation: int | None) -> Dataset[S]:
+    """Put classes into the order of the model's outputs, if these are the same, and cut splits to their limits."""
     order = _class_order(model_folder)
     if set(order) == set(dataset.classes):
         dataset = dataset.reorder(order)
-    dataset = dataset.limit(train=train_limit, evaluation=eval_limit)
-    return TextClassification(dataset, tokenizer, max_tokens=max_tokens, metric=metric)
+    return dataset.limit(train=train, evaluation=evaluation)
 
 
 def _class_order(model_folder: Path) -> list[str]:

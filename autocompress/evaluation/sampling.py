@@ -1,4 +1,4 @@
-"""Draw documents so that each class keeps its share, the same ones for the same seed."""
+"""Draw examples so that each class keeps its share, the same ones for the same seed."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ def stratified_order(labels: Sequence[Hashable], *, seed: int) -> list[int]:
 
 
 def hold_out(
-    texts: Sequence[str], labels: Sequence[Hashable], *, fraction: float, seed: int
+    examples: Sequence[Hashable], labels: Sequence[Hashable], *, fraction: float, seed: int
 ) -> tuple[list[int], list[int]]:
-    """Cut ``fraction`` (0 to 1) of the documents off, stratified; equal texts stay on one side.
+    """Cut ``fraction`` (0 to 1) of the examples off, stratified; equal ones stay on one side.
 
     Returns:
-        Indices of the rest and of the held-out documents, both in ascending order.
+        Indices of the rest and of the held-out examples, both in ascending order.
     """
-    copies: dict[str, list[int]] = defaultdict(list)
-    for index, text in enumerate(texts):
-        copies[text].append(index)
+    copies: dict[Hashable, list[int]] = defaultdict(list)
+    for index, example in enumerate(examples):
+        copies[example].append(index)
     groups = list(copies.values())
     held: list[int] = []
     for position in stratified_order([labels[group[0]] for group in groups], seed=seed):
-        if len(held) >= round(fraction * len(texts)):
+        if len(held) >= round(fraction * len(examples)):
             break
         held += groups[position]
-    rest = sorted(set(range(len(texts))) - set(held))
+    rest = sorted(set(range(len(examples))) - set(held))
     return rest, sorted(held)

@@ -1,4 +1,4 @@
-"""The folder that leaves the search: artifacts, tokenizer, the plan, and a manifest that says where all came from."""
+"""The folder that leaves the search: artifacts, what makes their feeds, the plan, and a manifest of its origin."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class Contents:
 
     Attributes:
         artifacts: Engine -> artifact; copied.
-        save_tokenizer: Writes the tokenizer's files into a folder.
+        save_reader: Writes into a folder what makes feeds of examples: a tokenizer, an image processor.
         config_text: The found configuration, as YAML.
         manifest: JSON values; ``files`` with a sha256 each is added, and what each library was compiled for and of.
     """
 
     artifacts: Mapping[str, Artifact]
-    save_tokenizer: Callable[[Path], None]
+    save_reader: Callable[[Path], None]
     config_text: str
     manifest: Mapping[str, object]
 
@@ -49,7 +49,7 @@ def write_package(folder: Path, contents: Contents) -> Path:
             target = draft / f"model{artifact.path.suffix}"
             shutil.copyfile(artifact.path, target)
             files[engine] = target.name
-        contents.save_tokenizer(draft)
+        contents.save_reader(draft)
         (draft / "config.yaml").write_text(contents.config_text, encoding="utf-8")
         hashes = {path.name: sha256_of(path) for path in sorted(draft.iterdir()) if path.is_file()}
         own = {"artifacts": files, "libraries": _libraries(contents.artifacts)}

@@ -33,7 +33,7 @@ from autocompress.compression.rounding.sensitivity import sensitivities
 from autocompress.compression.vocabulary import VocabularyStep
 from autocompress.config import RunConfig
 from autocompress.engines import STORED_AS
-from autocompress.evaluation.task import Batch, TextClassification
+from autocompress.evaluation.task import Task
 from autocompress.pipeline.alignment import align_of
 from autocompress.pipeline.lessons import Lessons
 from autocompress.pipeline.progress import Progress, quiet
@@ -42,7 +42,8 @@ from autocompress.pipeline.teacher import Teacher, training_batches
 from autocompress.pipeline.vocabulary import Vocabularies, token_counts
 from autocompress.plan import CompressionPlan, Criterion, LayerSelection
 from autocompress.search_space import COVERAGE
-from autocompress.shape import Bits, ModelShape, by_block
+from autocompress.shape import Bits, EmbeddingBits, ModelShape, by_block
+from autocompress.training.batches import TrainingBatch
 from autocompress.training.checkpoint import Checkpoint
 
 V = TypeVar("V")
@@ -83,6 +84,7 @@ def space_of(
         select(selection if selection in MAPS else "uniform", layers, depth, {})
     for rank in chosen.embedding_rank:
         factorize.reshape(shape, FactorizeStep(rank))
+    table: tuple[EmbeddingBits, ...] = chosen.embedding_bits if shape.pixels is None else (32,)
     return Space(
         depth=depths,
         depth_selection=chosen.depth_selection,
@@ -92,7 +94,7 @@ def space_of(
         ffn_keep=chosen.ffn_keep,
         attention_bits=chosen.attention_bits,
         ffn_bits=chosen.ffn_bits,
-        embedding_bits=chosen.embedding_bits,
+        embedding_bits=table,
         head_bits=chosen.head_bits,
         align=align_of(config, shape),
         heads_order=chosen.heads_order,
@@ -160,7 +162,8 @@ def anchors(shape: ModelShape, space: Space, name: str = "teacher") -> dict[str,
         widths = {"vocabulary_keep": 1.0, "hidden_keep": 1.0, "heads_keep": 1.0, "ffn_keep": 1.0, "embedding_rank": 0}
         first = {name: getattr(space, name)[0] for name in (*SHAPELESS, "head_bits")}
         first["tokens_keep"] = 1.0 if "all" not in space.tokens_keep else "all"
-        bits_of = {"attention_bits": bits, "ffn_bits": bits, "embedding_bits": bits}
+        table = bits if shape.pixels is None else 32  # Patches have no table.
+        bits_of = {"attention_bits": bits, "ffn_bits": bits, "embedding_bits": table}
         return as_asked({**kept, **widths, **first, **bits_of}, space)
 
     half = max(1, layers // 2)
@@ -185,7 +188,7 @@ def alternatives(shape: ModelShape, space: Space, name: str = "teacher") -> dict
     half = DepthStep(uniform(layers, max(1, layers // 2)))
     distill = DistillStep(space.distill_steps, space.learning_rate, space.seed)
     return {
-        f"int8 {name}": CompressionPlan((QuantizeStep(*by_block(eight, eight), 8),)),
+        f"int8 {name}": CompressionPlan((QuantizeStep(*by_block(eight, eight), 8 if shape.pixels is None else 32),)),
         "half depth": CompressionPlan((half, distill)),
     }
 
@@ -229,8 +232,8 @@ class Students:
         self._documents = lru_cache(maxsize=1)(self._read_documents)
         self._distilled: OrderedDict[str, nn.Module] = OrderedDict()
 
-    def task(self, plan: CompressionPlan) -> TextClassification:
-        """Return the task as the student of ``plan`` reads it, with its own tokenizer."""
+    def task(self, plan: CompressionPlan) -> Task:
+        """Return the task as the student of ``plan`` reads it: of text, with its own tokenizer."""
         return self._vocabularies.task(plan)
 
     @cached_property
@@ -239,7 +242,7 @@ class Students:
         scores = channel_scores(self.start.model, self._batches(self.start.task, RANKING_BATCHES, self._seed))
         return order_hidden(copy.deepcopy(self.start.model), scores)
 
-    def _batches(self, task: TextClassification, steps: int, seed: int) -> Iterator[Batch]:
+    def _batches(self, task: Task, steps: int, seed: int) -> Iterator[TrainingBatch]:
         return training_batches(task, steps, batch_size=self._batch_size, seed=seed)
 
     def _context(self, plan: CompressionPlan, stage: str, start: nn.Module) -> Context:

@@ -22,7 +22,7 @@ from autocompress.cost import Artifact, Failure, Measurement
 from autocompress.devices.profile import DeviceProfile
 from autocompress.engines import open_artifact
 from autocompress.errors import DeviceError
-from autocompress.evaluation.task import Answers, Score, TextClassification, predict_with
+from autocompress.evaluation.task import Answers, Score, Task, predict_with
 from autocompress.export.parity import Parity, Tolerance, allow_bf16, allow_flips, compare
 from autocompress.models.load import adapter_of
 from autocompress.pipeline.bench import refuse_mixing
@@ -52,7 +52,7 @@ class Made:
         name: In tables.
         plan: How it was made of the start; empty for the teacher itself.
         student: The torch module.
-        task: As the student's own tokenizer cuts it.
+        task: As the student reads it.
         validation: Its metric on all validation documents (0 to 1).
         artifact: For the device's engine.
         finalist: Whether it may be delivered; teacher and alternatives are there to be compared with.
@@ -61,7 +61,7 @@ class Made:
     name: str
     plan: CompressionPlan
     student: nn.Module
-    task: TextClassification
+    task: Task
     validation: float
     artifact: Artifact
     finalist: bool
@@ -111,8 +111,8 @@ def make(
         With the plan as it was carried out: without quantization-aware training, if that did harm.
     """
     task = students.task(plan)
-    # What a student has learnt is worth nothing with other tokens, and of near ties another may be kept elsewhere.
-    decisive = [plan.to_json(), students.start.fingerprint, sorted(task.tokenizer.get_vocab())]
+    # What a student has learnt is worth nothing with other feeds, and of near ties another may be kept elsewhere.
+    decisive = [plan.to_json(), students.start.fingerprint, task.encoding]
     key = hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:16]
     weights, note = (workspace.students / f"{key}{suffix}" for suffix in (".safetensors", ".json"))
     checkpoint = Checkpoint(workspace.students / f"{key}.training")
@@ -133,7 +133,7 @@ def make(
 
 
 def _trained(
-    plan: CompressionPlan, students: Students, task: TextClassification, checkpoint: Checkpoint, *, stage: str
+    plan: CompressionPlan, students: Students, task: Task, checkpoint: Checkpoint, *, stage: str
 ) -> tuple[CompressionPlan, nn.Module, float]:
     """Return the student of ``plan`` with its metric on validation documents.
 
@@ -192,7 +192,7 @@ def _measured(name: str, result: Measurement | Failure, profile: DeviceProfile) 
     return result
 
 
-def answers(artifact: Artifact, task: TextClassification) -> Answers:
+def answers(artifact: Artifact, task: Task) -> Answers:
     """Return what an artifact answers to the test documents, one at a time, as a device gets them."""
     run = open_artifact(artifact, threads=EVALUATION_THREADS)
     return task.answers(run, "test", batch_size=1)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -15,14 +17,18 @@ from autocompress.config import Model, RunConfig, Student
 from autocompress.devices.paths import cache_folder
 from autocompress.errors import ConfigError, UnsupportedError
 from autocompress.evaluation.datasets import DataSpec
-from autocompress.evaluation.load import load_task, load_tokenizer
+from autocompress.evaluation.image_classification import ImageClassification
+from autocompress.evaluation.load import load_image_task, load_task, load_tokenizer
+from autocompress.evaluation.pixel_format import read_format
 from autocompress.evaluation.sources import MODEL_WEIGHTS, fetch
-from autocompress.evaluation.task import TextClassification, check_task
+from autocompress.evaluation.task import Task
+from autocompress.evaluation.text_classification import check_task, text_of
 from autocompress.models.load import load_shape
 from autocompress.pipeline.progress import Progress, quiet
 from autocompress.pipeline.vocabulary import check_coverage
 from autocompress.plan import RecipeName
-from autocompress.shape import ModelShape
+from autocompress.shape import ModelShape, Pixels
+from autocompress.task_config import IMAGES
 
 
 @dataclass(frozen=True)
@@ -32,12 +38,12 @@ class Fetched:
     Attributes:
         folder: Where it lies.
         shape: The one that it will have for the task.
-        task: As its tokenizer cuts the documents.
+        task: As it reads the examples.
     """
 
     folder: Path
     shape: ModelShape
-    task: TextClassification
+    task: Task
 
 
 @dataclass(frozen=True)
@@ -68,32 +74,39 @@ def fetch_inputs(config: RunConfig, progress: Progress = quiet) -> Inputs:
     progress("fetch", 0, len(sources), sources[0])
     folder, shape = _model(config.model, config)
     progress("fetch", 1, len(sources), sources[1])
-    task = load_task(
-        folder,
-        DataSpec(**config.task.data.model_dump()),
-        cache=cache_folder(),
-        max_tokens=config.task.max_tokens,
-        metric=config.task.metric,
-        validation_fraction=config.task.validation_fraction,
-        train_limit=config.task.train_limit,
-        eval_limit=config.task.eval_limit,
-    )
+    task = _task(folder, shape.pixels, shape.positions, config)
     classes = len(task.dataset.classes)
     teacher = Fetched(folder, replace(shape, classes=classes), task)
     inputs = Inputs(teacher, teacher)
     if config.model.student is not None:
         progress("fetch", 2, len(sources), sources[2])
         inputs = _with_student(teacher, config.model.student, config)
-    progress("fetch", len(sources), len(sources), f"{len(task.dataset.train)} training documents, {classes} classes")
+    progress("fetch", len(sources), len(sources), f"{len(task.dataset.train)} training examples, {classes} classes")
     start, space = inputs.start, config.search.space
     check_coverage(start.task, start.shape.vocabulary, space.vocabulary_keep, space.vocabulary_coverage)
     return inputs
 
 
+def settled(config: RunConfig, inputs: Inputs) -> RunConfig:
+    """Return the run file with what only the model knows: how many tokens it makes of an image."""
+    task = config.task.model_copy(update={"max_tokens": inputs.teacher.task.max_tokens})
+    return config.model_copy(update={"task": task})
+
+
+def _task(folder: Path, pixels: Pixels | None, positions: int, config: RunConfig) -> Task:
+    given, data = config.task, DataSpec(**config.task.data.model_dump())
+    limits = {"train_limit": given.train_limit, "eval_limit": given.eval_limit}
+    load: Callable[..., Task] = partial(load_task, folder, data, max_tokens=given.max_tokens)
+    if pixels is not None:
+        load = partial(load_image_task, folder, data, pixels, tokens=positions)
+    return load(cache=cache_folder(), metric=given.metric, validation_fraction=given.validation_fraction, **limits)
+
+
 def _model(named: Model | Student, config: RunConfig) -> tuple[Path, ModelShape]:
     folder = fetch(named.source, cache=cache_folder(), sha256=named.sha256, verify=MODEL_WEIGHTS)
     shape, tokens = load_shape(folder), config.task.max_tokens
-    if tokens > shape.positions:  # Not every tokenizer states a limit.
+    _check_kind(named.source, shape, config)
+    if shape.pixels is None and tokens > shape.positions:  # Not every tokenizer states a limit.
         raise ConfigError(
             f"Documents of {tokens} tokens are asked for, but the model reads {shape.positions}.",
             right=f"max_tokens is at most {shape.positions}.",
@@ -104,15 +117,48 @@ def _model(named: Model | Student, config: RunConfig) -> tuple[Path, ModelShape]
 
 def _with_student(teacher: Fetched, student: Student, config: RunConfig) -> Inputs:
     folder, shape = _model(student, config)
-    tokenizer = load_tokenizer(folder)
+    if isinstance(teacher.task, ImageClassification):
+        _check_same_images(folder, shape, teacher)
+        return Inputs(teacher, Fetched(folder, replace(shape, classes=teacher.shape.classes), teacher.task))
+    task, tokenizer = text_of(teacher.task, "model.student"), load_tokenizer(folder)
     check_task(tokenizer, max_tokens=config.task.max_tokens, metric=config.task.metric)
-    start = Fetched(folder, replace(shape, classes=teacher.shape.classes), teacher.task.with_tokenizer(tokenizer))
-    found = counterparts(tokenizer, teacher.task.tokenizer, shape.vocabulary)
+    start = Fetched(folder, replace(shape, classes=teacher.shape.classes), task.with_tokenizer(tokenizer))
+    found = counterparts(tokenizer, task.tokenizer, shape.vocabulary)
     if isinstance(found, str):
         _check_recipes(config.recipes, missing=found)
         return Inputs(teacher, start)
     same = torch.equal(found, torch.arange(teacher.shape.vocabulary))
     return Inputs(teacher, start, None if same else found)
+
+
+def _check_kind(source: str, shape: ModelShape, config: RunConfig) -> None:
+    """Refuse documents for a model that reads images, images for one that reads text, and recipes that need text."""
+    reads, other = ("text", IMAGES) if shape.pixels is None else ("images", "text-classification")
+    if config.task.kind == other:
+        raise ConfigError(
+            f"task.kind is {other!r}, and {source} reads {reads}.",
+            right="Model and task are both of text, or both of images.",
+            next_step="Correct task.kind, or name another model.",
+        )
+    textual = [name for name, recipe in RECIPES.items() if any(phase.lesson != "task" for phase in recipe.phases)]
+    needy = [name for name in config.recipes if name in textual]
+    if shape.pixels is not None and needy:
+        raise ConfigError(
+            f"The recipe {needy[0]} learns from text that is varied or masked, and {source} reads images.",
+            right=f"From images learn {', '.join(name for name in RECIPES if name not in textual)}.",
+            next_step="Choose one of these under search.space.recipe and model.student.recipe.",
+        )
+
+
+def _check_same_images(folder: Path, shape: ModelShape, teacher: Fetched) -> None:
+    """Refuse another model for students that reads images in another way than the teacher."""
+    assert isinstance(teacher.task, ImageClassification) and shape.pixels is not None
+    if shape.pixels != teacher.shape.pixels or read_format(folder, shape.pixels) != teacher.task.format:
+        raise UnsupportedError(
+            f"{folder} reads images in another size, in other patches or with other means than the teacher.",
+            right="Images are held once, as teacher and students both read them.",
+            next_step="Name a model.student with the teacher's image_size, patch_size and processor, or leave it out.",
+        )
 
 
 def counterparts(ours: Any, theirs: Any, vocabulary: int) -> Tensor | str:

@@ -88,7 +88,7 @@ def work(run: str, *, storage: str | None = None, progress: Progress = quiet) ->
         setting = prepare(config, progress, lambda seen: invitation.predictors.get(seen.device_name), joining=True)
         check_bound(study, fingerprint_of(setting))
         students = setting.students(progress)
-        space = searched_space(config, students, progress)
+        space = searched_space(setting.config, students, progress)
 
         def out_of_time() -> bool:
             return time.time() > float(study.user_attrs[UNTIL])

@@ -20,8 +20,9 @@ from autocompress.config import RunConfig
 from autocompress.devices.paths import cache_folder
 from autocompress.evaluation.datasets import Split
 from autocompress.evaluation.sources import MODEL_WEIGHTS, fetch
-from autocompress.evaluation.task import Batch, TextClassification
+from autocompress.evaluation.task import Task
 from autocompress.evaluation.text import Corpus
+from autocompress.evaluation.text_classification import TextClassification, text_of
 from autocompress.models.language_head import LanguageHead
 from autocompress.models.load import load_classifier
 from autocompress.pipeline.progress import Progress
@@ -34,9 +35,11 @@ from autocompress.pipeline.text import (
     masked_batches,
 )
 from autocompress.pipeline.vocabulary import Translation
+from autocompress.training.batches import TrainingBatch
 
 HEAD_STEPS = 300
 """Of the fit of the teacher's language head."""
+VARYING, GUESSING = "A recipe that varies documents", "A recipe that guesses tokens"
 
 
 class Lessons:
@@ -48,35 +51,35 @@ class Lessons:
         progress: Told what takes long.
 
     Raises:
-        UnsupportedError: A recipe of the run guesses tokens, and the tokenizer has no mask token.
+        UnsupportedError: A recipe of the run guesses tokens, and the task is none of text, or has no mask token.
     """
 
     def __init__(self, config: RunConfig, teacher: Teacher, progress: Progress) -> None:
         self._config, self._teacher, self._progress = config, teacher, progress
         recipes = (RECIPES[name] for name in config.recipes)
         if any(phase.lesson == "text" for recipe in recipes for phase in recipe.phases):
-            mask_id_of(teacher.task.tokenizer)
+            mask_id_of(text_of(teacher.task, GUESSING).tokenizer)
 
-    def varied(self, task: TextClassification, translation: Translation | None) -> Answering:
+    def varied(self, task: Task, translation: Translation | None) -> Answering:
         """Return the training documents and what was made of them.
 
         Args:
             task: As the student's tokenizer cuts it.
             translation: The teacher's ids of the student's tokens; ``None``: the same.
         """
-        own, theirs = (self._with_variants(each) for each in (task, self._teacher.task))
+        own, theirs = (self._with_variants(text_of(each, VARYING)) for each in (task, self._teacher.task))
         # Not kept on disk: a training sees most of so many documents once.
         outputs = TeacherOutputs(self._teacher.model, read=partial(theirs.gather, "train")).for_tokens(translation)
 
-        def batches(steps: int, seed: int) -> Iterator[Batch]:
+        def batches(steps: int, seed: int) -> Iterator[TrainingBatch]:
             return training_batches(own, steps, batch_size=self._config.search.batch_size, seed=seed)
 
         return Answering(batches, outputs)
 
-    def text(self, task: TextClassification, translation: Translation | None) -> Guessing:
+    def text(self, task: Task, translation: Translation | None) -> Guessing:
         """Return text of which the student guesses tokens; see ``varied``."""
-        corpus = self._corpus.with_tokenizer(task.tokenizer)
-        vocabulary = len(task.tokenizer)
+        tokenizer = text_of(task, GUESSING).tokenizer
+        corpus, vocabulary = self._corpus.with_tokenizer(tokenizer), len(tokenizer)
 
         def batches(steps: int, seed: int) -> Iterator[MaskedBatch]:
             return masked_batches(corpus, steps, batch_size=self._config.search.batch_size, seed=seed)
@@ -90,17 +93,16 @@ class Lessons:
         )
 
     def _with_variants(self, task: TextClassification) -> TextClassification:
-        return TextClassification(
-            replace(task.dataset, train=self._variants), task.tokenizer, max_tokens=task.max_tokens, metric=task.metric
-        )
+        return task.with_dataset(replace(task.dataset, train=self._variants))
 
     @cached_property
     def _variants(self) -> Split:
+        task = text_of(self._teacher.task, VARYING)
         return augmented_split(
-            self._teacher.task.dataset.train,
+            task.dataset.train,
             encoder=self._pretrained,
             head=head_of_checkpoint(self._source, self._pretrained, self._corpus),
-            tokenizer=self._teacher.task.tokenizer,
+            tokenizer=task.tokenizer,
             settings=Augmentation(variants=self._config.search.variants, seed=self._config.search.seed),
             cache=cache_folder(),
             on_batch=lambda done, total: self._progress("vary documents", done, total, "guessing words"),
@@ -121,7 +123,7 @@ class Lessons:
 
     @cached_property
     def _corpus(self) -> Corpus:
-        return corpus_of(self._config, self._teacher.task)
+        return corpus_of(self._config, text_of(self._teacher.task, GUESSING))
 
     @cached_property
     def _language_head(self) -> LanguageHead:

@@ -23,7 +23,7 @@ from autocompress.shape import ModelShape
 def pack(
     folder: Path, setting: Setting, outcome: Outcome, artifacts: Mapping[str, Artifact], report: RunReport
 ) -> None:
-    """Write artifacts, tokenizer, ``config.yaml`` (the found configuration) and ``manifest.json`` into ``folder``."""
+    """Write artifacts, what makes their feeds, ``config.yaml`` (the found configuration) and ``manifest.json``."""
     winner = outcome.winner
     shape = adapter_of(winner.student).shape(winner.student)
     manifest = {
@@ -37,7 +37,7 @@ def pack(
     }
     contents = Contents(
         artifacts=artifacts,
-        save_tokenizer=lambda place: winner.task.tokenizer.save_pretrained(place),
+        save_reader=winner.task.save,
         config_text=configuration(setting.config, winner.plan, shape),
         manifest=manifest,
     )

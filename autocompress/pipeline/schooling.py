@@ -44,6 +44,6 @@ def schooled(students: Students, config: RunConfig, progress: Progress) -> Start
         model = students.make(plan, "teach", checkpoint=checkpoint)
         with replacing(folder) as draft:
             model.save_pretrained(draft)  # type: ignore[operator]
-            start.task.tokenizer.save_pretrained(draft)
+            start.task.save(draft)
     checkpoint.discard()
     return replace(start, model=model, fingerprint=key)

@@ -18,12 +18,13 @@ from autocompress.compression.method import Space
 from autocompress.compression.methods import draw
 from autocompress.compression.ranking.layer_importance import divergence, logits
 from autocompress.devices.paths import cache_folder, write_text
-from autocompress.evaluation.task import Batch, TextClassification
+from autocompress.evaluation.task import Task
 from autocompress.pipeline.candidates import SHAPELESS, Students, choices
 from autocompress.pipeline.progress import Progress, quiet
 from autocompress.pipeline.teacher import digest
 from autocompress.plan import Chosen, CompressionPlan
 from autocompress.shape import ModelShape
+from autocompress.training.batches import TrainingBatch
 
 DOCUMENTS = 128
 """Validation documents on which choices are measured: a repair fits training documents to the letter."""
@@ -118,7 +119,7 @@ class _Kept:
         return divergence(self._expected, logits(student, documents(self._students.task(plan), self._seed)))
 
 
-def documents(task: TextClassification, seed: int) -> list[Batch]:
+def documents(task: Task, seed: int) -> list[TrainingBatch]:
     """Return the same validation documents in the same order, however ``task`` cuts them into tokens."""
     count = len(task.dataset.validation)
     chosen = torch.from_numpy(np.random.default_rng(seed).permutation(count)[:DOCUMENTS])

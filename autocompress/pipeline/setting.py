@@ -21,7 +21,7 @@ from autocompress.pipeline.bench import answers, reach_device
 from autocompress.pipeline.calibration import predictor_for
 from autocompress.pipeline.candidates import Students, space_of
 from autocompress.pipeline.feasibility import Feasibility, assess
-from autocompress.pipeline.inputs import Inputs, fetch_inputs
+from autocompress.pipeline.inputs import Inputs, fetch_inputs, settled
 from autocompress.pipeline.known import HOST, covers, roofline, widths
 from autocompress.pipeline.lessons import Lessons
 from autocompress.pipeline.progress import Progress, quiet
@@ -43,7 +43,7 @@ class Setting:
     """All that a run knows before it searches.
 
     Attributes:
-        config: The run file.
+        config: The run file, as it is settled by the model.
         profile: The device.
         teacher: The model that came in.
         start: What students are made of, as it came.
@@ -120,11 +120,11 @@ def check(config: RunConfig, progress: Progress = quiet) -> Feasibility:
 
 def check_fleet(config: RunConfig, progress: Progress = quiet) -> dict[str, Feasibility]:
     """Say what is reachable on each device of a run, by the device's name; see ``check``."""
-    seen = config.everywhere
-    profiles = {name: load_profile(each.device.profile) for name, each in seen.items()}
+    profiles = {name: load_profile(each.device.profile) for name, each in config.everywhere.items()}
     inputs = fetch_inputs(config, progress)
     return {
-        name: _assess(each, inputs, _predictor(each, profiles[name], inputs, progress)) for name, each in seen.items()
+        name: _assess(each, inputs, _predictor(each, profiles[name], inputs, progress))
+        for name, each in settled(config, inputs).everywhere.items()
     }
 
 
@@ -157,6 +157,7 @@ def prepare(
         _check_container(each, measured_as_library=measured and (profile.name == HOST or each.device.engine == TVM))
     best_device(config.search.training_device)  # Nor should it cost a download.
     inputs = fetch_inputs(config, progress)
+    config = settled(config, inputs)
     teacher = load_teacher(config, progress, inputs, fit=not joining)
     start = load_start(config, inputs, teacher)
 
@@ -173,7 +174,7 @@ def prepare(
             predictor = _predictor(config, profile, inputs, progress, resume=resume)
         return Setting(config, profile, teacher, start, predictor, _assess(config, inputs, predictor), measurable)
 
-    first, *others = map(seen_by, seen, profiles, measurable)
+    first, *others = map(seen_by, config.everywhere.values(), profiles, measurable)
     return replace(first, fleet=tuple(others))
 
 

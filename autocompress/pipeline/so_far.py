@@ -55,7 +55,7 @@ class SoFar:
         scored = {"value": record.score, "standard_error": record.standard_error, "split": "validation"}
         contents = Contents(
             artifacts={engine: artifact},
-            save_tokenizer=lambda place: self._students.task(plan).tokenizer.save_pretrained(place),
+            save_reader=self._students.task(plan).save,
             config_text=configuration(config, plan, shape),
             manifest={**about(setting, shape), "verdict": "so far", "candidate": record.number, "score": scored},
         )

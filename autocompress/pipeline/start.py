@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from autocompress.config import RunConfig
 from autocompress.evaluation.sources import MODEL_WEIGHTS
-from autocompress.evaluation.task import TextClassification
+from autocompress.evaluation.task import Task
 from autocompress.export.package import sha256_of
 from autocompress.models.load import load_classifier
 from autocompress.pipeline.inputs import Inputs
@@ -25,7 +25,7 @@ class Start:
         name: In tables: ``teacher``, or ``start`` where it is another model.
         model: A classifier of the task's classes, in eval mode.
         shape: Of the model.
-        task: As its tokenizer cuts the documents; labels are the teacher's, for fidelity too.
+        task: As it reads the examples; labels are the teacher's, for fidelity too.
         fingerprint: Changes whenever weights, documents or the teacher do.
         counterparts: See ``Inputs``.
     """
@@ -33,7 +33,7 @@ class Start:
     name: str
     model: nn.Module
     shape: ModelShape
-    task: TextClassification
+    task: Task
     fingerprint: str
     counterparts: Tensor | None = None
 
@@ -55,6 +55,6 @@ def load_start(config: RunConfig, inputs: Inputs, teacher: Teacher) -> Start:
     torch.manual_seed(config.search.seed)
     model = load_classifier(given.folder, classes=teacher.task.dataset.classes)
     if teacher.task is not inputs.teacher.task:  # For fidelity it has other labels.
-        task = teacher.task.with_tokenizer(task.tokenizer)
+        task = task.with_dataset(teacher.task.dataset)
     weights = sha256_of(given.folder / MODEL_WEIGHTS)
     return Start("start", model, given.shape, task, f"{teacher.fingerprint} {weights}", inputs.counterparts)

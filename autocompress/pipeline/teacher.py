@@ -17,12 +17,13 @@ from autocompress.config import RunConfig
 from autocompress.devices.paths import cache_folder
 from autocompress.errors import SourceError
 from autocompress.evaluation.sources import MODEL_WEIGHTS
-from autocompress.evaluation.task import Batch, TextClassification, predict_with
+from autocompress.evaluation.task import Task, answered_by, predict_with
 from autocompress.export.package import replacing, sha256_of
 from autocompress.models.load import adapter_of, load_classifier
 from autocompress.pipeline.inputs import Inputs, fetch_inputs
 from autocompress.pipeline.progress import Progress, quiet
 from autocompress.shape import ModelShape
+from autocompress.training.batches import TrainingBatch
 from autocompress.training.checkpoint import Checkpoint
 from autocompress.training.device import best_device, placed
 from autocompress.training.loop import cross_entropy, head_rate, repeat, train
@@ -35,14 +36,14 @@ class Teacher:
     Attributes:
         model: In eval mode.
         shape: Of the model.
-        task: Documents, tokenizer and metric; for fidelity, labels of all but the test split are the model's answers.
+        task: Examples and metric; for fidelity, labels of all but the test split are the model's answers.
         folder: Where the model lies.
         fingerprint: Changes whenever weights or documents do.
     """
 
     model: nn.Module
     shape: ModelShape
-    task: TextClassification
+    task: Task
     folder: Path
     fingerprint: str
 
@@ -72,12 +73,12 @@ def load_teacher(
     _check_classes(model, task, config)
     if config.goal.objective == "fidelity":
         progress("teacher's answers", 0, 1, "they take the place of labels")
-        task = task.answered_by(predict_with(model), ("train", "validation"))
+        task = answered_by(task, predict_with(model), ("train", "validation"))
     fingerprint = digest(sha256_of(folder / MODEL_WEIGHTS), _documents(task))
     return Teacher(model, adapter_of(model).shape(model), task, folder, fingerprint)
 
 
-def _fine_tuned(config: RunConfig, source: Path, task: TextClassification, progress: Progress, *, fit: bool) -> Path:
+def _fine_tuned(config: RunConfig, source: Path, task: Task, progress: Progress, *, fit: bool) -> Path:
     """Return the folder of the fine-tuned model, from the cache if the same was made before."""
     recipe = config.model.finetune
     assert recipe is not None
@@ -116,23 +117,23 @@ def _fine_tuned(config: RunConfig, source: Path, task: TextClassification, progr
         )
     with replacing(folder) as draft:
         model.save_pretrained(draft)
-        task.tokenizer.save_pretrained(draft)
+        task.save(draft)
     checkpoint.discard()
     return folder
 
 
 def training_batches(
-    task: TextClassification, steps: int, *, batch_size: int, seed: int, limit: int | None = None
-) -> Iterator[Batch]:
+    task: Task, steps: int, *, batch_size: int, seed: int, limit: int | None = None
+) -> Iterator[TrainingBatch]:
     """Yield ``steps`` batches of training documents, shuffled anew for each pass."""
 
-    def epoch(number: int) -> Sequence[Batch]:
+    def epoch(number: int) -> Sequence[TrainingBatch]:
         return task.batches("train", batch_size=batch_size, seed=seed * 1000 + number, limit=limit)
 
     return repeat(epoch, steps=steps)
 
 
-def _check_classes(model: Any, task: TextClassification, config: RunConfig) -> None:
+def _check_classes(model: Any, task: Task, config: RunConfig) -> None:
     """Refuse a model whose outputs are not the task's classes, in the task's order."""
     stored = [str(model.config.id2label[index]) for index in range(model.config.num_labels)]
     classes = list(task.dataset.classes)
@@ -150,9 +151,9 @@ def _few(names: Sequence[str]) -> str:
     return ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
 
 
-def _documents(task: TextClassification) -> str:
+def _documents(task: Task) -> str:
     dataset = task.dataset
-    return digest(*((split.texts, split.labels) for split in (dataset.train, dataset.validation, dataset.test)))
+    return digest(*(split.content() for split in (dataset.train, dataset.validation, dataset.test)))
 
 
 def digest(*parts: object) -> str:

@@ -21,8 +21,8 @@ from autocompress.config import RunConfig
 from autocompress.devices.paths import cache_folder, write_text
 from autocompress.errors import StorageError
 from autocompress.evaluation.datasets import Split
-from autocompress.evaluation.task import TextClassification
 from autocompress.evaluation.text import Corpus, TextBatch, TextSpec, cut, load_text
+from autocompress.evaluation.text_classification import TextClassification
 from autocompress.models.language_head import LanguageHead, new_head, read_head
 from autocompress.models.load import adapter_of
 from autocompress.training.loop import repeat

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from autocompress.compression.ranking.token_importance import attention_received, extrapolate
 from autocompress.compression.vocabulary import VocabularyStep, kept_of, kept_tokens, order_tokens
 from autocompress.errors import ConfigError
-from autocompress.evaluation.task import TextClassification
+from autocompress.evaluation.task import Task
+from autocompress.evaluation.text_classification import TextClassification, text_of
 from autocompress.evaluation.tokenizers import common_tokens, needed_tokens, parts_of_tokens, shrink
 from autocompress.feeds import Ids
 from autocompress.models.load import adapter_of
@@ -22,6 +23,7 @@ from autocompress.plan import CompressionPlan
 IMPORTANCE_DOCUMENTS = 2048
 """Training documents whose attention is measured; what tokens receive in the others is extrapolated."""
 BATCH = 32
+SMALLER = "A smaller vocabulary (search.space.vocabulary_keep)"
 Translation: TypeAlias = Callable[[Tensor], Tensor]
 """Ids of a student's tokens (any dimensions) -> the teacher's ids of them."""
 
@@ -31,28 +33,26 @@ class Vocabularies:
 
     Args:
         model: Its attention ranks the tokens, once, when the first smaller vocabulary is asked for.
-        task: As its tokenizer cuts it.
+        task: As it reads it.
         coverage: See ``check_coverage``.
         counterparts: The teacher's ids of its tokens (vocabulary,); ``None``: the same.
     """
 
-    def __init__(
-        self, model: nn.Module, task: TextClassification, *, coverage: float, counterparts: Tensor | None = None
-    ) -> None:
+    def __init__(self, model: nn.Module, task: Task, *, coverage: float, counterparts: Tensor | None = None) -> None:
         self._model, self._task, self._coverage, self._counterparts = model, task, coverage, counterparts
         self._vocabulary = adapter_of(model).shape(model).vocabulary
-        self._tasks = {self._vocabulary: task}
+        self._tasks: dict[int, Task] = {self._vocabulary: task}
 
     def order(self, vocabulary: int) -> Sequence[int]:
         """Return all of the model's ids, the ones to keep longest first; see ``Context.token_order``."""
         return self._order
 
-    def task(self, plan: CompressionPlan) -> TextClassification:
-        """Return the task as the tokenizer of the plan's student cuts it."""
+    def task(self, plan: CompressionPlan) -> Task:
+        """Return the task as the plan's student reads it: text as its own tokenizer cuts it."""
         keep = self._keep(plan)
         if keep not in self._tasks:
-            tokenizer = shrink(self._task.tokenizer, kept_tokens(self._order, keep))
-            self._tasks[keep] = self._task.with_tokenizer(tokenizer)
+            task = text_of(self._task, SMALLER)
+            self._tasks[keep] = task.with_tokenizer(shrink(task.tokenizer, kept_tokens(self._order, keep)))
         return self._tasks[keep]
 
     def translation(self, plan: CompressionPlan) -> Translation | None:
@@ -69,7 +69,7 @@ class Vocabularies:
 
     @cached_property
     def _order(self) -> tuple[int, ...]:
-        task = self._task
+        task = text_of(self._task, SMALLER)
         batches = task.batches("train", batch_size=BATCH, limit=IMPORTANCE_DOCUMENTS)
         read = torch.cat([batch.input_ids[batch.attention_mask.bool()] for batch in batches])
         received = attention_received(self._model, batches, not_from=task.tokenizer.all_special_ids)
@@ -85,29 +85,32 @@ class Vocabularies:
         )
 
 
-def token_counts(task: TextClassification, vocabulary: int) -> Tensor:
+def token_counts(task: Task, vocabulary: int) -> Tensor:
     """Return how often each token occurs in the training documents; see ``Context.token_counts``."""
-    return torch.from_numpy(task.token_counts("train", vocabulary)).float()
+    return torch.from_numpy(text_of(task, "Counting tokens").token_counts("train", vocabulary)).float()
 
 
-def check_coverage(task: TextClassification, vocabulary: int, keep: Sequence[float], coverage: float) -> None:
+def check_coverage(task: Task, vocabulary: int, keep: Sequence[float], coverage: float) -> None:
     """Refuse shares of the vocabulary that leave too little of what the training documents are made of.
 
     A share is refused rather than raised, so that the plan's count is what the run file says.
 
     Args:
-        task: As the tokenizer cuts it.
+        task: As the model reads it.
         vocabulary: Tokens of the model.
         keep: Shares of these (0 to 1).
         coverage: Least share of all tokens in the training documents that are of a kind that is kept (0 to 1).
 
     Raises:
         ConfigError: A share is too small.
-        UnsupportedError: The tokenizer cannot be made smaller.
+        UnsupportedError: The tokenizer cannot be made smaller, or there is none.
     """
+    if min(keep) >= 1:
+        return
+    documents = text_of(task, SMALLER)
     if kept_of(vocabulary, min(keep)) >= vocabulary:
         return
-    needed, common = _floor(task, task.token_counts("train", vocabulary), coverage)
+    needed, common = _floor(documents, documents.token_counts("train", vocabulary), coverage)
     least = len(needed) + len(common)
     if kept_of(vocabulary, min(keep)) < least:
         raise ConfigError(

@@ -13,8 +13,8 @@ from autocompress.compression.recipes.words import content_words, parts_of
 from autocompress.config import RunConfig
 from autocompress.errors import StorageError
 from autocompress.evaluation.datasets import Dataset, Split
-from autocompress.evaluation.task import TextClassification
 from autocompress.evaluation.text import Corpus
+from autocompress.evaluation.text_classification import TextClassification
 from autocompress.models.language_head import new_head, read_head
 from autocompress.pipeline import text
 from tests.conftest import WIDTHS

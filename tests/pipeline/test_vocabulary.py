@@ -14,6 +14,7 @@ from autocompress.compression.vocabulary import VocabularyStep
 from autocompress.config import load_config
 from autocompress.errors import ConfigError
 from autocompress.evaluation.task import predict_with
+from autocompress.feeds import of_text
 from autocompress.models.load import adapter_of
 from autocompress.pipeline import candidates, finalists
 from autocompress.pipeline.candidates import Students
@@ -59,8 +60,8 @@ def test_documents_of_kept_tokens_are_classified_as_by_the_teacher(teacher, stud
     assert 3 < len(kept) < len(teacher.task.dataset.test.texts)
     for text in kept:
         ids = {each: np.array([each(text)["input_ids"]]) for each in (small, whole)}
-        expected = predict_with(teacher.model)(ids[whole], np.ones_like(ids[whole]))
-        np.testing.assert_allclose(predict_with(student)(ids[small], np.ones_like(ids[small])), expected, atol=1e-5)
+        expected = predict_with(teacher.model)(of_text(ids[whole]))
+        np.testing.assert_allclose(predict_with(student)(of_text(ids[small])), expected, atol=1e-5)
 
 
 def test_a_student_learns_from_its_own_documents_and_a_teacher_that_reads_its_own(teacher, students, monkeypatch):
@@ -79,7 +80,7 @@ def test_a_student_learns_from_its_own_documents_and_a_teacher_that_reads_its_ow
         own = teacher.task.encode(texts)
         assert int(batch.input_ids.max()) < KEEP <= max(max(ids) for ids in own)
         for row, ids in zip(logits, own, strict=True):
-            alone = predict_with(teacher.model)(np.array([ids]), np.ones((1, len(ids)), np.int64))
+            alone = predict_with(teacher.model)(of_text(np.array([ids])))
             np.testing.assert_allclose(row.numpy(), alone[0], atol=1e-5)
         small = students.task(PLAN)
         assert [len(ids) for ids in small.encode(texts)] == batch.attention_mask.sum(1).tolist()

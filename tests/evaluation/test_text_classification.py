@@ -12,13 +12,8 @@ from transformers import PreTrainedTokenizerFast
 from autocompress.errors import ConfigError, UnsupportedError
 from autocompress.evaluation.datasets import Dataset, Split
 from autocompress.evaluation.metrics import macro_f1
-from autocompress.evaluation.task import (
-    WINDOW,
-    Batch,
-    EvaluationError,
-    TextClassification,
-    predict_with,
-)
+from autocompress.evaluation.task import WINDOW, EvaluationError, answered_by, predict_with
+from autocompress.evaluation.text_classification import Batch, TextClassification
 from autocompress.feeds import Feeds, Logits, of_text
 from tests.conftest import tiny_model
 
@@ -192,7 +187,7 @@ class TestAnswers:
         assert answers == expected
 
     def test_of_a_classifier_can_take_the_place_of_labels(self, task: TextClassification) -> None:
-        answered = task.answered_by(always_first, ("train", "validation"))
+        answered = answered_by(task, always_first, ("train", "validation"))
         assert set(answered.dataset.train.labels) == set(answered.dataset.validation.labels) == {0}
         assert answered.dataset.test == task.dataset.test
         assert answered.evaluate(always_first, "validation").value == 1.0

@@ -1,4 +1,4 @@
-"""Open a package and classify text with it."""
+"""Open a package and classify texts or images with it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tokenizers import Tokenizer
 
 from autocompress.cost import Artifact
 from autocompress.engines import open_artifact
 from autocompress.errors import SourceError, UnsupportedError
-from autocompress.feeds import of_text
+from autocompress.feeds import PIXELS
+from autocompress.runtime.readers import PROCESSOR_FILE, TOKENIZER_FILE, Example, image_reader, text_reader
 
 
 @dataclass(frozen=True)
@@ -50,20 +50,24 @@ class Session:
             )
         self.labels: list[str] = manifest["labels"]
         self.tokens = int(manifest["tokens"])
-        self._tokenizer: Any = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        self._tokenizer.enable_truncation(self.tokens)
-        self._tokenizer.no_padding()
+        self._read = image_reader(folder) if _reads_images(manifest) else text_reader(folder, self.tokens)
         self._run = open_artifact(
             Artifact(folder / manifest["artifacts"][engine], engine, self.tokens), threads=threads
         )
 
-    def classify(self, texts: Sequence[str]) -> list[Prediction]:
-        """Return the most probable class of each text, one inference a text."""
-        return [self._classify(text) for text in texts]
+    def classify(self, examples: Sequence[Example]) -> list[Prediction]:
+        """Return the most probable class of each text or image, one inference each.
 
-    def _classify(self, text: str) -> Prediction:
-        ids = np.array([self._tokenizer.encode(text).ids], np.int64)
-        (logits,) = self._run(of_text(ids)).astype(np.float64)
+        Args:
+            examples: Texts, or images (height x width x channels) in uint8 that have the size which the model reads.
+
+        Raises:
+            UnsupportedError: The model reads the other kind, or images of another size.
+        """
+        return [self._classify(example) for example in examples]
+
+    def _classify(self, example: Example) -> Prediction:
+        (logits,) = self._run(self._read(example)).astype(np.float64)
         probabilities = np.exp(logits - logits.max())
         best = int(logits.argmax())
         return Prediction(self.labels[best], float(probabilities[best] / probabilities.sum()))
@@ -72,15 +76,19 @@ class Session:
 def _read_manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        missing = [
-            name for name in ("tokenizer.json", *manifest["artifacts"].values()) if not (folder / name).is_file()
-        ]
+        reader = PROCESSOR_FILE if _reads_images(manifest) else TOKENIZER_FILE
+        missing = [name for name in (reader, *manifest["artifacts"].values()) if not (folder / name).is_file()]
         if missing:
             raise FileNotFoundError(f"{', '.join(missing)} missing")
         return manifest
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise SourceError(
             f"{folder} is not an exported package ({type(error).__name__}: {error}).",
-            right="A package holds manifest.json, tokenizer.json and a model.",
+            right="A package holds manifest.json, a model, and tokenizer.json or preprocessor_config.json.",
             next_step="Point at the best/ folder of a finished run.",
         ) from None
+
+
+def _reads_images(manifest: dict[str, Any]) -> bool:
+    """Whether pixels are among the feeds; packages that name none are of text."""
+    return any(feed["name"] == PIXELS for feed in manifest.get("feeds", ()))

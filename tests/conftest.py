@@ -125,3 +125,9 @@ def image_model(image_family: str) -> nn.Module:
 @pytest.fixture(params=(*TEXT_FAMILIES, *IMAGE_FAMILIES))
 def any_model(request: pytest.FixtureRequest) -> nn.Module:
     return tiny_model(request.param)
+
+
+@pytest.fixture(params=("bert", "vit"))
+def either_model(request: pytest.FixtureRequest) -> nn.Module:
+    """One with norms behind its sums, and one with norms before its parts."""
+    return tiny_model(request.param)

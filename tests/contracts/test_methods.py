@@ -74,22 +74,23 @@ def test_tokens_whose_mean_the_head_reads_are_not_left_out(family):
 
 
 @pytest.mark.parametrize("rounding", get_args(Rounding))
-def test_however_weights_are_rounded_the_shape_is_the_same(any_model, rounding):
-    before, space = adapter_of(any_model).shape(any_model), replace(SPACE, rounding=(rounding,), rounding_batches=2)
+def test_however_weights_are_rounded_the_shape_is_the_same(either_model, rounding):
+    before = adapter_of(either_model).shape(either_model)
+    space = replace(SPACE, rounding=(rounding,), rounding_batches=2)
     step = METHODS["quantize"].suggest(FirstChoice(), before, space)
     assert step.rounding == rounding
-    student = METHODS["quantize"].apply(any_model, step, context_for(any_model))
+    student = METHODS["quantize"].apply(either_model, step, context_for(either_model))
     assert adapter_of(student).shape(student) == METHODS["quantize"].reshape(before, step)
 
 
 @pytest.mark.parametrize("activations", get_args(Activations))
 @pytest.mark.parametrize("ranges", get_args(RangeKind))
-def test_however_activations_are_read_the_shape_is_what_reshape_foresaw(any_model, ranges, activations):
-    before = adapter_of(any_model).shape(any_model)
+def test_however_activations_are_read_the_shape_is_what_reshape_foresaw(either_model, ranges, activations):
+    before = adapter_of(either_model).shape(either_model)
     space = replace(SPACE, activations=(activations,), ranges=ranges, rounding_batches=2)
     step = METHODS["quantize"].suggest(FirstChoice(), before, space)
     after = METHODS["quantize"].reshape(before, step)
-    student = METHODS["quantize"].apply(any_model, step, context_for(any_model))
+    student = METHODS["quantize"].apply(either_model, step, context_for(either_model))
     assert adapter_of(student).shape(student) == after
     assert {layer.activations for layer in after.layers} == {activations}
 

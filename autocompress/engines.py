@@ -57,9 +57,6 @@ def stored_bits(engine: str, bits: Bits) -> Bits:
     return STORED_AS.get(engine, {}).get(bits, bits)
 
 
-_ONNX_TYPES = {"tensor(int64)": "int64", "tensor(float)": "float32"}
-
-
 def open_onnxruntime(artifact: Artifact, *, threads: int) -> Opened:
     """Load an ONNX model into ONNX Runtime's CPU provider."""
     import onnxruntime
@@ -73,7 +70,10 @@ def open_onnxruntime(artifact: Artifact, *, threads: int) -> Opened:
         (logits,) = session.run(["logits"], dict(given))
         return np.asarray(logits)
 
-    feeds = (Feed(each.name, tuple(each.shape), _ONNX_TYPES[each.type]) for each in session.get_inputs())
+    text = {feed.name: feed for feed in TEXT}  # Others' models call batch and tokens by other names.
+    feeds = (
+        text.get(each.name) or Feed(each.name, ("batch", *each.shape[1:]), "float32") for each in session.get_inputs()
+    )
     return Opened(tuple(feeds), run)
 
 
@@ -148,7 +148,8 @@ def open_tvm(artifact: Artifact, *, threads: int) -> Opened:
         for start in range(0, len(given[feeds[0].name]), batch):
             for name, room in read.items():
                 part = given[name][start : start + batch]
-                room[:] = 0
+                if part.shape != room.shape:
+                    room[:] = 0
                 room[tuple(map(slice, part.shape))] = part
             parts.append(np.from_dlpack(main())[: len(part)])
         return np.concatenate(parts)

@@ -82,7 +82,7 @@ def drawn(feeds: Sequence[Feed], *, vocabulary: int, seed: int, **sizes: int) ->
         elif feed.name == MASK:
             found[feed.name] = np.ones(dimensions, np.int64)
         else:
-            found[feed.name] = random.standard_normal(dimensions, dtype=np.float32).astype(feed.dtype)
+            found[feed.name] = random.standard_normal(dimensions, dtype=np.float32)
     return found
 
 

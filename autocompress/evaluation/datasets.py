@@ -26,7 +26,7 @@ _UNLABELLED = "-1"
 
 @dataclass(frozen=True)
 class DataSpec:
-    """Where labelled text lies and how to read it; ``None`` recognises a name.
+    """Where labelled examples lie and how to read them; ``None`` recognises a name.
 
     Attributes:
         source: A local folder or file, ``wheel:...``, or ``hub:...`` (read by the package ``datasets``).

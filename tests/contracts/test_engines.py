@@ -7,7 +7,7 @@ from typing import get_args
 
 import numpy as np
 import torch
-from hypothesis import Phase, given, settings
+from hypothesis import Phase, given, seed, settings
 from hypothesis import strategies as st
 from transformers import BertConfig, BertForSequenceClassification
 
@@ -72,6 +72,7 @@ def documents(data, vocabulary):
     return rng.integers(0, vocabulary, (batch, tokens)), (np.arange(tokens) < lengths[:, None]).astype(np.int64)
 
 
+@seed(0)  # Else the plans would be drawn by the text of the test, others whenever it is edited.
 @settings(max_examples=10, deadline=None, derandomize=True, database=None, phases=[Phase.generate])
 @given(st.data())
 def test_every_engine_answers_as_the_student_of_any_plan(data):

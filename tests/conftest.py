@@ -4,6 +4,8 @@ import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # Threads that spin crawl where another process has a core.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # The other cores are the other workers'.
 
 from collections.abc import Generator
 
@@ -33,6 +35,13 @@ def no_user_files(tmp_path_factory: pytest.TempPathFactory) -> Generator[None, N
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AUTOCOMPRESS_HOME", str(tmp_path_factory.mktemp("home")))
         yield
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let one process run all tests of a file, which share fixtures, and all of boards, which share the machine."""
+    for item in items:
+        place = item.path.relative_to(item.config.rootpath)
+        item.add_marker(pytest.mark.xdist_group("boards" if "boards" in place.parts else str(place)))
 
 
 @pytest.fixture(autouse=True)

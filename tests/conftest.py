@@ -38,10 +38,9 @@ def no_user_files(tmp_path_factory: pytest.TempPathFactory) -> Generator[None, N
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let one process run all tests of a file, which share fixtures, and all of boards, which share the machine."""
-    for item in items:
-        place = item.path.relative_to(item.config.rootpath)
-        item.add_marker(pytest.mark.xdist_group("boards" if "boards" in place.parts else str(place)))
+    """Begin with the files that take longest, so that no process is left with one while the others have ended."""
+    long = {item.path for item in items if item.get_closest_marker("slow") or item.get_closest_marker("board")}
+    items.sort(key=lambda item: item.path not in long)
 
 
 @pytest.fixture(autouse=True)

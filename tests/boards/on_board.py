@@ -1,4 +1,4 @@
-"""Run on the board: open an artifact as a device does, and write the logits of the inputs in a file."""
+"""Run on the board: open artifacts as a device does, and write the logits of the inputs in files."""
 
 import sys
 from pathlib import Path
@@ -10,14 +10,15 @@ from autocompress.cost import Artifact
 from autocompress.engines import open_artifact
 
 
-def main(engine: str, artifact: str, inputs: str, outputs: str, *options: str) -> None:
-    """Read ids and mask (batch x tokens) from ``inputs``, an .npz, and write the logits to ``outputs``, an .npy."""
-    if "--unchecked" in options:
+def main(engine: str, inputs: str, *words: str) -> None:
+    """Read ids and mask (batch x tokens) from ``inputs``, an .npz, and write the logits of artifact N to ``N.npy``."""
+    if "--unchecked" in words:
         engines._reported_instructions = set
     given = np.load(inputs)
     batch, tokens = given["ids"].shape
-    run = open_artifact(Artifact(Path(artifact), engine, tokens, batch), threads=1)
-    np.save(outputs, run(given["ids"], given["mask"]))
+    for number, artifact in enumerate(word for word in words if not word.startswith("--")):
+        run = open_artifact(Artifact(Path(artifact), engine, tokens, batch), threads=1)
+        np.save(f"{number}.npy", run(given["ids"], given["mask"]))
     found = {"torch", "transformers", "optuna", "tvm"} & set(sys.modules)
     assert not found, f"a board has no room for {found}"
 

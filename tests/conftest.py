@@ -4,6 +4,8 @@ import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # Threads that spin crawl where another process has a core.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # The other cores are the other workers'.
 
 from collections.abc import Generator
 
@@ -45,6 +47,12 @@ def no_user_files(tmp_path_factory: pytest.TempPathFactory) -> Generator[None, N
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AUTOCOMPRESS_HOME", str(tmp_path_factory.mktemp("home")))
         yield
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest, so that no process is left with one while the others have ended."""
+    long = {item.path for item in items if item.get_closest_marker("slow") or item.get_closest_marker("board")}
+    items.sort(key=lambda item: item.path not in long)
 
 
 @pytest.fixture(autouse=True)

@@ -58,10 +58,8 @@ class Lowering:
         self.specs, self.batch, self.tokens, self.machine = weight_specs(shape), batch, tokens, machine
         self.constants: dict[str, Constant] = {}
         self.calls: list[Call] = []
-        self.inputs = tuple(
-            Tensor(feed.name, tuple(feed.sized(batch=batch, tokens=tokens)), feed.dtype)
-            for feed in feeds_of(shape.pixels)
-        )
+        feeds, sizes = feeds_of(shape.pixels), {"batch": batch, "tokens": tokens}
+        self.inputs = tuple(Tensor(feed.name, feed.sized(**sizes), feed.dtype) for feed in feeds)
         self.mask = self._every_token() if shape.pixels else self.inputs[-1]
         self.fresh = (f"value_{index}" for index in count())
 

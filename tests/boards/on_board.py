@@ -1,4 +1,4 @@
-"""Run on the board: open an artifact as a device does, and write the logits of the inputs in a file."""
+"""Run on the board: open artifacts as a device does, and write the logits of the inputs in files."""
 
 import sys
 from pathlib import Path
@@ -11,14 +11,15 @@ from autocompress.engines import open_artifact
 from autocompress.feeds import of_text
 
 
-def main(engine: str, artifact: str, inputs: str, outputs: str, *options: str) -> None:
-    """Read ids and mask (batch x tokens) from ``inputs``, an .npz, and write the logits to ``outputs``, an .npy."""
-    if "--unchecked" in options:
+def main(engine: str, inputs: str, *words: str) -> None:
+    """Read ids and mask (batch x tokens) from ``inputs``, an .npz, and write the logits of artifact N to ``N.npy``."""
+    if "--unchecked" in words:
         engines._reported_instructions = set
     given = np.load(inputs)
     batch, tokens = given["ids"].shape
-    run = open_artifact(Artifact(Path(artifact), engine, tokens, batch), threads=1)
-    np.save(outputs, run(of_text(given["ids"], given["mask"])))
+    for number, artifact in enumerate(word for word in words if not word.startswith("--")):
+        run = open_artifact(Artifact(Path(artifact), engine, tokens, batch), threads=1)
+        np.save(f"{number}.npy", run(of_text(given["ids"], given["mask"])))
     found = {"torch", "transformers", "optuna", "tvm"} & set(sys.modules)
     assert not found, f"a board has no room for {found}"
 

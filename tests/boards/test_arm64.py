@@ -50,14 +50,22 @@ def library(tmp_path_factory):
     return library
 
 
-def run_on(root, cpu, artifact, folder, *options):
-    """Run an artifact on the board; return the finished process, and the file to which it writes the logits."""
+def run_on(root, cpu, artifacts, folder, *options):
+    """Run artifacts of one engine on the board; return the finished process, and the files of their logits."""
     np.savez(folder / "inputs.npz", **dict(zip(("ids", "mask"), inputs(), strict=True)))
-    program = [str(build_arm64.PROJECT / "tests/boards/on_board.py"), artifact.engine, str(artifact.path)]
-    command = build_arm64.python(root, cpu, *program, "inputs.npz", "logits.npy", *options)
+    program = [str(build_arm64.PROJECT / "tests/boards/on_board.py"), artifacts[0].engine, "inputs.npz"]
+    paths = [str(artifact.path) for artifact in artifacts]
+    command = build_arm64.python(root, cpu, *program, *paths, *options)
     surroundings = build_arm64.environment(root)
-    done = subprocess.run(command, cwd=folder, env=surroundings, capture_output=True, text=True, timeout=300)
-    return done, folder / "logits.npy"
+    done = subprocess.run(command, cwd=folder, env=surroundings, capture_output=True, text=True, timeout=600)
+    return done, [folder / f"{number}.npy" for number in range(len(artifacts))]
+
+
+def answers(root, cpu, artifacts, folder):
+    """Return the logits of artifacts, all by one process: the board's Python takes seconds to begin."""
+    done, files = run_on(root, cpu, artifacts, folder)
+    assert done.returncode == 0, done.stderr
+    return [np.load(file) for file in files]
 
 
 def instructions(artifact):
@@ -67,21 +75,19 @@ def instructions(artifact):
     return set(re.findall(r"^ *[0-9a-f]+:\t(\S+)", text, re.MULTILINE))
 
 
-@pytest.mark.parametrize("bits", BITS)
 @pytest.mark.parametrize("cpu", CORES)
-def test_a_library_computes_the_reference_on_its_own_core(root, library, cpu, bits, tmp_path):
-    done, logits = run_on(root, CORES[cpu], library(cpu, bits), tmp_path)
-    assert done.returncode == 0, done.stderr
+def test_libraries_compute_the_reference_on_their_own_core(root, library, cpu, tmp_path):
+    found = answers(root, CORES[cpu], [library(cpu, bits) for bits in BITS], tmp_path)
     stored = machine_of(Target(cpu, PLATFORM).llvm()).half.stored
-    assert_reference(np.load(logits), bits, NARROW[stored])
+    for bits, logits in zip(BITS, found, strict=True):
+        assert_reference(logits, bits, NARROW[stored])
 
 
-@pytest.mark.parametrize("bits", BITS)
-def test_an_onnx_model_computes_the_reference_on_the_board(root, bits, tmp_path):
-    artifact = build(*encoder(bits), tmp_path / "model", engine="onnxruntime", tokens=TOKENS, batch=BATCH)
-    done, logits = run_on(root, "cortex-a76", artifact, tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert_reference(np.load(logits), bits)
+def test_onnx_models_compute_the_reference_on_the_board(root, tmp_path):
+    size = {"engine": "onnxruntime", "tokens": TOKENS, "batch": BATCH}
+    models = [build(*encoder(bits), tmp_path / f"model{bits}", **size) for bits in BITS]
+    for bits, logits in zip(BITS, answers(root, "cortex-a76", models, tmp_path), strict=True):
+        assert_reference(logits, bits)
 
 
 @pytest.mark.parametrize("bits", BITS)
@@ -94,14 +100,14 @@ def test_dot_products_are_used_where_the_core_has_them_and_only_there(library, c
 
 @pytest.mark.parametrize("bits", [16, 8, 4, 3, 2])
 def test_a_library_for_a_newer_core_is_refused_by_one_that_lacks_its_instructions(root, library, bits, tmp_path):
-    done, logits = run_on(root, "cortex-a53", library("cortex-a76", bits), tmp_path)
+    done, (logits,) = run_on(root, "cortex-a53", [library("cortex-a76", bits)], tmp_path)
     assert "compiled for aarch64-linux-gnu cortex-a76; this processor lacks asimddp" in done.stderr
     assert not logits.exists()
 
 
 @pytest.mark.parametrize("bits", [16, 8, 4, 3, 2])
 def test_its_instructions_would_end_the_process(root, library, bits, tmp_path):
-    done, logits = run_on(root, "cortex-a53", library("cortex-a76", bits), tmp_path, "--unchecked")
+    done, (logits,) = run_on(root, "cortex-a53", [library("cortex-a76", bits)], tmp_path, "--unchecked")
     assert done.returncode == -signal.SIGILL, done.stderr
     assert not logits.exists()
 

@@ -116,7 +116,7 @@ def killer(started, times=float("inf")):
         thread.join()
 
 
-@pytest.mark.parametrize("times", [2, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("times", [2, pytest.param(12, marks=pytest.mark.slow)])
 def test_measurements_survive_an_agent_that_is_killed_again_and_again(fresh, tiny, times):
     connection = fresh.connection(replace(QUICK, pauses_s=(0.25,) * 8 * times))
     with RemoteRunner(connection, "my-board") as runner:

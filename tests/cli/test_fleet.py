@@ -95,26 +95,26 @@ def test_the_fleet_is_told_in_the_terminal_and_in_each_report(world, run):
     for page in ("report.html", f"report-{BOARD}.html"):
         html = (run / page).read_text()
         assert "The best model of each device" in html and f'href="report-{BOARD}.html"' in html
-    again = world.run("report", "runs/first")
+    again = world.answer("report", "runs/first")
     assert again.returncode == 0 and f"best-{BOARD}" in again.stdout
-    status = world.run("status", "runs/first")
+    status = world.answer("status", "runs/first")
     assert status.returncode == 0 and "finished" in status.stdout
 
 
 def test_checking_says_what_each_device_reaches_and_is_no_error_while_one_can_be_served(world):
-    done = world.run("check", "first.yaml", *FLEET)
+    done = world.answer("check", "first.yaml", *FLEET)
     assert done.returncode == 0, done.stderr
     assert "for host" in done.stdout and f"for {BOARD}" in done.stdout and "for all meet every limit" in done.stdout
-    one = world.run("check", "first.yaml", f"fleet=[{{profile: {BOARD}, budget: {{size: 1 KB}}}}]")
+    one = world.answer("check", "first.yaml", f"fleet=[{{profile: {BOARD}, budget: {{size: 1 KB}}}}]")
     assert one.returncode == 0 and f"on {BOARD} blocked by size" in one.stdout
-    none = world.run("check", "first.yaml", f"fleet=[{{profile: {BOARD}}}]", "budget={size: 1 KB}")
+    none = world.answer("check", "first.yaml", f"fleet=[{{profile: {BOARD}}}]", "budget={size: 1 KB}")
     assert none.returncode == 3
     assert "on host blocked by" in none.stderr and f"on {BOARD} blocked by" in none.stderr
 
 
 def test_a_device_that_nothing_fits_gets_the_closest_attempt_and_keeps_none_from_the_others(world):
     hard = f"fleet=[{{profile: {BOARD}, budget: {{size: 1 KB}}}}]"
-    done = world.run("search", "first.yaml", *FLEET, hard, "search.trials=2", "name=half")
+    done = world.answer("search", "first.yaml", *FLEET, hard, "search.trials=2", "name=half")
     assert done.returncode == 3, done.stderr
     told = json.loads((world.folder / "runs/half/fleet.json").read_text())
     assert [row["verdict"] for row in told["own"]] == ["pass", "infeasible"]
@@ -123,10 +123,10 @@ def test_a_device_that_nothing_fits_gets_the_closest_attempt_and_keeps_none_from
 
 
 def test_a_package_of_any_candidate_can_be_made_for_any_device(world, run):
-    done = world.run("export", "runs/first", "--device", BOARD, "--pick", "smallest", "--out", "smallest")
+    done = world.answer("export", "runs/first", "--device", BOARD, "--pick", "smallest", "--out", "smallest")
     assert done.returncode == 0, done.stderr
     assert json.loads((world.folder / "smallest/manifest.json").read_text())["device"] == BOARD
-    absent = world.run("export", "runs/first", "--device", "raspberry-pi-9")
+    absent = world.answer("export", "runs/first", "--device", "raspberry-pi-9")
     assert absent.returncode == 2 and f"host, {BOARD}" in absent.stderr
 
 
@@ -140,7 +140,7 @@ def test_a_worker_joins_with_the_predictors_of_all_devices(world, run, monkeypat
 
 def test_a_resumed_fleet_goes_on_with_the_same_candidates(world, run):
     before = found(run)
-    done = world.run("search", "runs/first/run.yaml", "search.trials=7", "--resume")
+    done = world.answer("search", "runs/first/run.yaml", "search.trials=7", "--resume")
     assert done.returncode == 0, done.stderr
     after = found(run)
     assert after[: len(before)] == before

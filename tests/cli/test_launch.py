@@ -75,5 +75,5 @@ def test_a_missing_ray_is_named_with_the_extra_that_brings_it(monkeypatch):
 
 def test_a_number_of_workers_without_a_place_for_them_is_refused(tmp_path):
     world = World(tmp_path)
-    done = world.run("search", "first.yaml", "--workers", "2")
+    done = world.answer("search", "first.yaml", "--workers", "2")
     assert done.returncode == 2 and "Add --launch ray" in done.stderr

@@ -20,6 +20,8 @@ pytestmark = pytest.mark.slow
 LINKER = bool(os.environ.get("CI")) or any(map(shutil.which, ("g++", "clang++", "gcc", "clang", "cc")))
 ENGINES = ("onnxruntime", "tvm") if LINKER else ("onnxruntime",)
 """Without a C++ compiler a package holds the ONNX model alone; CI has one."""
+QUICK = ("search.baselines=false", "search.finalists=1", "export.formats=[onnxruntime]")
+"""Of runs that are looked at for what they try; what becomes of finalists is seen in the first one."""
 
 WITHOUT_AUTOCOMPRESS = """
 import json, sys
@@ -123,11 +125,25 @@ def test_the_package_runs_without_autocompress_as_it_does_with_it(world):
     ("arguments", "expected"),
     [
         (["status", "runs/first"], ["finished", "Best so far", "search"]),
-        (["report", "runs/first"], ["PASS", "report.html"]),
         (["check", "first.yaml"], ["Feasible", "median latency"]),
+        (["predict", "--device", "raspberry-pi-4", "--depth", "3"], ["estimated, not calibrated", "3 layers"]),
+        (["device", "list"], ["raspberry-pi-4", "pixel-8", "host"]),
+        pytest.param(["doctor"], ["engine tvm", "ok"], marks=pytest.mark.skipif(not LINKER, reason="no C++ compiler")),
+    ],
+    ids=lambda value: "-".join(value[:2]) if isinstance(value, list) else None,
+)
+def test_other_verbs_answer_in_processes_of_their_own(world, arguments, expected):
+    done = world.run(*arguments)
+    assert done.returncode == 0, done.stderr
+    assert all(word in done.stdout for word in expected), done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["report", "runs/first"], ["PASS", "report.html"]),
         (["check", "first.yaml", "device.profile=raspberry-pi-4"], ["estimated, not calibrated"]),
         (["finetune", "first.yaml"], ["accuracy"]),
-        (["predict", "--device", "raspberry-pi-4", "--depth", "3"], ["estimated, not calibrated", "3 layers"]),
         (
             ["predict", "--device", "raspberry-pi-4", "--hidden-keep", "0.5", "--tokens-keep", "0.5"],
             ["6 layers x 192", "tokens left 1-58"],
@@ -148,15 +164,13 @@ def test_the_package_runs_without_autocompress_as_it_does_with_it(world):
             ["predict", "--device", "raspberry-pi-4", "--bits", "4", "--weight-group", "64", "--zero-points"],
             ["groups of 64, zero points"],
         ),
-        (["device", "list"], ["raspberry-pi-4", "pixel-8", "host"]),
         (["device", "show", "raspberry-pi-4"], ["Cortex-A72"]),
         (["device", "detect"], ["host.yaml"]),
-        pytest.param(["doctor"], ["engine tvm", "ok"], marks=pytest.mark.skipif(not LINKER, reason="no C++ compiler")),
     ],
     ids=lambda value: "-".join(value[:2]) if isinstance(value, list) else None,
 )
-def test_every_other_verb_answers(world, arguments, expected):
-    done = world.run(*arguments)
+def test_every_other_verb_and_option_answers(world, arguments, expected):
+    done = world.answer(*arguments)
     assert done.returncode == 0, done.stderr
     assert all(word in done.stdout for word in expected), done.stdout
 
@@ -165,7 +179,7 @@ def test_any_candidate_can_be_exported(world):
     storage = f"journal:{world.folder}/runs/first/study.log"
     scored = [r for r in records(open_study(storage, "first", resume=True)) if r.score is not None]
     chosen = min(scored, key=lambda record: record.score)
-    done = world.run("export", "runs/first", "--pick", f"trial:{chosen.number}", "--to", "tvm", "--out", "any")
+    done = world.answer("export", "runs/first", "--pick", f"trial:{chosen.number}", "--to", "tvm", "--out", "any")
     assert done.returncode == 0, done.stderr
     manifest = json.loads((world.folder / "any/manifest.json").read_text())
     assert tuple(manifest["artifacts"]) == ENGINES
@@ -173,19 +187,19 @@ def test_any_candidate_can_be_exported(world):
 
 
 def test_what_cannot_be_picked_is_answered_with_what_can(world):
-    done = world.run("export", "runs/first", "--pick", "nicest")
+    done = world.answer("export", "runs/first", "--pick", "nicest")
     assert done.returncode == 2 and "best, fastest, smallest or trial:NUMBER" in done.stderr
 
 
 def test_a_search_that_is_killed_and_resumed_tries_the_same_candidates_and_keeps_each(world):
-    process = world.start("search", "first.yaml", "name=killed")
+    process = world.start("search", "first.yaml", "name=killed", *QUICK)
     wait_for(world, "killed", process, stage="search", done=2)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
     assert process.returncode == -signal.SIGKILL
     before = params(world, "killed")
     assert len(before) >= 2
-    done = world.run("search", "first.yaml", "name=killed", "--resume")
+    done = world.run("search", "first.yaml", "name=killed", *QUICK, "--resume")
     assert done.returncode == 0, done.stderr
     after = params(world, "killed")
     assert after[: len(before)] == before
@@ -193,31 +207,32 @@ def test_a_search_that_is_killed_and_resumed_tries_the_same_candidates_and_keeps
 
 
 def test_a_run_that_is_killed_while_it_refines_trains_no_student_twice(world):
-    process = world.start("search", "first.yaml", "name=refining", "search.refine_steps=60")
+    command = ("search", "first.yaml", "name=refining", "search.refine_steps=60", *QUICK[1:])
+    process = world.start(*command)
     wait_for(world, "refining", process, stage="refine candidate 1", done=1)
     process.kill()
     process.communicate()
     students = world.folder / "runs/refining/students"
     kept = {path: path.stat().st_mtime_ns for path in students.glob("*.safetensors")}
     assert kept  # the alternatives were finished before
-    assert world.run("search", "first.yaml", "name=refining", "search.refine_steps=60", "--resume").returncode == 0
+    assert world.answer(*command, "--resume").returncode == 0
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
 
 
 def test_ctrl_c_ends_with_what_to_do_and_the_run_can_be_resumed(world):
-    process = world.start("search", "first.yaml", "name=stopped")
+    process = world.start("search", "first.yaml", "name=stopped", *QUICK)
     wait_for(world, "stopped", process, stage="search", done=1)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Stopped" in err and "--resume" in err and "Traceback" not in err
-    assert world.run("search", "first.yaml", "name=stopped", "--resume").returncode == 0
+    assert world.answer("search", "first.yaml", "name=stopped", *QUICK, "--resume").returncode == 0
     assert params(world, "stopped") == params(world, "first")
 
 
 def test_an_impossible_budget_ends_with_the_closest_attempt_and_what_is_reachable(world):
-    assert world.run("check", "first.yaml", "budget.latency_p50=1 us").returncode == 3
-    done = world.run("search", "first.yaml", "name=impossible", "budget.latency_p50=1 us")
+    assert world.answer("check", "first.yaml", "budget.latency_p50=1 us").returncode == 3
+    done = world.answer("search", "first.yaml", "name=impossible", "budget.latency_p50=1 us", *QUICK)
     assert done.returncode == 3
     assert "INFEASIBLE" in done.stdout and "median latency" in done.stdout and "Reachable" in done.stdout
     assert (world.folder / "runs/impossible/closest/model.onnx").is_file()

@@ -14,7 +14,7 @@ SEARCH = ("search", "first.yaml", "device.profile=my-board", "export.formats=[on
 
 
 def add(world: World, place: Place) -> None:
-    done = world.run("device", "add", "my-board", "--rpc", str(place))
+    done = world.answer("device", "add", "my-board", "--rpc", str(place))
     assert done.returncode == 0, done.stderr
 
 
@@ -29,9 +29,9 @@ def test_the_finalists_of_a_board_are_measured_on_it_however_often_it_was_away(t
     students = tmp_path / "runs/first/students"
     with agent(tmp_path / "board") as board:
         add(world, board.place)
-        assert world.run("device", "probe", "my-board").returncode == 0
+        assert world.answer("device", "probe", "my-board").returncode == 0
 
-    away = world.run(*SEARCH)
+    away = world.answer(*SEARCH)
     assert away.returncode == 4, away.stdout
     assert "my-board" in away.stderr and "device probe my-board" in away.stderr and "--resume" in away.stderr
     assert not (tmp_path / "home/cache/teachers").exists()
@@ -49,7 +49,7 @@ def test_the_finalists_of_a_board_are_measured_on_it_however_often_it_was_away(t
 
     with agent(tmp_path / "board") as board:
         add(world, board.place)
-        done = world.run(*SEARCH, "--resume")
+        done = world.answer(*SEARCH, "--resume")
         assert done.returncode == 0, done.stderr
         assert {path: path.stat().st_mtime_ns for path in kept} == kept
         assert list(board.store.iterdir()) == []  # What was sent is taken away.

@@ -6,13 +6,18 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
 
+import pytest
 import torch
 import yaml
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from torch import nn
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
+
+from autocompress.cli import main
 
 ROOT = Path(__file__).parents[2]
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -95,9 +100,14 @@ class World:
         self.run_file.write_text(yaml.safe_dump({**run, **sections}))
 
     @property
+    def variables(self) -> dict[str, str]:
+        """What decides where files are kept, and how wide what is printed may be."""
+        return {"AUTOCOMPRESS_HOME": str(self.folder / "home"), "COLUMNS": "160"}
+
+    @property
     def environment(self) -> dict[str, str]:
         """Of a process that runs here."""
-        return os.environ | {"AUTOCOMPRESS_HOME": str(self.folder / "home"), "PYTHONPATH": str(ROOT), "COLUMNS": "160"}
+        return os.environ | self.variables | {"PYTHONPATH": str(ROOT)}
 
     def start(self, *arguments: str, folder: Path = Path()) -> subprocess.Popen[str]:
         """Start the command line in ``folder``; Ctrl-C reaches it also where tests run in the background of a shell."""
@@ -106,10 +116,21 @@ class World:
         return subprocess.Popen(command, cwd=self.folder / folder, env=self.environment, text=True, **how)
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run the command line to its end."""
+        """Run the command line to its end, in a process of its own."""
         process = self.start(*arguments)
         out, err = process.communicate(timeout=300)
         return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+    def answer(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run it to its end in this process, without the seconds that another takes to load everything."""
+        out, err = StringIO(), StringIO()
+        with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+            patch.chdir(self.folder)
+            for name, value in self.variables.items():
+                patch.setenv(name, value)
+            with pytest.raises(SystemExit) as ended:
+                main(arguments)
+        return subprocess.CompletedProcess(arguments, ended.value.code, out.getvalue(), err.getvalue())
 
 
 def _heed_ctrl_c() -> None:

@@ -26,6 +26,7 @@ from autocompress.pipeline.workspace import Workspace
 from autocompress.plan import Chosen, CompressionPlan
 from autocompress.training.batches import arrays_of
 from autocompress.training.checkpoint import Checkpoint
+from tests.pipeline import one_finalist
 from tests.pipeline.one_finalist import AWARE_STEPS, STEPS
 
 ROOT = Path(__file__).parents[2]
@@ -127,11 +128,11 @@ def test_a_training_that_was_interrupted_goes_on_inside_and_ends_with_the_same_s
 
 
 @pytest.mark.slow
-def test_kill_minus_nine_in_either_training_of_a_finalist_changes_no_bit(setting, world):
-    """Real processes: one runs through, one is killed while it learns, and while it learns with rounded weights."""
+def test_kill_minus_nine_in_either_training_of_a_finalist_changes_no_bit(setting, world, monkeypatch, capsys):
+    """This process runs through; real ones are killed while they learn, and while they learn with rounded weights."""
 
-    def run(name: str, kill_at: int | None = None) -> list[str]:
-        command = [sys.executable, "-m", "tests.pipeline.one_finalist", str(world.folder), name]
+    def run(kill_at: int | None = None) -> list[str]:
+        command = [sys.executable, "-m", "tests.pipeline.one_finalist", str(world.folder), "killed"]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
         told = []
         with subprocess.Popen(
@@ -145,8 +146,10 @@ def test_kill_minus_nine_in_either_training_of_a_finalist_changes_no_bit(setting
         assert process.returncode == (-signal.SIGKILL if kill_at else 0)
         return told
 
-    whole = run("whole")
-    killed = [*run("killed", kill_at=STEPS // 2), *run("killed", kill_at=STEPS // 2 + AWARE_STEPS // 2), *run("killed")]
+    monkeypatch.setattr(finalists, "Checkpoint", Checkpoint)  # Which is put back afterwards.
+    one_finalist.main(world.folder, "whole", pause_s=0.0)
+    whole = capsys.readouterr().out.splitlines()
+    killed = [*run(kill_at=STEPS // 2), *run(kill_at=STEPS // 2 + AWARE_STEPS // 2), *run()]
     assert STEPS + AWARE_STEPS <= killed.count("step") <= STEPS + AWARE_STEPS + 2  # A step in hand may be lost twice.
     assert killed[-1] == whole[-1]
 

@@ -152,6 +152,7 @@ def test_an_unreadable_image_is_named(tmp_path, broken):
         ("images-idx3", b"no gzip", "cannot be read"),
         ("labels-idx1", gzip.compress(b"\0\0\x08\x01\0\0\0\x01\x02"), "1 classes for 30 images"),
     ],
+    ids=["other dimensions", "too short", "no gzip", "too few classes"],
 )
 def test_damaged_idx_files_are_named(tmp_path, part, content, wrong):
     write_idx(tmp_path, "train", 30)

@@ -8,6 +8,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # The other cores are the other workers'.
 
 from collections.abc import Generator
+from itertools import chain, zip_longest
 
 import pytest
 import torch
@@ -49,10 +50,19 @@ def no_user_files(tmp_path_factory: pytest.TempPathFactory) -> Generator[None, N
         yield
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One process more than there are cores, for boards and killed processes are waited for; at most four."""
+    return min(4, 1 + (os.cpu_count() or 1))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files that take longest, so that no process is left with one while the others have ended."""
-    long = {item.path for item in items if item.get_closest_marker("slow") or item.get_closest_marker("board")}
-    items.sort(key=lambda item: item.path not in long)
+    """Begin with files that take long, lest one is left at the end; what waits stands between what computes."""
+    slow = dict.fromkeys(item.path for item in items if any(map(item.get_closest_marker, ("slow", "board"))))
+    waiting = dict.fromkeys(item.path for item in items if "boards" in item.path.parts)
+    pairs = zip_longest(waiting, (path for path in slow if path not in waiting))
+    order = {path: place for place, path in enumerate(dict.fromkeys(chain.from_iterable(pairs)))}
+    items.sort(key=lambda item: order.get(item.path, len(order)))
 
 
 @pytest.fixture(autouse=True)

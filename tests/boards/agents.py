@@ -77,7 +77,7 @@ def _runs(process: psutil.Process, module: str) -> bool:
         return False
 
 
-def wait_until(found, timeout_s: float = 30):
+def wait_until(found, timeout_s: float = 120):
     """Return what ``found`` returns as soon as it is something."""
     end_s = time.monotonic() + timeout_s
     while time.monotonic() < end_s:

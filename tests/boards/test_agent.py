@@ -49,7 +49,7 @@ def test_a_serving_agent_loads_no_heavy_package(tmp_path):
         text=True,
         check=False,
         env=surroundings(tmp_path),
-        timeout=60,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     assert [line for line in done.stdout.splitlines() if "Serving" not in line] == [""]
@@ -68,7 +68,7 @@ def test_a_caller_that_says_nothing_does_not_keep_the_next_one_out_for_ever(tmp_
 
 def test_any_client_of_tvm_is_served(serving):
     code = f"import tvm.rpc; print(tvm.rpc.connect('127.0.0.1', {serving.port}).get_function('autocompress.ping')())"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=300)
     assert done.stdout == "{}\n", done.stderr
 
 
@@ -88,7 +88,7 @@ def test_binding_elsewhere_is_done_only_with_a_warning(tmp_path):
 def test_a_port_that_is_taken_ends_it_with_what_to_do(serving, tmp_path):
     command = [sys.executable, "-m", "autocompress.boards.agent", "--port", str(serving.port)]
     done = subprocess.run(
-        command, capture_output=True, text=True, check=False, env=surroundings(serving.home), timeout=60
+        command, capture_output=True, text=True, check=False, env=surroundings(serving.home), timeout=300
     )
     assert done.returncode == 2
     assert "cannot be bound" in done.stderr
@@ -104,6 +104,6 @@ def test_killing_the_supervisor_ends_all(tmp_path):
 
 def test_an_agent_at_a_tracker_has_a_key(tmp_path):
     command = [sys.executable, "-m", "autocompress.boards.agent", "--tracker", "127.0.0.1:9000"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=surroundings(tmp_path), timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=surroundings(tmp_path), timeout=300)
     assert done.returncode == 2
     assert "--key" in done.stderr

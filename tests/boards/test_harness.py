@@ -1,6 +1,7 @@
 """Kernels for processors without a TVM runtime, executed one after another by a small program under qemu."""
 
 import subprocess
+from itertools import product
 
 import numpy as np
 import pytest
@@ -40,8 +41,8 @@ ARM64 = {
 """Without dot products, and with those of signed bytes alone."""
 
 
-@pytest.mark.parametrize("bits", [8, 4, 3, 2])
-@pytest.mark.parametrize("name", [*PROCESSORS, *ARM64])
+# Weights of 3 bits are packed as those of 4 are, so one processor stands for all.
+@pytest.mark.parametrize(("name", "bits"), [("armv7", 3), *product([*PROCESSORS, *ARM64], [8, 4, 2])])
 def test_weights_in_groups_of_any_size_compute_the_reference(name, bits, tmp_path):
     processor = (PROCESSORS | ARM64)[name]
     dot = machine_of(processor.target.llvm()).in_groups(bits)

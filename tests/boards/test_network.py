@@ -45,7 +45,7 @@ class Host:
     home: Path
 
     def add(self, *way: str) -> Host:
-        self._run("autocompress", "device", "add", "far", *way).communicate(timeout=60)
+        self._run("autocompress", "device", "add", "far", *way).communicate(timeout=300)
         return self
 
     def measure(self, artifact: Artifact, timing: Timing, patience: Patience = CALM, times: int = 1) -> Measuring:
@@ -67,7 +67,7 @@ class Measuring:
 
     process: subprocess.Popen[bytes]
 
-    def result(self, timeout_s: float = 90) -> list[Measurement | Failure] | DeviceError:
+    def result(self, timeout_s: float = 300) -> list[Measurement | Failure] | DeviceError:
         try:
             return pickle.loads(self.process.communicate(timeout=timeout_s)[0])
         finally:

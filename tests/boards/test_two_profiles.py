@@ -37,13 +37,13 @@ def test_two_profiles_at_once_hold_their_own_samples_each_once(fresh, tmp_path, 
         )
     try:
         for kill in range(kills):
-            wait_until(lambda: sum(map(len, map(samples, homes.values()))) >= 3 * kill + 1, timeout_s=120)  # noqa: B023
-            wait_until(fresh.worker, timeout_s=120)
+            wait_until(lambda: sum(map(len, map(samples, homes.values()))) >= 3 * kill + 1, timeout_s=600)  # noqa: B023
+            wait_until(fresh.worker, timeout_s=600)
             server = fresh.server()
             server.kill()
             server.wait(10)
         for user, process in running.items():
-            _, errors = process.communicate(timeout=300)
+            _, errors = process.communicate(timeout=600)
             assert process.returncode == 0, f"{user}: {errors}"
     finally:
         for process in running.values():

@@ -30,7 +30,7 @@ def user(tmp_path):
 
 
 def finished(process):
-    out, _ = process.communicate(timeout=300)
+    out, _ = process.communicate(timeout=600)
     return process.returncode, out
 
 
@@ -51,7 +51,7 @@ def test_a_profiling_of_a_board_that_is_killed_goes_on_where_it_was(user, tmp_pa
         with user(*command) as profiling:
             wait_until(lambda: len(samples(tmp_path)) >= 3, timeout_s=600)
             started.server().send_signal(signal.SIGKILL)
-            wait_until(lambda: len(samples(tmp_path)) >= 5, timeout_s=120)
+            wait_until(lambda: len(samples(tmp_path)) >= 5, timeout_s=600)
             profiling.kill()
         before = samples(tmp_path)
         code, out = finished(user(*command, "--resume"))

@@ -39,8 +39,8 @@ def test_the_finalists_of_a_board_are_measured_on_it_however_often_it_was_away(t
     with agent(tmp_path / "board") as board:
         add(world, board.place)
         searching = world.start(*SEARCH, "--resume")
-        wait_until(lambda: refining(world) or searching.poll() is not None, timeout_s=200)
-    _, err = searching.communicate(timeout=200)
+        wait_until(lambda: refining(world) or searching.poll() is not None, timeout_s=600)
+    _, err = searching.communicate(timeout=600)
     assert searching.returncode == 4, err
     assert "did not answer" in err and "--resume" in err
     assert (tmp_path / "home/latency_models/my-board-onnxruntime-1t.json").is_file()

@@ -84,18 +84,18 @@ def test_a_search_that_is_helped_delivers_what_it_delivers_alone(world):
     passing = world.start("worker", "helped", "--storage", storage, folder=Path("elsewhere"))
     read_until(passing, "distill")
     passing.send_signal(signal.SIGINT)
-    _, err = passing.communicate(timeout=60)
+    _, err = passing.communicate(timeout=300)
     assert passing.returncode == 130 and "Stopped" in err and "Traceback" not in err
     staying = world.start("worker", "runs/helped")
-    _, err = second.communicate(timeout=60)
+    _, err = second.communicate(timeout=300)
     assert second.returncode == 2 and "is running already" in err
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while staying.pid not in who_scored(storage, "helped"):
         assert staying.poll() is None and time.monotonic() < deadline
         time.sleep(0.1)
     search.send_signal(signal.SIGCONT)
     for process, said in ((staying, "Nothing is left to work on: 8 candidates are scored"), (search, "PASS")):
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=300)
         assert process.returncode == 0 and said in out, err
     assert choices(storage, "helped") == choices(journal(world, "first"), "first")
     assert {search.pid, staying.pid} <= who_scored(storage, "helped")

@@ -118,7 +118,7 @@ class World:
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run the command line to its end, in a process of its own."""
         process = self.start(*arguments)
-        out, err = process.communicate(timeout=300)
+        out, err = process.communicate(timeout=600)
         return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
     def answer(self, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -40,7 +40,7 @@ class Crowd:
 
     def wait_for_work(self, process: subprocess.Popen, *, after: int) -> None:
         """Wait until a process scores its candidate number ``after``, counted from 1."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while sum(line.startswith("begins") for line in self.lines(process)) < after:
             assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.005)
@@ -54,7 +54,7 @@ class Crowd:
     def finish(self) -> list[Record]:
         """Wait for those that still run, and return what was found."""
         for process in self.processes:
-            assert process.wait(90) in (0, -signal.SIGKILL)
+            assert process.wait(300) in (0, -signal.SIGKILL)
         with self.study() as study:
             return records(study)
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from autocompress.errors import ConfigError, UnsupportedError
-from autocompress.evaluation.datasets import Dataset, Split
+from autocompress.evaluation.datasets import SPLITS, Dataset, Split
 from autocompress.evaluation.sampling import stratified_order
 from autocompress.evaluation.task import (
     Answers,
@@ -63,7 +63,7 @@ class TextClassification:
     def __init__(self, dataset: Dataset[Split], tokenizer: Any, *, max_tokens: int, metric: str = "accuracy") -> None:
         check_task(tokenizer, max_tokens=max_tokens, metric=metric)
         self.dataset, self.tokenizer, self.max_tokens, self.metric = dataset, tokenizer, max_tokens, metric
-        splits = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
+        splits = {name: dataset.split(name) for name in SPLITS}
         self._splits = {name: (self.encode(split.texts), split.labels) for name, split in splits.items()}
 
     @property

@@ -104,7 +104,7 @@ class BertAdapter:
             activation=activation,
             head_activation=self.head_activation,
             embedding_bits=_table_bits(table),
-            norm_epsilon=float(epsilon_of(embeddings.get_submodule("LayerNorm"))),
+            norm_epsilon=epsilon_of(embeddings.get_submodule("LayerNorm")),
             embedding_rank=count(table, "embedding_dim") if isinstance(word, FactorizedEmbedding) else 0,
             head_bits=bits_of(dense),
         )
